@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* Four lanes of AArch64. arch/common/lanes.h says what each name means. */
+#ifndef SEQTOPK_ARCH_ARM_NEON_VEC_H
+#define SEQTOPK_ARCH_ARM_NEON_VEC_H
+
+#include <arm_neon.h>
+#include <stdint.h>
+
+#if !defined(__aarch64__) || !defined(__ARM_NEON)
+#error "compile with exactly the features of the neon row of arch/isa.def"
+#endif
+
+#define VEC_LANES 4
+typedef float32x4_t vec;
+
+static inline vec vec_set1(float x) { return vdupq_n_f32(x); }
+static inline vec vec_load(const float *p) { return vld1q_f32(p); }
+static inline void vec_store(float *p, vec a) { vst1q_f32(p, a); }
+static inline vec vec_add(vec a, vec b) { return vaddq_f32(a, b); }
+static inline vec vec_sub(vec a, vec b) { return vsubq_f32(a, b); }
+static inline vec vec_mul(vec a, vec b) { return vmulq_f32(a, b); }
+static inline vec vec_div(vec a, vec b) { return vdivq_f32(a, b); }
+static inline vec vec_sqrt(vec a) { return vsqrtq_f32(a); }
+static inline vec vec_fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
+static inline vec vec_fms(vec a, vec b, vec c) { return vfmaq_f32(vnegq_f32(c), a, b); }
+/* fmax and fmin would answer a NaN with a NaN on either side, and order the zeros; a comparison does as x86 does. */
+static inline vec vec_max(vec a, vec b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+static inline vec vec_min(vec a, vec b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+static inline vec vec_if_lt(vec a, vec b, vec x, vec y) { return vbslq_f32(vcltq_f32(a, b), x, y); }
+static inline int vec_any_not_lt(vec a, vec b) { return vminvq_u32(vcltq_f32(a, b)) == 0; }
+
+static inline vec vec_add_exponent(vec p, vec z) {
+    return vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(p), vshlq_n_u32(vreinterpretq_u32_f32(z), 23)));
+}
+
+static inline vec vec_split(vec x, vec *k) {
+    int32x4_t bits = vreinterpretq_s32_f32(x);
+    int32x4_t exponent = vshrq_n_s32(vsubq_s32(bits, vdupq_n_s32(0x3f3504f3)), 23);
+    *k = vcvtq_f32_s32(exponent);
+    return vreinterpretq_f32_s32(vsubq_s32(bits, vshlq_n_s32(exponent, 23)));
+}
+
+static inline float vec_sum16(const vec *v) {
+    float32x4_t four = vaddq_f32(vaddq_f32(v[0], v[2]), vaddq_f32(v[1], v[3]));
+    float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+    return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+}
+
+static inline vec vec_load_f32(const float *p, int i) { return vld1q_f32(p + i); }
+static inline vec vec_load_bf16(const uint16_t *p, int i) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + i), 16));
+}
+static inline vec vec_load_f16(const uint16_t *p, int i) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + i)));
+}
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The canonical arithmetic: every float that decides a bit of the result is computed here, in this order of operations,
+ * on every instruction set. A row is dealt out to 16 virtual lanes (element e to lane e mod 16, ascending), and lanes are
+ * added in one tree: i + (i + 8), then + 4, + 2, + 1.
+ *
+ * Included after an ISA's vec.h, which supplies VEC_LANES (a divisor of 16), the type `vec` and:
+ *   vec_set1 vec_load vec_store vec_add vec_sub vec_mul vec_div vec_sqrt  as named
+ *   vec_fma(a, b, c)       a * b + c, rounded once;  vec_fms(a, b, c)  a * b - c, rounded once
+ *   vec_max(a, b)          a > b ? a : b;  vec_min(a, b)  a < b ? a : b     (b if either is NaN)
+ *   vec_if_lt(a, b, x, y)  a < b ? x : y
+ *   vec_any_not_lt(a, b)   nonzero if in any lane not a < b
+ *   vec_add_exponent(p, z) adds the integer in the low bits of z's significand to p's exponent
+ *   vec_split(x, &k)       x = m * 2^k for positive normal x, m in [sqrt(1/2), sqrt(2)); answers m
+ *   vec_sum16(v)           the tree over v[VECS]
+ *   vec_load_f32, vec_load_bf16, vec_load_f16 (p, i)   elements i .. of the row at p, as float
+ */
+#ifndef SEQTOPK_ARCH_COMMON_LANES_H
+#define SEQTOPK_ARCH_COMMON_LANES_H
+
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { LANES = 16, VECS = LANES / VEC_LANES };
+
+/* 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits of the significand. */
+#define ROUND_TO_INT 0x1.8p23f
+/* The same for multiples of 1/8. */
+#define ROUND_TO_EIGHTH 0x1.8p20f
+#define LOG2_E 0x1.715476p+0f
+/* ln 2 in two parts; the first has 9 bits, so that small multiples of it are exact. */
+#define LN2_HI 0x1.63p-1f
+#define LN2_LO -0x1.bd0106p-13f
+
+/*
+ * 2^f for |f| <= 1/2, relative error 1e-7 at the most before rounding (minimax, exact at 0). A single constant reduces the argument: its error,
+ * 1.4e-8 * |x|, is small beside the 1.2e-7 * |log w| that a weight is allowed.
+ */
+static inline vec exp_polynomial(vec f) {
+    vec p = vec_set1(0x1.5bdaccp-10f);
+    p = vec_fma(p, f, vec_set1(0x1.3ce8aep-7f));
+    p = vec_fma(p, f, vec_set1(0x1.c6b6d8p-5f));
+    p = vec_fma(p, f, vec_set1(0x1.ebf9c2p-3f));
+    p = vec_fma(p, f, vec_set1(0x1.62e42ap-1f));
+    return vec_fma(p, f, vec_set1(1.0f));
+}
+
+/*
+ * exp(x) as a term of a row's sum: from x = -87 down it is exp(-87), which no sum that counts can feel; from 88 up it is
+ * too large for a sum that counts (see SUM_MOST); a NaN stays one.
+ */
+static inline vec exp_term(vec x) {
+#ifdef VEC_EXP_TERM
+    return VEC_EXP_TERM(x);
+#else
+    x = vec_min(vec_set1(88.0f), vec_max(vec_set1(-87.0f), x));
+    vec z = vec_fma(x, vec_set1(LOG2_E), vec_set1(ROUND_TO_INT));
+    vec n = vec_sub(z, vec_set1(ROUND_TO_INT));
+    return vec_add_exponent(exp_polynomial(vec_fms(x, vec_set1(LOG2_E), n)), z);
+#endif
+}
+
+/* exp(x) for any x <= 88: subnormal and zero results are what one rounding of the product makes them. */
+static inline vec exp_full(vec x) {
+    x = vec_max(vec_set1(-160.0f), x);
+    vec n = vec_sub(vec_fma(x, vec_set1(LOG2_E), vec_set1(ROUND_TO_INT)), vec_set1(ROUND_TO_INT));
+    vec p = exp_polynomial(vec_fms(x, vec_set1(LOG2_E), n));
+    vec half = vec_fma(n, vec_set1(0.5f), vec_set1(ROUND_TO_INT));
+    vec rest = vec_add(vec_sub(n, vec_sub(half, vec_set1(ROUND_TO_INT))), vec_set1(ROUND_TO_INT));
+    return vec_mul(vec_add_exponent(p, half), vec_add_exponent(vec_set1(1.0f), rest));
+}
+
+/* log(m) for m in [sqrt(1/2), sqrt(2)), by 2 atanh((m - 1) / (m + 1)). */
+static inline vec log_near_one(vec m) {
+    vec t = vec_div(vec_sub(m, vec_set1(1.0f)), vec_add(m, vec_set1(1.0f)));
+    vec u = vec_mul(t, t);
+    vec p = vec_fma(u, vec_set1(2.0f / 9), vec_set1(2.0f / 7));
+    p = vec_fma(p, u, vec_set1(2.0f / 5));
+    p = vec_fma(p, u, vec_set1(2.0f / 3));
+    p = vec_fma(p, u, vec_set1(2.0f));
+    return vec_mul(p, t);
+}
+
+/*
+ * log(s) for positive normal s in two parts: `shift`, a multiple of 1/8, and the remainder, |lse| < 0.1. A key
+ * (x - shift) - lse then loses nothing to the size of the log-sum-exp.
+ */
+static inline vec log_parts(vec s, vec *shift) {
+    vec k, m = vec_split(s, &k);
+    vec log_m = log_near_one(m);
+    vec whole = vec_fma(k, vec_set1(0x1.62e430p-1f), log_m);
+    *shift = vec_sub(vec_add(whole, vec_set1(ROUND_TO_EIGHTH)), vec_set1(ROUND_TO_EIGHTH));
+    vec coarse = vec_fms(k, vec_set1(LN2_HI), *shift);
+    return vec_add(coarse, vec_fma(k, vec_set1(LN2_LO), log_m));
+}
+
+/* log(1 + e) for e in [0, 1], good to the last bits for small e as well: 2 atanh(e / (2 + e)). */
+static inline vec log1p_unit(vec e) {
+    vec t = vec_div(e, vec_add(vec_set1(2.0f), e));
+    vec u = vec_mul(t, t);
+    vec p = vec_fma(u, vec_set1(2.0f / 15), vec_set1(2.0f / 13));
+    p = vec_fma(p, u, vec_set1(2.0f / 11));
+    p = vec_fma(p, u, vec_set1(2.0f / 9));
+    p = vec_fma(p, u, vec_set1(2.0f / 7));
+    p = vec_fma(p, u, vec_set1(2.0f / 5));
+    p = vec_fma(p, u, vec_set1(2.0f / 3));
+    p = vec_fma(p, u, vec_set1(2.0f));
+    return vec_mul(p, t);
+}
+
+static inline vec sigmoid(vec x) {
+    vec zero = vec_set1(0.0f), one = vec_set1(1.0f);
+    vec e = exp_full(vec_min(x, vec_sub(zero, x)));
+    return vec_div(vec_if_lt(x, zero, e, one), vec_add(one, e));
+}
+
+static inline vec sqrtsoftplus(vec x) {
+    vec zero = vec_set1(0.0f);
+    vec e = exp_full(vec_min(x, vec_sub(zero, x)));
+    return vec_sqrt(vec_add(vec_max(x, zero), log1p_unit(e)));
+}
+
+/*
+ * A row's sum of plain exp(x) counts while it stands between these: then no term overflowed, what underflowed did not
+ * matter, and no maximum need be known. Other rows (large offsets, -inf throughout, NaN) take the way over the maximum.
+ */
+#define SUM_LEAST 0x1p-32f
+#define SUM_MOST 0x1p32f
+
+#endif

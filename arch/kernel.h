@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a microkernel is: the contracts of the stages. Data goes one way,
+ *
+ *     logits --score--> row lse --keys--> keys --top, nth--> cut --emit--> ids --weights--> weights
+ *                                                                      \--count, scatter--> expert-major lists
+ *
+ * and each stage is a plain C function. kernels.def lists all of them; nothing else does.
+ */
+#ifndef SEQTOPK_ARCH_KERNEL_H
+#define SEQTOPK_ARCH_KERNEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What orders the candidates. */
+typedef enum seqtopk_key {
+    SEQTOPK_KEY_LOGIT,   /* x */
+    SEQTOPK_KEY_LOGPROB, /* (x - shift) - lse */
+    SEQTOPK_KEY_SCORE    /* s(x), + bias where there is one */
+} seqtopk_key;
+
+/*
+ * Rows of logits and what is known of them. Rows are numbered by token over the whole batch.
+ * shift, lse: [T], written by `score` for softmax; the row's log-sum-exp is shift + lse, in two parts so that a large
+ * common offset costs no precision. Masked rows have both 0.
+ */
+typedef struct seqtopk_rows {
+    const void *logits;
+    int64_t stride;            /* bytes from row to row */
+    const uint8_t *token_mask; /* [T] or NULL */
+    const float *bias;         /* [E] or NULL: added to KEY_SCORE; -inf excludes, whatever the key */
+    float *shift;
+    float *lse;
+    int32_t experts;
+    int32_t score; /* seqtopk_score */
+    int32_t key;   /* seqtopk_key */
+} seqtopk_rows;
+
+/* The place in the order down to which a sequence's candidates are selected, the last selected one itself. */
+typedef struct seqtopk_cut {
+    float key;
+    int32_t expert;
+    int64_t token;
+} seqtopk_cut;
+
+/* How winners' scores become weights: the desc's fields, defaults resolved. */
+typedef struct seqtopk_weighing {
+    int32_t norm; /* seqtopk_norm, never DEFAULT */
+    float eps, floor, scale;
+} seqtopk_weighing;
+
+/* score: shift and lse of rows [first, last), and a look at every logit: the first row with NaN or +inf, or -1. */
+typedef int64_t seqtopk_score_fn(const seqtopk_rows *rows, int64_t first, int64_t last);
+
+/*
+ * keys: keys [last - first, E] of rows [first, last). Candidates have finite keys (overflow saturates to +-FLT_MAX);
+ * what is excluded (logit -inf, bias -inf, masked row) has key -inf.
+ */
+typedef void seqtopk_keys_fn(const seqtopk_rows *rows, int64_t first, int64_t last, float *keys);
+
+/* nth: rearranges keys [n] so that the first k are the k largest; answers the smallest of those. 1 <= k <= n; no NaN. */
+typedef float seqtopk_nth_fn(float *keys, size_t n, size_t k);
+
+/* top: the ids of the first k of keys [n] in the order (larger key, then lower id), best first, those at -inf left out.
+ * Answers how many: min(k, candidates). */
+typedef int32_t seqtopk_top_fn(const float *keys, int32_t n, int32_t k, int32_t *ids);
+
+/* emit: the ids, ascending, of the row's candidates that are not behind `cut`; answers how many. +inf keys always are
+ * selected, -inf never. ids may be NULL (count only), else has room for the answer. */
+typedef int32_t seqtopk_emit_fn(const float *keys, int32_t experts, int64_t token, const seqtopk_cut *cut, int32_t *ids);
+
+/* weights: of the pairs of tokens [first, last); the pairs of token t are [offsets[t], offsets[t + 1]), ids ascending. */
+typedef void seqtopk_weights_fn(const seqtopk_rows *rows, const seqtopk_weighing *how, int64_t first, int64_t last,
+                                const int32_t *offsets, const int32_t *ids, float *weights);
+
+/* count: adds to histogram [E] the pairs of each expert. */
+typedef void seqtopk_count_fn(const int32_t *ids, int64_t n, int32_t *histogram);
+
+/* scatter: puts the pairs of tokens [first, last) at their experts' cursors [E], which move on. tokens, slots: or NULL. */
+typedef void seqtopk_scatter_fn(const int32_t *offsets, const int32_t *ids, int64_t first, int64_t last,
+                                int32_t *cursors, int32_t *tokens, int32_t *slots);
+
+#endif

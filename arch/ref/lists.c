@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* The lists in plain C: emit (token-major), count and scatter (expert-major). */
+#include "arch/kernel.h"
+
+#include <math.h>
+
+seqtopk_emit_fn seqtopk_emit_f32__ref_scan;
+seqtopk_count_fn seqtopk_count_i32__ref_scan;
+seqtopk_scatter_fn seqtopk_scatter_i32__ref_scan;
+
+int32_t seqtopk_emit_f32__ref_scan(const float *keys, int32_t experts, int64_t token, const seqtopk_cut *cut,
+                                   int32_t *ids) {
+    /* Among equals of the cut's key, this row takes part up to this expert. */
+    const int32_t ties = token < cut->token ? experts : token == cut->token ? cut->expert + 1 : 0;
+    int32_t n = 0;
+    for (int32_t e = 0; e < experts; e++) {
+        const float key = keys[e];
+        if (key > cut->key || (key == cut->key && e < ties) || key == INFINITY) {
+            if (ids)
+                ids[n] = e;
+            n++;
+        }
+    }
+    return n;
+}
+
+void seqtopk_count_i32__ref_scan(const int32_t *ids, int64_t n, int32_t *histogram) {
+    for (int64_t i = 0; i < n; i++)
+        histogram[ids[i]]++;
+}
+
+void seqtopk_scatter_i32__ref_scan(const int32_t *offsets, const int32_t *ids, int64_t first, int64_t last,
+                                   int32_t *cursors, int32_t *tokens, int32_t *slots) {
+    for (int64_t t = first; t < last; t++)
+        for (int32_t slot = offsets[t]; slot < offsets[t + 1]; slot++) {
+            const int32_t place = cursors[ids[slot]]++;
+            if (tokens)
+                tokens[place] = (int32_t)t;
+            if (slots)
+                slots[place] = slot;
+        }
+}

@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: MIT */
+/* score, keys and weights, from the templates of arch/common. */
+#include "vec.h"
+
+#define ROWS_ISA ref
+#include "arch/common/rows.h"

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* Eight lanes. arch/common/lanes.h says what each name means. */
+#ifndef SEQTOPK_ARCH_X86_AVX2_VEC_H
+#define SEQTOPK_ARCH_X86_AVX2_VEC_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#if !defined(__AVX2__) || !defined(__FMA__) || !defined(__F16C__) || defined(__AVX512F__)
+#error "compile with exactly the features of the avx2 row of arch/isa.def"
+#endif
+
+#define VEC_LANES 8
+typedef __m256 vec;
+
+static inline vec vec_set1(float x) { return _mm256_set1_ps(x); }
+static inline vec vec_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline void vec_store(float *p, vec a) { _mm256_storeu_ps(p, a); }
+static inline vec vec_add(vec a, vec b) { return _mm256_add_ps(a, b); }
+static inline vec vec_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
+static inline vec vec_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
+static inline vec vec_div(vec a, vec b) { return _mm256_div_ps(a, b); }
+static inline vec vec_sqrt(vec a) { return _mm256_sqrt_ps(a); }
+static inline vec vec_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vec vec_fms(vec a, vec b, vec c) { return _mm256_fmsub_ps(a, b, c); }
+static inline vec vec_max(vec a, vec b) { return _mm256_max_ps(a, b); }
+static inline vec vec_min(vec a, vec b) { return _mm256_min_ps(a, b); }
+
+static inline vec vec_if_lt(vec a, vec b, vec x, vec y) {
+    return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
+
+static inline int vec_any_not_lt(vec a, vec b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLT_UQ)); }
+
+static inline vec vec_add_exponent(vec p, vec z) {
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(z), 23)));
+}
+
+static inline vec vec_split(vec x, vec *k) {
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i exponent = _mm256_srai_epi32(_mm256_sub_epi32(bits, _mm256_set1_epi32(0x3f3504f3)), 23);
+    *k = _mm256_cvtepi32_ps(exponent);
+    return _mm256_castsi256_ps(_mm256_sub_epi32(bits, _mm256_slli_epi32(exponent, 23)));
+}
+
+static inline float vec_sum16(const vec *v) {
+    __m256 eight = _mm256_add_ps(v[0], v[1]);
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+static inline vec vec_load_f32(const float *p, int i) { return _mm256_loadu_ps(p + i); }
+
+static inline vec vec_load_bf16(const uint16_t *p, int i) {
+    __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
+}
+
+static inline vec vec_load_f16(const uint16_t *p, int i) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + i)));
+}
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/* Sixteen lanes. arch/common/lanes.h says what each name means. */
+#ifndef SEQTOPK_ARCH_X86_AVX512_VEC_H
+#define SEQTOPK_ARCH_X86_AVX512_VEC_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512DQ__) || !defined(__AVX512VL__) ||            \
+    !defined(__AVX512VBMI__) || !defined(__AVX512VBMI2__) || defined(__AVX512FP16__) || defined(__AVX512BF16__)
+#error "compile with exactly the features of the avx512 row of arch/isa.def"
+#endif
+
+#define VEC_LANES 16
+typedef __m512 vec;
+
+static inline vec vec_set1(float x) { return _mm512_set1_ps(x); }
+static inline vec vec_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void vec_store(float *p, vec a) { _mm512_storeu_ps(p, a); }
+static inline vec vec_add(vec a, vec b) { return _mm512_add_ps(a, b); }
+static inline vec vec_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
+static inline vec vec_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
+static inline vec vec_div(vec a, vec b) { return _mm512_div_ps(a, b); }
+static inline vec vec_sqrt(vec a) { return _mm512_sqrt_ps(a); }
+static inline vec vec_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vec vec_fms(vec a, vec b, vec c) { return _mm512_fmsub_ps(a, b, c); }
+static inline vec vec_max(vec a, vec b) { return _mm512_max_ps(a, b); }
+static inline vec vec_min(vec a, vec b) { return _mm512_min_ps(a, b); }
+
+static inline vec vec_if_lt(vec a, vec b, vec x, vec y) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
+
+static inline int vec_any_not_lt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ); }
+
+static inline vec vec_add_exponent(vec p, vec z) {
+    return _mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(z), 23)));
+}
+
+static inline vec vec_split(vec x, vec *k) {
+    __m512i bits = _mm512_castps_si512(x);
+    __m512i exponent = _mm512_srai_epi32(_mm512_sub_epi32(bits, _mm512_set1_epi32(0x3f3504f3)), 23);
+    *k = _mm512_cvtepi32_ps(exponent);
+    return _mm512_castsi512_ps(_mm512_sub_epi32(bits, _mm512_slli_epi32(exponent, 23)));
+}
+
+static inline float vec_sum16(const vec *v) {
+    __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v[0]), _mm512_extractf32x8_ps(v[0], 1));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+static inline vec vec_load_f32(const float *p, int i) { return _mm512_loadu_ps(p + i); }
+
+static inline vec vec_load_bf16(const uint16_t *p, int i) {
+    __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(p + i));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+}
+
+static inline vec vec_load_f16(const uint16_t *p, int i) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p + i)));
+}
+
+/*
+ * exp_term in one instruction less: scalef saturates, so that no upper clamp is needed. Above 88 the bits differ from
+ * the other instruction sets', but such a sum never counts.
+ */
+#define VEC_EXP_TERM exp_term_scalef
+static inline vec exp_polynomial(vec f);
+static inline vec exp_term_scalef(vec x) {
+    const vec log2_e = _mm512_set1_ps(0x1.715476p+0f), round = _mm512_set1_ps(0x1.8p23f);
+    x = _mm512_max_ps(_mm512_set1_ps(-87.0f), x);
+    vec n = _mm512_sub_ps(_mm512_fmadd_ps(x, log2_e, round), round);
+    return _mm512_scalef_ps(exp_polynomial(_mm512_fmsub_ps(x, log2_e, n)), n);
+}
+
+#endif

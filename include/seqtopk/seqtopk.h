@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * seqtopk: CPU routing for Mixture-of-Experts models.
+ *
+ * A router gives every token a row of logits, one for each expert: `logits [T, E]`. Routing turns them into
+ * short lists: which experts work on which token, and with what weight. This library scores the logits, selects
+ * experts per token (TopK) or per sequence (SeqTopK, arXiv 2511.06494), renormalises the winners' weights and
+ * writes the lists in the forms that expert matrix products read.
+ *
+ *     seqtopk_desc desc = SEQTOPK_DESC_INIT;
+ *     desc.experts = 128; desc.top_k = 8; desc.norm = SEQTOPK_NORM_SUM;
+ *     seqtopk_plan *plan;
+ *     if (seqtopk_plan_create(&plan, &desc, NULL) != SEQTOPK_OK) ...
+ *
+ *     seqtopk_input in = SEQTOPK_INPUT_INIT;
+ *     in.logits = logits; in.tokens = T;
+ *     seqtopk_output out = SEQTOPK_OUTPUT_INIT;
+ *     out.token_offsets = offsets; out.expert_ids = ids; out.weights = weights; out.capacity = T * 8;
+ *     seqtopk_route(plan, &in, &out, scratch, seqtopk_scratch_size(plan, T, 1, 1), NULL);
+ *     seqtopk_plan_destroy(plan);
+ *
+ * The words used below:
+ *   T  tokens; E  experts; K  top_k, the budget of one token; S  sequences; N  selected (token, expert) pairs.
+ *   candidate  a (token, expert) pair that may be selected.
+ *   key        the float32 by which candidates are compared.
+ *
+ * THE ORDER. Candidates stand in one strict order: larger key first, then the lower token, then the lower expert;
+ * -0 equals +0. Nothing else takes part: the same input gives the same bits (ids, offsets, weights) for every
+ * instruction set, kernel, number of threads and tuning file, and whatever else is in the batch. The one
+ * precondition is the default floating-point environment (round to nearest, denormals honoured) while a route runs.
+ *
+ * MEMORY. All memory of a route is the caller's: inputs, outputs, scratch. A route neither allocates nor locks nor
+ * prints. Pointers need the alignment of their element type and no more. Outputs must not overlap inputs or
+ * scratch. A pointer that is NULL in an output means that this output is not wanted.
+ *
+ * THREADS. A plan never changes after it is made and may be used by any number of threads at once, each with
+ * scratch of its own. The library starts no thread: a caller lends its own (see seqtopk_route_part, seqtopk_parallel).
+ *
+ * STRUCTS begin with `struct_size`, set by the *_INIT macros; in each of them zero (or NULL) means the default. A
+ * library newer than the program sees the smaller size and takes defaults for what the program did not know.
+ */
+#ifndef SEQTOPK_SEQTOPK_H
+#define SEQTOPK_SEQTOPK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <seqtopk/version.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define SEQTOPK_API
+#elif defined(__GNUC__)
+#define SEQTOPK_API __attribute__((visibility("default")))
+#else
+#define SEQTOPK_API
+#endif
+
+/* What the *_INIT macros are made of: the size, then zeros. */
+#ifdef __cplusplus
+#define SEQTOPK_INIT_(type) {sizeof(type)}
+#else
+#define SEQTOPK_INIT_(type) {.struct_size = sizeof(type)}
+#endif
+
+/* ---------------------------------------------------------------- status -- */
+
+/* What a call answers. The values are part of the ABI and never change. */
+typedef enum seqtopk_status {
+    SEQTOPK_OK = 0,
+    SEQTOPK_E_NULL = 1,        /* a pointer that is needed is NULL */
+    SEQTOPK_E_STRUCT = 2,      /* a struct_size that no version of this library had */
+    SEQTOPK_E_VALUE = 3,       /* a field is outside its range */
+    SEQTOPK_E_SHAPE = 4,       /* sizes that contradict each other (cu_seqlens, strides, groups) */
+    SEQTOPK_E_OVERFLOW = 5,    /* more tokens or selected pairs than an int32 list can index */
+    SEQTOPK_E_CAPACITY = 6,    /* the caller's output or scratch is too small */
+    SEQTOPK_E_NONFINITE = 7,   /* NaN or +inf among the logits of an unmasked token, or NaN or +inf in the bias */
+    SEQTOPK_E_UNSUPPORTED = 8, /* described here, but not in this version */
+    SEQTOPK_E_ISA = 9,         /* a forced instruction set is unknown or cannot run on this machine */
+    SEQTOPK_E_KERNEL = 10,     /* a forced kernel is unknown, cannot run here, or does not apply to this plan */
+    SEQTOPK_E_MEMORY = 11      /* seqtopk_plan_create found no memory */
+} seqtopk_status;
+
+/* A short lower-case phrase for a status; never NULL, static storage. */
+SEQTOPK_API const char *seqtopk_status_string(seqtopk_status status);
+
+/* Where to be told more than a status. Optional wherever it is taken; written on failure, cleared on success. */
+typedef struct seqtopk_error {
+    uint32_t struct_size;
+    seqtopk_status status;
+    int64_t token;     /* the first offending token of the batch, or -1 */
+    char message[240]; /* what, where, and what to do; one line, always terminated */
+} seqtopk_error;
+#define SEQTOPK_ERROR_INIT {sizeof(seqtopk_error), SEQTOPK_OK, -1, {0}}
+
+/* The version of the library that is linked, as SEQTOPK_VERSION. */
+SEQTOPK_API const char *seqtopk_version(void);
+
+/* ------------------------------------------------------------ what to do -- */
+
+/* What the experts of a token compete with. */
+typedef enum seqtopk_scope {
+    SEQTOPK_SCOPE_SEQUENCE = 0, /* SeqTopK: the first T_s * K candidates of each sequence, T_s its unmasked tokens */
+    SEQTOPK_SCOPE_TOKEN = 1,    /* TopK: the first K candidates of each token */
+    SEQTOPK_SCOPE_ONLINE = 2    /* SeqTopK while decoding (the paper's Expert Cache): E_UNSUPPORTED in this version */
+} seqtopk_scope;
+
+/*
+ * The score s(x) of a logit x. The key is the score plus the selection bias, or, where there is no bias, anything
+ * that orders the same: the log-probability for softmax in sequence scope, x itself everywhere else. Weights always
+ * come from the unbiased score. A weight w is within a relative error of 1e-6 + 1.2e-7 * |log w| of float64.
+ */
+typedef enum seqtopk_score {
+    SEQTOPK_SCORE_SOFTMAX = 0,      /* exp(x - lse(row)): Mixtral, Qwen, OLMoE, DeepSeek-V2 */
+    SEQTOPK_SCORE_SIGMOID = 1,      /* 1 / (1 + exp(-x)): DeepSeek-V3, Kimi K2, GLM-4.5, MiniMax-M2 */
+    SEQTOPK_SCORE_SQRTSOFTPLUS = 2, /* sqrt(log(1 + exp(x))): DeepSeek-V4 */
+    SEQTOPK_SCORE_LOGITS = 3        /* x: GPT-OSS, Granite */
+} seqtopk_score;
+
+/* What becomes of the winners' scores of one token, before they are multiplied by `scale`. */
+typedef enum seqtopk_norm {
+    SEQTOPK_NORM_DEFAULT = 0, /* SOFTMAX for SCORE_LOGITS, else NONE */
+    SEQTOPK_NORM_NONE = 1,    /* the score itself */
+    SEQTOPK_NORM_SUM = 2,     /* divided by max(sum + norm_eps, norm_floor); where that is 0, weights are 0 */
+    SEQTOPK_NORM_SOFTMAX = 3  /* softmax over the selected scores */
+} seqtopk_norm;
+
+/* How a group of experts is scored, from the scores (with bias) of its experts (DeepSeek-V2, V3; Megatron-LM). */
+typedef enum seqtopk_group_score {
+    SEQTOPK_GROUP_MAX = 0,  /* its best key (DeepSeek-V2) */
+    SEQTOPK_GROUP_TOP2 = 1, /* the sum of its two best (DeepSeek-V3) */
+    SEQTOPK_GROUP_TOPN = 2  /* the sum of its `group_n` best (Megatron-LM: n = K / group_top_k) */
+} seqtopk_group_score;
+
+typedef enum seqtopk_dtype {
+    SEQTOPK_DTYPE_F32 = 0,
+    SEQTOPK_DTYPE_BF16 = 1, /* the upper half of a float32, as uint16_t */
+    SEQTOPK_DTYPE_F16 = 2   /* IEEE binary16, as uint16_t */
+} seqtopk_dtype;
+
+/* How the experts of one token are listed. Weights do not depend on it, to the bit. */
+typedef enum seqtopk_order {
+    SEQTOPK_ORDER_EXPERT = 0, /* experts ascend within a token */
+    SEQTOPK_ORDER_RANK = 1    /* best first, as torch.topk lists them */
+} seqtopk_order;
+
+/*
+ * One routing problem, but for the data. Start from SEQTOPK_DESC_INIT; only `experts` and `top_k` must be set.
+ */
+typedef struct seqtopk_desc {
+    uint32_t struct_size;
+    int32_t experts;             /* E, 1 to 65536 */
+    int32_t top_k;               /* K, 1 to E: the experts a token gets, in sequence scope on average */
+    seqtopk_scope scope;
+    seqtopk_score score;
+    seqtopk_norm norm;
+    float norm_eps;              /* NORM_SUM: added to the sum (DeepSeek-V3: 1e-20); >= 0 */
+    float norm_floor;            /* NORM_SUM: the least divisor (ERNIE 4.5: 1e-12); >= 0 */
+    float scale;                 /* a last factor of every weight (routed_scaling_factor); 0 means 1 */
+    int32_t norm_skip_top1;      /* nonzero: with top_k == 1 NORM_SUM is skipped, as some models do */
+    /*
+     * Sequence scope only. First every unmasked token gets its own best `min_experts` candidates; then the rest of
+     * the budget goes down the order over candidates that are among their token's best `max_experts`. The budget
+     * T_s * K is spent exactly, unless too few candidates are eligible.
+     */
+    int32_t min_experts;         /* 0 to K (the paper: 1) */
+    int32_t max_experts;         /* 0: no bound; else at least 1 and min_experts; above E it means E (paper: K + 2) */
+    /* Group-limited selection: a token keeps its best `group_top_k` of `groups` equal groups; ties: lower group. A
+     * group with fewer candidates than its score adds up comes last. */
+    int32_t groups;              /* 0 or 1: none; else divides E */
+    int32_t group_top_k;         /* 1 to groups */
+    seqtopk_group_score group_score;
+    int32_t group_n;             /* GROUP_TOPN: 1 to E / groups; 0 means max(1, K / group_top_k) */
+    seqtopk_dtype dtype;         /* of the logits; arithmetic is float32 whatever they are */
+    seqtopk_order order;
+    /* What to expect. Hints for the choice of kernels; never limits. */
+    int64_t tokens;              /* tokens of a typical call; 0: unknown */
+    int32_t threads;             /* threads of a typical call; 0: one */
+    /*
+     * Forcing. `isa` is "ref", "avx2", "avx512" or "neon": every stage takes its kernel of that ISA, and the
+     * reference where the ISA has none. `kernel` is one or more names from seqtopk_kernel_get, comma-separated, each
+     * for its own stage. What cannot run here is an error. Where these are NULL the environment's SEQTOPK_ISA and
+     * SEQTOPK_KERNEL are read instead. Read by seqtopk_plan_create only.
+     */
+    const char *isa;
+    const char *kernel;
+} seqtopk_desc;
+#define SEQTOPK_DESC_INIT SEQTOPK_INIT_(seqtopk_desc)
+
+/* --------------------------------------------------------------- a plan -- */
+
+/* An immutable choice of kernels for one seqtopk_desc. */
+typedef struct seqtopk_plan seqtopk_plan;
+
+/*
+ * Checks `desc`, reads the CPU's features, chooses kernels. On failure *plan is NULL and `error` (may be NULL) names
+ * the field. Cost: microseconds; make a plan once per layer shape, not once per call.
+ */
+SEQTOPK_API seqtopk_status seqtopk_plan_create(seqtopk_plan **plan, const seqtopk_desc *desc, seqtopk_error *error);
+
+/* Frees a plan. NULL is fine. No route may be using it. */
+SEQTOPK_API void seqtopk_plan_destroy(seqtopk_plan *plan);
+
+/* ------------------------------------------------------------- the data -- */
+
+/* For row_stride: every token reads the first row. */
+#define SEQTOPK_STRIDE_BROADCAST (-1)
+
+typedef struct seqtopk_input {
+    uint32_t struct_size;
+    int32_t sequences;          /* S, with cu_seqlens; ignored without */
+    const void *logits;         /* [tokens, E] of the plan's dtype; may be NULL when tokens == 0 */
+    int64_t row_stride;         /* elements from one row to the next: 0 means E; SEQTOPK_STRIDE_BROADCAST; or >= E */
+    int64_t tokens;             /* T, 0 to 2^31-1; T * E may exceed 2^32 */
+    const int32_t *cu_seqlens;  /* [S + 1], from 0, never falling, to tokens; NULL: one sequence. Ignored by token scope */
+    const uint8_t *token_mask;  /* [T]: 0 = masked: gets nothing and brings no budget; NULL: none is masked */
+    const float *bias;          /* [E]: selection bias, added to the score for the key only; -inf excludes an expert */
+} seqtopk_input;
+#define SEQTOPK_INPUT_INIT SEQTOPK_INIT_(seqtopk_input)
+
+/*
+ * A logit of -inf is never selected. NaN or +inf in an unmasked row: SEQTOPK_E_NONFINITE, the first such token is in
+ * seqtopk_error.token, and the outputs hold nothing of use. The logits of masked rows are not looked at.
+ */
+
+/* What stands in the places of a padded row [T, U] beyond the token's own experts. Weights there are 0. */
+typedef enum seqtopk_padding {
+    SEQTOPK_PAD_MINUS_ONE = 0, /* -1: ik_llama.cpp, KTransformers, Megatron-LM */
+    SEQTOPK_PAD_EXPERTS = 1,   /* E */
+    SEQTOPK_PAD_DISTINCT = 2   /* the lowest experts that the token did not select; U <= E: llama.cpp, sglang, vLLM */
+} seqtopk_padding;
+
+/* Each group of outputs is independent of the others, and all of them come out of one call. */
+typedef struct seqtopk_output {
+    uint32_t struct_size;
+
+    /* Token-major lists: the experts of token t are [token_offsets[t], token_offsets[t + 1]). */
+    seqtopk_padding padding;  /* for the padded lists below */
+    int32_t *token_offsets;   /* [T + 1] */
+    int32_t *expert_ids;      /* [capacity]; the first N are written */
+    float *weights;           /* [capacity] */
+
+    /* Expert-major lists: the tokens of expert e are [expert_offsets[e], expert_offsets[e + 1]), ascending. */
+    int32_t *expert_offsets;  /* [E + 1] */
+    int32_t *expert_tokens;   /* [capacity] */
+    int32_t *expert_slots;    /* [capacity]: index of the same pair in the token-major lists */
+
+    int64_t capacity;         /* elements in each [capacity] array; at least seqtopk_max_selected() */
+
+    /* Padded rows: sglang, vLLM, llama.cpp (ids may be strided), KTransformers (64-bit ids). */
+    int32_t *padded_ids;      /* [T, padded_width] */
+    int64_t *padded_ids64;    /* the same, 64-bit */
+    float *padded_weights;    /* [T, padded_width] */
+    int64_t padded_stride;    /* elements from row to row of all three; 0 means padded_width */
+    int32_t padded_width;     /* U: at least the most experts that one token can get (seqtopk_max_per_token) */
+
+    /* Blocks of tokens per expert: vLLM's moe_align_block_size over the padded lists. E_UNSUPPORTED in this version. */
+    int32_t block_size;
+    int32_t *block_slots;     /* sorted_token_ids; the pad value is T * padded_width */
+    int32_t *block_experts;   /* expert_ids, one a block */
+    int32_t *block_total;     /* [1]: num_tokens_post_pad */
+
+    /* Dense: Megatron-LM. */
+    uint8_t *routing_map;     /* [T, E]: 1 where selected */
+    float *routing_probs;     /* [T, E]: the weight, or 0 */
+
+    float *row_lse;           /* [T]: log-sum-exp of each row, for SCORE_SOFTMAX; 0 for masked rows. Router losses use it */
+    int64_t *selected;        /* [1]: N, how many pairs were selected */
+} seqtopk_output;
+#define SEQTOPK_OUTPUT_INIT SEQTOPK_INIT_(seqtopk_output)
+
+/* The most pairs that `tokens` tokens can be given: tokens * K. -1 if that exceeds an int32 list, or on bad arguments. */
+SEQTOPK_API int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t tokens);
+
+/* The most experts that one token can be given: K in token scope; in sequence scope max_experts, or E without. */
+SEQTOPK_API int32_t seqtopk_max_per_token(const seqtopk_plan *plan);
+
+/*
+ * Bytes of scratch that are enough for any call with at most so many tokens, sequences (1 without cu_seqlens) and
+ * threads, whatever outputs are asked for. At most 16 bytes for each of tokens * K, 24 for each token, 64 for each
+ * sequence, 32 KiB + 40 * E for each thread, and 64 KiB; tokens * E never enters. 0 on bad arguments.
+ */
+SEQTOPK_API size_t seqtopk_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences, int32_t threads);
+
+/* -------------------------------------------------------------- routing -- */
+
+/* Routes on the calling thread. Never stops halfway: it returns SEQTOPK_OK with every output whole, or an error. */
+SEQTOPK_API seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk_input *input,
+                                         const seqtopk_output *output, void *scratch, size_t scratch_size,
+                                         seqtopk_error *error);
+
+/*
+ * Routes in a team that has its own barrier (as ggml's custom operators have). A route is seqtopk_route_steps(plan)
+ * steps; in each step, every one of the `parts` threads calls once with its own `part`, with all other arguments equal,
+ * and nobody begins a step before all have ended the last. The scratch is shared and sized for `parts` threads. An
+ * error is answered to every part from the step after it on; a team goes through all steps in any case.
+ *
+ *     for (int step = 0; step < seqtopk_route_steps(plan); step++) {
+ *         status = seqtopk_route_part(plan, &in, &out, scratch, size, step, ith, nth, NULL);
+ *         barrier();
+ *     }
+ */
+SEQTOPK_API int32_t seqtopk_route_steps(const seqtopk_plan *plan);
+SEQTOPK_API seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input *input,
+                                              const seqtopk_output *output, void *scratch, size_t scratch_size,
+                                              int32_t step, int32_t part, int32_t parts, seqtopk_error *error);
+
+/* A loan of threads: OpenMP, at::parallel_for, pthreadpool, ONNX Runtime. */
+typedef struct seqtopk_parallel {
+    uint32_t struct_size;
+    int32_t threads; /* the most that may run at once; 1 to 1024 */
+    /* Calls task(arg, i) once for each i in [0, n), n <= threads, in any order, at once or one by one; returns when all
+     * have ended. */
+    void (*parallel_for)(void *context, int32_t n, void (*task)(void *arg, int32_t i), void *arg);
+    void *context;
+} seqtopk_parallel;
+#define SEQTOPK_PARALLEL_INIT SEQTOPK_INIT_(seqtopk_parallel)
+
+/* seqtopk_route on lent threads. Small work wakes no second thread. */
+SEQTOPK_API seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_input *input,
+                                                  const seqtopk_output *output, void *scratch, size_t scratch_size,
+                                                  const seqtopk_parallel *parallel, seqtopk_error *error);
+
+/* -------------------------------------------------------- introspection -- */
+
+/* One compiled-in kernel. Strings are static. */
+typedef struct seqtopk_kernel {
+    uint32_t struct_size;
+    int32_t revision;      /* rises when a kernel's speed may have changed; tuning files name it */
+    const char *name;      /* seqtopk_<op>_<dtype>__<isa>_<algorithm> */
+    const char *op;        /* the stage: "score", "keys", "nth", ... */
+    const char *dtype;
+    const char *isa;
+    const char *algorithm;
+    const char *about;     /* one line: how it works and when it applies */
+    int32_t usable;        /* nonzero if this machine can run it */
+} seqtopk_kernel;
+#define SEQTOPK_KERNEL_INIT SEQTOPK_INIT_(seqtopk_kernel)
+
+/* The kernels compiled in, [0, count). seqtopk_kernel_get answers SEQTOPK_E_VALUE beyond them. */
+SEQTOPK_API int32_t seqtopk_kernel_count(void);
+SEQTOPK_API seqtopk_status seqtopk_kernel_get(int32_t index, seqtopk_kernel *kernel);
+
+/* The instruction sets that the library knows for this architecture, "ref" first; NULL beyond the last. */
+SEQTOPK_API const char *seqtopk_isa_name(int32_t index);
+/* Nonzero if this CPU and operating system can run it. */
+SEQTOPK_API int32_t seqtopk_isa_usable(const char *isa);
+/* The CPU features that it needs, as one line ("avx512f avx512bw ..."); "" for ref; NULL for an unknown name. */
+SEQTOPK_API const char *seqtopk_isa_features(const char *isa);
+
+/* One decision of a plan: which kernel serves a stage, for calls of at least `tokens_from` tokens, and why. */
+typedef struct seqtopk_choice {
+    uint32_t struct_size;
+    int32_t candidates;    /* kernels that could have served */
+    const char *op;
+    const char *kernel;    /* its name */
+    const char *why;       /* "the widest usable ISA", "forced by SEQTOPK_ISA", ... ; lives as long as the plan */
+    int64_t tokens_from;
+} seqtopk_choice;
+#define SEQTOPK_CHOICE_INIT SEQTOPK_INIT_(seqtopk_choice)
+
+/* The decisions of a plan, [0, count). */
+SEQTOPK_API int32_t seqtopk_plan_choice_count(const seqtopk_plan *plan);
+SEQTOPK_API seqtopk_status seqtopk_plan_choice(const seqtopk_plan *plan, int32_t index, seqtopk_choice *choice);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SEQTOPK_SRC_PLAN_H
+#define SEQTOPK_SRC_PLAN_H
+
+#include "src/registry.h"
+
+enum { SEQTOPK_MAX_EXPERTS = 65536, SEQTOPK_MAX_CHOICES = 32, SEQTOPK_MAX_PARTS = 1024 };
+
+/* Which kernel serves an op for calls of at least tokens_from tokens. */
+typedef struct seqtopk_decision {
+    const seqtopk_row *row;
+    const char *why;
+    int64_t tokens_from;
+    int32_t candidates;
+} seqtopk_decision;
+
+struct seqtopk_plan {
+    seqtopk_desc desc; /* defaults resolved; isa and kernel are not kept */
+    /* Every token's first `sure` candidates are selected, those after its first `most` never are: min_experts and
+     * max_experts in sequence scope, K and K in token scope. */
+    int32_t sure, most;
+    int32_t decisions;
+    seqtopk_decision decision[SEQTOPK_MAX_CHOICES]; /* by op, then by tokens_from */
+};
+
+/* Copies *desc with every default resolved, or says which field is wrong. */
+seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *desc, seqtopk_error *error);
+
+/* The most tokens up to which a row is preferred to the rows after it; INT64_MAX: always, -1: never. */
+int64_t seqtopk_model_limit(const seqtopk_row *row, const seqtopk_desc *desc);
+
+/* The kernel that serves `op` in a call of so many tokens. */
+seqtopk_any_fn *seqtopk_plan_kernel(const seqtopk_plan *plan, seqtopk_op op, int64_t tokens);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* The kernels of arch/kernels.def as a table, and what this machine can run of it. */
+#ifndef SEQTOPK_SRC_REGISTRY_H
+#define SEQTOPK_SRC_REGISTRY_H
+
+#include "arch/kernel.h"
+
+#include <seqtopk/seqtopk.h>
+
+typedef enum seqtopk_op {
+    SEQTOPK_OP_score,
+    SEQTOPK_OP_keys,
+    SEQTOPK_OP_nth,
+    SEQTOPK_OP_top,
+    SEQTOPK_OP_emit,
+    SEQTOPK_OP_weights,
+    SEQTOPK_OP_count,
+    SEQTOPK_OP_scatter,
+    SEQTOPK_OPS
+} seqtopk_op;
+
+/* dtypes of a row: the logits' (values of seqtopk_dtype), or i32. */
+enum { SEQTOPK_ROW_f32 = SEQTOPK_DTYPE_F32, SEQTOPK_ROW_bf16, SEQTOPK_ROW_f16, SEQTOPK_ROW_i32 };
+
+typedef void seqtopk_any_fn(void);
+
+typedef struct seqtopk_row {
+    const char *name, *op_name, *dtype_name, *isa_name, *algorithm, *about;
+    seqtopk_any_fn *function; /* of type seqtopk_<op>_fn */
+    int (*applies)(const seqtopk_desc *desc);
+    seqtopk_op op;
+    int32_t dtype;
+    int32_t isa; /* index into isa.def */
+    int32_t revision;
+} seqtopk_row;
+
+extern const seqtopk_row seqtopk_registry[];
+extern const int32_t seqtopk_registry_size;
+
+/* Rows of isa.def by name; -1 if there is none. */
+int32_t seqtopk_isa_index(const char *name);
+
+/* Whether this CPU and operating system can run row `isa` of isa.def. */
+int seqtopk_isa_runs(int32_t isa);
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT */
+/* The straight line from logits to lists, in steps that a team of threads can share. */
+#include "src/call.h"
+#include "src/status.h"
+
+#include <math.h>
+#include <string.h>
+
+/* score: every row's log-sum-exp, and a look at every logit. */
+static void step_score(seqtopk_call *call) {
+    int64_t first, last;
+    seqtopk_call_share(call, &first, &last);
+    call->slots[call->part].bad_token = call->score(&call->rows, first, last);
+    call->slots[call->part].pairs = 0;
+}
+
+/* select: where each sequence is cut. A token's experts compete with nobody, so that in token scope nothing is cut. */
+static void step_cut(seqtopk_call *call) {
+    if (call->plan->desc.scope == SEQTOPK_SCOPE_TOKEN) {
+        if (call->part == 0)
+            call->cuts[0] = (seqtopk_cut){INFINITY, 0, -1};
+        return;
+    }
+    for (int64_t s = call->part; s < call->sequences; s += call->parts) {
+        const int64_t first = call->in.cu_seqlens ? call->in.cu_seqlens[s] : 0;
+        const int64_t last = call->in.cu_seqlens ? call->in.cu_seqlens[s + 1] : call->in.tokens;
+        call->cuts[s] = seqtopk_find_cut(call, first, last);
+    }
+}
+
+/* The sequence of `token`, looked for from sequence `s` on. */
+static int64_t sequence_of(const seqtopk_call *call, int64_t s, int64_t token) {
+    while (call->in.cu_seqlens && call->in.cu_seqlens[s + 1] <= token)
+        s++;
+    return s;
+}
+
+/*
+ * Walks this part's tokens; emits their ids from pair `at` on, or only counts. A part writes the offsets of its own tokens
+ * and no others, so that no two write one place.
+ */
+static int64_t walk(seqtopk_call *call, int64_t at, int32_t *ids) {
+    int64_t first, last, s = 0;
+    seqtopk_call_share(call, &first, &last);
+    for (int64_t t = first, next; t < last; t = next) {
+        next = last - t < call->block_rows ? last : t + call->block_rows;
+        seqtopk_candidate_keys(call, t, next, call->room.keys);
+        for (int64_t row = t; row < next; row++) {
+            s = sequence_of(call, s, row);
+            if (ids)
+                call->token_offsets[row] = (int32_t)at;
+            at += call->emit(call->room.keys + (row - t) * call->rows.experts, call->rows.experts, row, call->cuts + s,
+                             ids ? ids + at : NULL);
+        }
+    }
+    return at;
+}
+
+/* Where each part's pairs begin must be known before any part can write: a team counts first. */
+static void step_count(seqtopk_call *call) {
+    if (call->parts > 1)
+        call->slots[call->part].pairs = walk(call, 0, NULL);
+}
+
+static void step_emit(seqtopk_call *call) {
+    int64_t at = 0;
+    for (int32_t p = 0; p < call->part; p++)
+        at += call->slots[p].pairs;
+    at = walk(call, at, call->expert_ids);
+    if (call->part == call->parts - 1) {
+        call->token_offsets[call->in.tokens] = (int32_t)at;
+        if (call->out.selected)
+            *call->out.selected = at;
+    }
+}
+
+static int wants_experts(const seqtopk_call *call) {
+    return call->out.expert_offsets || call->out.expert_tokens || call->out.expert_slots;
+}
+
+/* Weights and rows of this part's tokens, and how many pairs each expert has of them. */
+static void step_finish(seqtopk_call *call) {
+    int64_t first, last;
+    seqtopk_call_share(call, &first, &last);
+    seqtopk_finish_tokens(call, first, last);
+    if (!wants_experts(call))
+        return;
+    int32_t *histogram = call->histograms + (int64_t)call->part * call->rows.experts;
+    memset(histogram, 0, (size_t)call->rows.experts * sizeof *histogram);
+    const int32_t from = call->token_offsets[first];
+    call->count(call->expert_ids + from, call->token_offsets[last] - from, histogram);
+}
+
+/* permute: the expert-major lists. An expert's pairs stand in the order of the parts, hence of the tokens. */
+static void step_permute(seqtopk_call *call) {
+    const int32_t experts = call->rows.experts;
+    int32_t *cursors = call->room.ids, at = 0;
+    if (!wants_experts(call))
+        return;
+    for (int32_t e = 0; e < experts; e++) {
+        if (call->part == 0 && call->out.expert_offsets)
+            call->out.expert_offsets[e] = at;
+        for (int32_t p = 0; p < call->parts; p++) {
+            if (p == call->part)
+                cursors[e] = at;
+            at += call->histograms[(int64_t)p * experts + e];
+        }
+    }
+    if (call->part == 0 && call->out.expert_offsets)
+        call->out.expert_offsets[experts] = at;
+    int64_t first, last;
+    seqtopk_call_share(call, &first, &last);
+    if (call->out.expert_tokens || call->out.expert_slots)
+        call->scatter(call->token_offsets, call->expert_ids, first, last, cursors, call->out.expert_tokens,
+                      call->out.expert_slots);
+}
+
+typedef void step_fn(seqtopk_call *call);
+static step_fn *const steps[] = {step_score, step_cut, step_count, step_emit, step_finish, step_permute};
+enum { STEPS = sizeof steps / sizeof *steps };
+
+int32_t seqtopk_route_steps(const seqtopk_plan *plan) { return plan ? STEPS : 0; }
+
+/* What the score step of all parts found, once it has ended. */
+static seqtopk_status check_logits(const seqtopk_call *call, seqtopk_error *error) {
+    for (int32_t p = 0; p < call->parts; p++) {
+        const int64_t token = call->slots[p].bad_token;
+        if (token >= 0)
+            return seqtopk_fail(error, SEQTOPK_E_NONFINITE, token,
+                                "token %lld has a NaN or +inf among its logits; mask the token or mend the router",
+                                (long long)token);
+    }
+    return SEQTOPK_OK;
+}
+
+seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input *input, const seqtopk_output *output,
+                                  void *scratch, size_t scratch_size, int32_t step, int32_t part, int32_t parts,
+                                  seqtopk_error *error) {
+    seqtopk_call call;
+    if (seqtopk_error_clear(error))
+        return SEQTOPK_E_STRUCT;
+    if (step < 0 || step >= STEPS)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, STEPS - 1);
+    seqtopk_status status =
+        seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, part, parts, error);
+    if (!status && step > 0)
+        status = check_logits(&call, error);
+    if (!status)
+        steps[step](&call);
+    return status;
+}
+
+seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk_input *input, const seqtopk_output *output,
+                             void *scratch, size_t scratch_size, seqtopk_error *error) {
+    seqtopk_call call;
+    if (seqtopk_error_clear(error))
+        return SEQTOPK_E_STRUCT;
+    seqtopk_status status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
+    if (status)
+        return status;
+    step_score(&call);
+    status = check_logits(&call, error);
+    for (int step = 1; step < STEPS && !status; step++)
+        steps[step](&call);
+    return status;
+}
+
+typedef struct {
+    const seqtopk_plan *plan;
+    const seqtopk_input *input;
+    const seqtopk_output *output;
+    void *scratch;
+    size_t scratch_size;
+    int32_t step, parts;
+} team;
+
+static void team_task(void *arg, int32_t part) {
+    const team *t = arg;
+    seqtopk_route_part(t->plan, t->input, t->output, t->scratch, t->scratch_size, t->step, part, t->parts, NULL);
+}
+
+/* Below this many logits a thread's waking costs more than its work. */
+enum { LOGITS_PER_THREAD = 32768 };
+
+seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_input *input,
+                                      const seqtopk_output *output, void *scratch, size_t scratch_size,
+                                      const seqtopk_parallel *parallel, seqtopk_error *error) {
+    seqtopk_parallel loan;
+    seqtopk_call call;
+    if (seqtopk_error_clear(error))
+        return SEQTOPK_E_STRUCT;
+    seqtopk_status status = seqtopk_take_struct(&loan, sizeof loan, parallel, "parallel", error);
+    if (status)
+        return status;
+    if (!loan.parallel_for)
+        return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "parallel.parallel_for is NULL");
+    if (loan.threads < 1 || loan.threads > SEQTOPK_MAX_PARTS)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "parallel.threads is %d; it must be 1 to %d", (int)loan.threads,
+                            SEQTOPK_MAX_PARTS);
+    status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, 0, loan.threads, error);
+    if (status)
+        return status;
+    const int64_t worthwhile = 1 + call.in.tokens * plan->desc.experts / LOGITS_PER_THREAD;
+    const int32_t parts = worthwhile < loan.threads ? (int32_t)worthwhile : loan.threads;
+    if (parts == 1)
+        return seqtopk_route(plan, input, output, scratch, scratch_size, error);
+    team t = {plan, input, output, scratch, scratch_size, 0, parts};
+    status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, 0, parts, error);
+    for (; t.step < STEPS && !status; t.step++) {
+        loan.parallel_for(loan.context, parts, team_task, &t);
+        status = check_logits(&call, error);
+    }
+    return status;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+#include "src/status.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const char *seqtopk_version(void) { return SEQTOPK_VERSION; }
+
+const char *seqtopk_status_string(seqtopk_status status) {
+    switch (status) {
+    case SEQTOPK_OK: return "success";
+    case SEQTOPK_E_NULL: return "a needed pointer is NULL";
+    case SEQTOPK_E_STRUCT: return "a struct has an unknown size";
+    case SEQTOPK_E_VALUE: return "a value is outside its range";
+    case SEQTOPK_E_SHAPE: return "sizes contradict each other";
+    case SEQTOPK_E_OVERFLOW: return "more pairs than an int32 list can index";
+    case SEQTOPK_E_CAPACITY: return "an output or the scratch is too small";
+    case SEQTOPK_E_NONFINITE: return "NaN or +inf in the logits or the bias";
+    case SEQTOPK_E_UNSUPPORTED: return "not in this version";
+    case SEQTOPK_E_ISA: return "the forced instruction set cannot run here";
+    case SEQTOPK_E_KERNEL: return "the forced kernel is unknown or does not apply";
+    case SEQTOPK_E_MEMORY: return "out of memory";
+    }
+    return "unknown status";
+}
+
+seqtopk_status seqtopk_fail(seqtopk_error *error, seqtopk_status status, int64_t token, const char *format, ...) {
+    if (error) {
+        va_list arguments;
+        va_start(arguments, format);
+        error->status = status;
+        error->token = token;
+        vsnprintf(error->message, sizeof error->message, format, arguments);
+        va_end(arguments);
+    }
+    return status;
+}
+
+seqtopk_status seqtopk_error_clear(seqtopk_error *error) {
+    if (!error)
+        return SEQTOPK_OK;
+    if (error->struct_size != sizeof *error)
+        return SEQTOPK_E_STRUCT;
+    error->status = SEQTOPK_OK;
+    error->token = -1;
+    error->message[0] = '\0';
+    return SEQTOPK_OK;
+}
+
+seqtopk_status seqtopk_take_struct(void *ours, size_t our_size, const void *theirs, const char *name,
+                                   seqtopk_error *error) {
+    enum { MOST = 4096 };
+    uint32_t size;
+    if (!theirs)
+        return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "%s is NULL", name);
+    memcpy(&size, theirs, sizeof size);
+    if (size < our_size || size > MOST)
+        return seqtopk_fail(error, SEQTOPK_E_STRUCT, -1,
+                            "%s.struct_size is %" PRIu32 ", not %zu: begin with the struct's *_INIT macro", name, size,
+                            our_size);
+    for (size_t i = our_size; i < size; i++)
+        if (((const unsigned char *)theirs)[i])
+            return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                                "%s sets a field that library %s does not know (byte %zu): link a newer library", name,
+                                SEQTOPK_VERSION, i);
+    memcpy(ours, theirs, our_size);
+    return SEQTOPK_OK;
+}
