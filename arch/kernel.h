@@ -62,6 +62,54 @@ typedef void seqtopk_keys_fn(const seqtopk_rows *rows, int64_t first, int64_t la
 /* nth: rearranges keys [n] so that the first k are the k largest; answers the smallest of those. 1 <= k <= n; no NaN. */
 typedef float seqtopk_nth_fn(float *keys, size_t n, size_t k);
 
+/* Where the k-th largest of many keys stands: its key, how many are above it, how many equal it. */
+typedef struct seqtopk_place {
+    float key;
+    int64_t above, equal;
+} seqtopk_place;
+
+/* rank: the place of the k-th largest of keys [n]; room [n] is the kernel's to use and may be `keys` itself. 1 <= k <= n;
+ * no NaN; -inf are answered as such, without counts. */
+typedef seqtopk_place seqtopk_rank_fn(const float *keys, int64_t n, int64_t k, float *room);
+
+/* What a sweep catches: the candidates of successive tokens, one behind the other, ids ascending within a token. */
+typedef struct seqtopk_catch {
+    float *keys;      /* [capacity + SEQTOPK_CATCH_SLACK] */
+    uint16_t *ids;    /* as many */
+    int32_t *counts;  /* [T] by token of the batch */
+    uint64_t *room;   /* [SEQTOPK_SWEEP_ROOM(E)] */
+    int64_t capacity;
+    int64_t size;     /* how many there are, or -1: there was no room for all */
+} seqtopk_catch;
+/* Kernels write whole vectors and words: so much beyond the end may be overwritten. */
+enum { SEQTOPK_CATCH_SLACK = 64 };
+#define SEQTOPK_SWEEP_ROOM(experts) (32 * (((experts) + 63) / 64))
+
+/*
+ * sweep: scores rows [first, last) as `score` does and catches at least all candidates whose key is not below `low`.
+ * rows->key is LOGPROB or LOGIT, without bias; |low| <= 1e30. Answers the first row with NaN or +inf, or -1; where
+ * catch->size ends as -1, rows may have been left out of that search.
+ */
+typedef int64_t seqtopk_sweep_fn(const seqtopk_rows *rows, int64_t first, int64_t last, float low, seqtopk_catch *catch);
+
+/* Token-major lists in the making: keys stand where weights will. */
+typedef struct seqtopk_lists {
+    int32_t *offsets, *ids;
+    float *keys;
+} seqtopk_lists;
+
+/*
+ * filter: of the candidates of tokens [first, last), `from` beginning at the first, those above `key`, or at it too if
+ * `ties`. Writes their offsets[first .. last), and ids and keys from place `at`, never at or beyond `end`; with `to` NULL
+ * it writes nothing. Answers the place after the last.
+ */
+typedef int64_t seqtopk_filter_fn(const seqtopk_catch *from, int64_t first, int64_t last, float key, int ties,
+                                  const seqtopk_lists *to, int64_t at, int64_t end);
+
+/* weigh: the keys (LOGPROB or LOGIT) of the winners of tokens [first, last) become their weights, in place. */
+typedef void seqtopk_weigh_fn(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
+                              const int32_t *offsets, float *weights);
+
 /* top: the ids of the first k of keys [n] in the order (larger key, then lower id), best first, those at -inf left out.
  * Answers how many: min(k, candidates). */
 typedef int32_t seqtopk_top_fn(const float *keys, int32_t n, int32_t k, int32_t *ids);

@@ -94,7 +94,14 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
     const int64_t pairs = tokens * plan->desc.top_k;
     arena a = {base, 0};
     call->slots = take(&a, parts, sizeof *call->slots);
-    call->cuts = take(&a, sequences, sizeof *call->cuts);
+    call->sequence = take(&a, sequences, sizeof *call->sequence);
+    if (plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE) {
+        const int64_t places = 2 * pairs + SEQTOPK_CATCH_SLACK * (sequences + parts);
+        call->runs = take(&a, sequences + parts, sizeof *call->runs);
+        call->caught.keys = take(&a, places, sizeof *call->caught.keys);
+        call->caught.ids = take(&a, places, sizeof *call->caught.ids);
+        call->caught.counts = take(&a, tokens, sizeof *call->caught.counts);
+    }
     call->rows.shift = take(&a, tokens, sizeof(float));
     call->rows.lse = take(&a, tokens, sizeof(float));
     call->token_offsets = take(&a, tokens + 1, sizeof(int32_t));
@@ -110,6 +117,7 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
         room.values = take(&a, experts, sizeof(float));
         room.ids = take(&a, experts, sizeof(int32_t));
         room.group_ids = take(&a, experts, sizeof(int32_t));
+        room.words = take(&a, SEQTOPK_SWEEP_ROOM(experts), sizeof(uint64_t));
         if (p == part)
             call->room = room;
     }
@@ -157,6 +165,10 @@ static void look_up_kernels(seqtopk_call *call) {
 #define LOOK_UP(op) call->op = (seqtopk_##op##_fn *)seqtopk_plan_kernel(call->plan, SEQTOPK_OP_##op, tokens)
     LOOK_UP(score);
     LOOK_UP(keys);
+    LOOK_UP(sweep);
+    LOOK_UP(rank);
+    LOOK_UP(filter);
+    LOOK_UP(weigh);
     LOOK_UP(nth);
     LOOK_UP(top);
     LOOK_UP(emit);
@@ -211,4 +223,16 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
 void seqtopk_call_share(const seqtopk_call *call, int64_t *first, int64_t *last) {
     *first = call->in.tokens * call->part / call->parts;
     *last = call->in.tokens * (call->part + 1) / call->parts;
+}
+
+void seqtopk_call_sequence(const seqtopk_call *call, int64_t s, int64_t *first, int64_t *last) {
+    *first = call->in.cu_seqlens ? call->in.cu_seqlens[s] : 0;
+    *last = call->in.cu_seqlens ? call->in.cu_seqlens[s + 1] : call->in.tokens;
+}
+
+int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last) {
+    int64_t n = last - first;
+    for (int64_t t = first; mask && t < last; t++)
+        n -= !mask[t];
+    return n;
 }

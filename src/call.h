@@ -8,9 +8,22 @@
 /* What a part of the team tells the others. A cache line each, so that parts do not slow one another. */
 typedef struct seqtopk_slot {
     int64_t bad_token; /* -1: none */
-    int64_t pairs;
-    char pad[48];
+    int64_t pairs;     /* that it will list */
+    int64_t end;       /* where its pairs end in the lists */
+    char pad[40];
 } seqtopk_slot;
+
+/* What a part caught of a sequence; the runs of tokens that both share come one after the other. */
+typedef struct seqtopk_run {
+    int64_t size; /* candidates; -1: not swept, the sequence goes stage by stage */
+    float low;    /* no candidate down to this key was missed */
+} seqtopk_run;
+
+/* Where a sequence is cut. */
+typedef struct seqtopk_sequence {
+    seqtopk_cut cut;
+    int32_t swept; /* its winners are among what its runs caught; else among all its keys */
+} seqtopk_sequence;
 
 /* A part's own room. */
 typedef struct seqtopk_room {
@@ -19,6 +32,7 @@ typedef struct seqtopk_room {
     float *values;  /* [E] */
     int32_t *ids;   /* [E] */
     int32_t *group_ids; /* [E] */
+    uint64_t *words;    /* [SEQTOPK_SWEEP_ROOM(E)] */
 } seqtopk_room;
 
 typedef struct seqtopk_call {
@@ -32,6 +46,10 @@ typedef struct seqtopk_call {
     seqtopk_weighing weighing;
     seqtopk_score_fn *score;
     seqtopk_keys_fn *keys;
+    seqtopk_sweep_fn *sweep;
+    seqtopk_rank_fn *rank;
+    seqtopk_filter_fn *filter;
+    seqtopk_weigh_fn *weigh;
     seqtopk_nth_fn *nth;
     seqtopk_top_fn *top;
     seqtopk_emit_fn *emit;
@@ -41,7 +59,9 @@ typedef struct seqtopk_call {
 
     /* In scratch, shared by the parts. */
     seqtopk_slot *slots;   /* [parts] */
-    seqtopk_cut *cuts;     /* [sequences] */
+    seqtopk_sequence *sequence; /* [sequences] */
+    seqtopk_run *runs;     /* [sequences + parts] */
+    seqtopk_catch caught;  /* of all runs; see seqtopk_run_catch */
     int32_t *histograms;   /* [parts, E] */
     float *reservoir;      /* [2 * T * K]; dead once the cuts are known, then: */
     int32_t *token_offsets, *expert_ids; /* the caller's, or in scratch if the caller wants none */
@@ -66,10 +86,26 @@ void seqtopk_call_share(const seqtopk_call *call, int64_t *first, int64_t *last)
  */
 void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys);
 
-/* Where the sequence of tokens [first, last) is cut. */
+/* The tokens of sequence s: [*first, *last). */
+void seqtopk_call_sequence(const seqtopk_call *call, int64_t s, int64_t *first, int64_t *last);
+
+/* How many tokens of [first, last) are to be routed. */
+int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last);
+
+/* Stage by stage: where the sequence of tokens [first, last) is cut. */
 seqtopk_cut seqtopk_find_cut(const seqtopk_call *call, int64_t first, int64_t last);
 
-/* After ids and offsets: weights, order, padded and dense rows of tokens [first, last). */
+/* In one sweep (swept.c): whether this call goes so at all, what this part catches, where a sequence is cut (0 if its
+ * candidates do not tell), and its winners among tokens [first, last), listed from pair `at` on, or counted if !list. */
+int seqtopk_sweeps(const seqtopk_call *call);
+int64_t seqtopk_sweep_share(const seqtopk_call *call);
+int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_cut *cut);
+int64_t seqtopk_list_swept(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list);
+
+/* After ids and offsets: weights of tokens [first, last), from keys that stand in their places or from the logits. */
+void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int from_keys);
+
+/* After weights: order, padded and dense rows of tokens [first, last). */
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last);
 
 #endif

@@ -44,17 +44,10 @@ static seqtopk_cut find_tie(const seqtopk_call *call, int64_t first, int64_t las
     return (seqtopk_cut){key, INT32_MAX - 1, INT64_MAX};
 }
 
-static int64_t unmasked(const uint8_t *mask, int64_t first, int64_t last) {
-    int64_t n = last - first;
-    for (int64_t t = first; mask && t < last; t++)
-        n -= !mask[t];
-    return n;
-}
-
 seqtopk_cut seqtopk_find_cut(const seqtopk_call *call, int64_t first, int64_t last) {
     const seqtopk_plan *plan = call->plan;
     const int32_t top_k = plan->desc.top_k, experts = plan->desc.experts;
-    const int64_t budget = unmasked(call->in.token_mask, first, last) * top_k;
+    const int64_t budget = seqtopk_unmasked(call->in.token_mask, first, last) * top_k;
     if (budget == 0)
         return only_the_sure;
     reservoir r = {.nth = call->nth,

@@ -78,14 +78,22 @@ static void write_dense(const seqtopk_call *call, int64_t token) {
     }
 }
 
+void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int from_keys) {
+    const seqtopk_output *out = &call->out;
+    if (!out->weights && !out->padded_weights && !out->routing_probs)
+        return;
+    if (from_keys)
+        call->weigh(call->rows.score, &call->weighing, first, last, call->token_offsets, call->list_weights);
+    else
+        call->weights(&call->rows, &call->weighing, first, last, call->token_offsets, call->expert_ids,
+                      call->list_weights);
+}
+
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last) {
     const seqtopk_output *out = &call->out;
     const int padded = out->padded_ids || out->padded_ids64 || out->padded_weights;
     const int ranked = call->plan->desc.order == SEQTOPK_ORDER_RANK;
-    if (out->weights || out->padded_weights || out->routing_probs || ranked)
-        call->weights(&call->rows, &call->weighing, first, last, call->token_offsets, call->expert_ids,
-                      call->list_weights);
-    for (int64_t t = first; t < last; t++) {
+    for (int64_t t = first; t < last && (ranked || padded || out->routing_map || out->routing_probs || out->row_lse); t++) {
         if (ranked)
             order_by_rank(call, t);
         if (padded)

@@ -5,10 +5,15 @@
 #include <string.h>
 
 int64_t seqtopk_model_limit(const seqtopk_row *row, const seqtopk_desc *desc) {
+    const double caught = 1.25 * 64 * desc->top_k / desc->experts; /* bits of a word, about */
     const int is_heap = strcmp(row->algorithm, "heap") == 0;
     if (row->op == SEQTOPK_OP_nth && is_heap)
         return 64 / desc->top_k; /* a heap of so few keys stays in cache lines that are hot anyway */
     if (row->op == SEQTOPK_OP_top && strcmp(row->algorithm, "insertion") == 0)
         return desc->top_k <= 32 ? INT64_MAX : -1; /* its moves grow with k * k */
+    if (strcmp(row->algorithm, "slots6") == 0)
+        return caught <= 3.5 ? INT64_MAX : -1;
+    if (strcmp(row->algorithm, "slots10") == 0)
+        return caught <= 7 ? INT64_MAX : -1;
     return INT64_MAX;
 }

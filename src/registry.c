@@ -18,6 +18,10 @@ static int always(const seqtopk_desc *desc) {
     return 1;
 }
 
+static int sweeps(const seqtopk_desc *desc) {
+    return desc->scope == SEQTOPK_SCOPE_SEQUENCE && (desc->groups <= 1 || desc->group_top_k == desc->groups);
+}
+
 const seqtopk_row seqtopk_registry[] = {
 #define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about)                                            \
     {"seqtopk_" #op "_" #dtype "__" #isa "_" #algorithm,                                                               \

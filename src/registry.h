@@ -10,10 +10,14 @@
 typedef enum seqtopk_op {
     SEQTOPK_OP_score,
     SEQTOPK_OP_keys,
+    SEQTOPK_OP_sweep,
+    SEQTOPK_OP_rank,
     SEQTOPK_OP_nth,
     SEQTOPK_OP_top,
     SEQTOPK_OP_emit,
+    SEQTOPK_OP_filter,
     SEQTOPK_OP_weights,
+    SEQTOPK_OP_weigh,
     SEQTOPK_OP_count,
     SEQTOPK_OP_scatter,
     SEQTOPK_OPS

@@ -6,11 +6,12 @@
 #include <math.h>
 #include <string.h>
 
-/* score: every row's log-sum-exp, and a look at every logit. */
+/* score: every row's log-sum-exp, and a look at every logit; where the call is swept, its candidates too. */
 static void step_score(seqtopk_call *call) {
     int64_t first, last;
     seqtopk_call_share(call, &first, &last);
-    call->slots[call->part].bad_token = call->score(&call->rows, first, last);
+    call->slots[call->part].bad_token =
+        seqtopk_sweeps(call) ? seqtopk_sweep_share(call) : call->score(&call->rows, first, last);
     call->slots[call->part].pairs = 0;
 }
 
@@ -18,55 +19,75 @@ static void step_score(seqtopk_call *call) {
 static void step_cut(seqtopk_call *call) {
     if (call->plan->desc.scope == SEQTOPK_SCOPE_TOKEN) {
         if (call->part == 0)
-            call->cuts[0] = (seqtopk_cut){INFINITY, 0, -1};
+            call->sequence[0] = (seqtopk_sequence){{INFINITY, 0, -1}, 0};
         return;
     }
     for (int64_t s = call->part; s < call->sequences; s += call->parts) {
-        const int64_t first = call->in.cu_seqlens ? call->in.cu_seqlens[s] : 0;
-        const int64_t last = call->in.cu_seqlens ? call->in.cu_seqlens[s + 1] : call->in.tokens;
-        call->cuts[s] = seqtopk_find_cut(call, first, last);
+        seqtopk_sequence *sequence = call->sequence + s;
+        int64_t first, last;
+        seqtopk_call_sequence(call, s, &first, &last);
+        sequence->swept = seqtopk_sweeps(call) && seqtopk_find_swept_cut(call, s, &sequence->cut);
+        if (!sequence->swept)
+            sequence->cut = seqtopk_find_cut(call, first, last);
     }
 }
 
-/* The sequence of `token`, looked for from sequence `s` on. */
-static int64_t sequence_of(const seqtopk_call *call, int64_t s, int64_t token) {
-    while (call->in.cu_seqlens && call->in.cu_seqlens[s + 1] <= token)
-        s++;
-    return s;
-}
-
-/*
- * Walks this part's tokens; emits their ids from pair `at` on, or only counts. A part writes the offsets of its own tokens
- * and no others, so that no two write one place.
- */
-static int64_t walk(seqtopk_call *call, int64_t at, int32_t *ids) {
-    int64_t first, last, s = 0;
-    seqtopk_call_share(call, &first, &last);
+/* Lists or counts, stage by stage, what of tokens [first, last) of a sequence is selected. */
+static int64_t list_staged(seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
     for (int64_t t = first, next; t < last; t = next) {
         next = last - t < call->block_rows ? last : t + call->block_rows;
         seqtopk_candidate_keys(call, t, next, call->room.keys);
         for (int64_t row = t; row < next; row++) {
-            s = sequence_of(call, s, row);
-            if (ids)
+            if (list)
                 call->token_offsets[row] = (int32_t)at;
-            at += call->emit(call->room.keys + (row - t) * call->rows.experts, call->rows.experts, row, call->cuts + s,
-                             ids ? ids + at : NULL);
+            at += call->emit(call->room.keys + (row - t) * call->rows.experts, call->rows.experts, row,
+                             &call->sequence[s].cut, list ? call->expert_ids + at : NULL);
         }
     }
+    return at;
+}
+
+/* Does something with the tokens [first, last) that this part has of sequence s, and moves along the list. */
+typedef int64_t run_fn(seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list);
+
+/* A part writes the offsets of its own tokens and no others, so that no two write one place. */
+static int64_t for_own_runs(seqtopk_call *call, run_fn *run, int64_t at, int list) {
+    int64_t first, last;
+    seqtopk_call_share(call, &first, &last);
+    for (int64_t s = 0; s < call->sequences; s++) {
+        int64_t begin, end;
+        seqtopk_call_sequence(call, s, &begin, &end);
+        begin = begin > first ? begin : first;
+        end = end < last ? end : last;
+        if (begin < end)
+            at = run(call, s, begin, end, at, list);
+    }
+    return at;
+}
+
+static int64_t list_run(seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
+    return call->sequence[s].swept ? seqtopk_list_swept(call, s, first, last, at, list)
+                                   : list_staged(call, s, first, last, at, list);
+}
+
+static int64_t weigh_run(seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
+    (void)list;
+    seqtopk_weigh_tokens(call, first, last, call->sequence[s].swept);
     return at;
 }
 
 /* Where each part's pairs begin must be known before any part can write: a team counts first. */
 static void step_count(seqtopk_call *call) {
     if (call->parts > 1)
-        call->slots[call->part].pairs = walk(call, 0, NULL);
+        call->slots[call->part].pairs = for_own_runs(call, list_run, 0, 0);
 }
 
 static void step_emit(seqtopk_call *call) {
     int64_t at = 0;
     for (int32_t p = 0; p < call->part; p++)
         at += call->slots[p].pairs;
-    at = walk(call, at, call->expert_ids);
+    call->slots[call->part].end = at + call->slots[call->part].pairs;
+    at = for_own_runs(call, list_run, at, 1);
     if (call->part == call->parts - 1) {
         call->token_offsets[call->in.tokens] = (int32_t)at;
         if (call->out.selected)
@@ -82,6 +103,7 @@ static int wants_experts(const seqtopk_call *call) {
 static void step_finish(seqtopk_call *call) {
     int64_t first, last;
     seqtopk_call_share(call, &first, &last);
+    for_own_runs(call, weigh_run, 0, 0);
     seqtopk_finish_tokens(call, first, last);
     if (!wants_experts(call))
         return;

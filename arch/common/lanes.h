@@ -14,6 +14,14 @@
  *   vec_split(x, &k)       x = m * 2^k for positive normal x, m in [sqrt(1/2), sqrt(2)); answers m
  *   vec_sum16(v)           the tree over v[VECS]
  *   vec_load_f32, vec_load_bf16, vec_load_f16 (p, i)   elements i .. of the row at p, as float
+ * and, for the kernels that select (all but ref's):
+ *   vec_mask_gt, _ge, _eq, _nlt (a, b)   a bit for each lane; _nlt: not less than, true of a NaN
+ *   vec_bits16_nlt(x, limit)             the same of the 16 lanes x[VECS]
+ *   vec_compress(a, mask)                the lanes of the mask, moved together to the front
+ *   vec_load_u16(p), vec_store_bits(p, a)   small integers as lanes of 32 bits
+ *   vec_of_raw_f32, _bf16, _f16 (a)      floats from lanes whose low bits are elements
+ *   vec_first_bit(bits)                  the lowest bit's number, any number of at least 64 if there is none
+ *   VEC_SWEEP_ROWS                       rows whose sums fit in registers together
  */
 #ifndef SEQTOPK_ARCH_COMMON_LANES_H
 #define SEQTOPK_ARCH_COMMON_LANES_H

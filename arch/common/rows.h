@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* All kernels that read logits, for the ISA whose vec.h stands before this and whose name is ROWS_ISA. */
 #include "arch/common/lanes.h"
+#include "arch/common/weigh.h"
 #include "arch/kernel.h"
 #include "src/registry.h"
 
@@ -24,3 +25,24 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #define ROWS_DTYPE f16
 #define ROWS_TYPE uint16_t
 #include "arch/common/rows.inc"
+
+#define WEIGH_NAME_(isa) seqtopk_weigh_f32__##isa##_lanes16
+#define WEIGH_NAME(isa) WEIGH_NAME_(isa)
+
+void WEIGH_NAME(ROWS_ISA)(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
+                          const int32_t *offsets, float *weights) {
+    const vec zero = vec_set1(0.0f);
+    const int64_t end = offsets[last];
+    int64_t i = offsets[first];
+    for (; i + VEC_LANES <= end; i += VEC_LANES)
+        vec_store(weights + i, score_of(score, vec_load(weights + i), zero, zero));
+    if (i < end) {
+        float part[VEC_LANES] = {0};
+        memcpy(part, weights + i, (size_t)(end - i) * sizeof *part);
+        vec_store(part, score_of(score, vec_load(part), zero, zero));
+        memcpy(weights + i, part, (size_t)(end - i) * sizeof *part);
+    }
+    if (how->norm != SEQTOPK_NORM_NONE || how->scale != 1.0f)
+        for (int64_t t = first; t < last; t++)
+            weigh(weights + offsets[t], offsets[t + 1] - offsets[t], how);
+}

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The lists in plain C: emit (token-major), count and scatter (expert-major). */
+/* The lists in plain C: emit and filter (token-major), count and scatter (expert-major). */
 #include "arch/kernel.h"
 
 #include <math.h>
 
 seqtopk_emit_fn seqtopk_emit_f32__ref_scan;
+seqtopk_filter_fn seqtopk_filter_f32__ref_scan;
 seqtopk_count_fn seqtopk_count_i32__ref_scan;
 seqtopk_scatter_fn seqtopk_scatter_i32__ref_scan;
 
@@ -22,6 +23,26 @@ int32_t seqtopk_emit_f32__ref_scan(const float *keys, int32_t experts, int64_t t
         }
     }
     return n;
+}
+
+int64_t seqtopk_filter_f32__ref_scan(const seqtopk_catch *from, int64_t first, int64_t last, float key, int ties,
+                                     const seqtopk_lists *to, int64_t at, int64_t end) {
+    int64_t i = 0;
+    (void)end; /* for kernels that write more than they count */
+    for (int64_t t = first; t < last; t++) {
+        if (to)
+            to->offsets[t] = (int32_t)at;
+        for (const int64_t next = i + from->counts[t]; i < next; i++) {
+            if (!(from->keys[i] > key || (ties && from->keys[i] == key)))
+                continue;
+            if (to) {
+                to->ids[at] = from->ids[i];
+                to->keys[at] = from->keys[i];
+            }
+            at++;
+        }
+    }
+    return at;
 }
 
 void seqtopk_count_i32__ref_scan(const int32_t *ids, int64_t n, int32_t *histogram) {

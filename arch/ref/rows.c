@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* score, keys and weights, from the templates of arch/common. */
+/* score, keys, weights and weigh, from the templates of arch/common. */
 #include "vec.h"
 
 #define ROWS_ISA ref

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Selection among keys in plain C: nth (the k-th largest of many) and top (the first k of one row, in order). */
+/* Selection among keys in plain C: nth and rank (the k-th largest of many), top (the first k of one row, in order). */
 #include "arch/kernel.h"
 
 #include <math.h>
+#include <string.h>
 
 seqtopk_nth_fn seqtopk_nth_f32__ref_quickselect, seqtopk_nth_f32__ref_heap;
+seqtopk_rank_fn seqtopk_rank_f32__ref_quickselect;
 seqtopk_top_fn seqtopk_top_f32__ref_insertion, seqtopk_top_f32__ref_heap;
 
 static inline void swap(float *a, float *b) {
@@ -92,6 +94,16 @@ float seqtopk_nth_f32__ref_heap(float *keys, size_t n, size_t k) {
             sift(keys, k, 0);
         }
     return keys[0];
+}
+
+seqtopk_place seqtopk_rank_f32__ref_quickselect(const float *keys, int64_t n, int64_t k, float *room) {
+    memmove(room, keys, (size_t)n * sizeof *room);
+    seqtopk_place place = {seqtopk_nth_f32__ref_quickselect(room, (size_t)n, (size_t)k), 0, 0};
+    for (int64_t i = 0; i < n; i++) {
+        place.above += room[i] > place.key;
+        place.equal += room[i] == place.key;
+    }
+    return place;
 }
 
 /* Whether candidate a stands before candidate b in one row. */

@@ -54,4 +54,49 @@ static inline vec vec_load_f16(const uint16_t *p, int i) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + i)));
 }
 
+/* What selection needs beside arithmetic: arch/common/lanes.h. */
+#define VEC_SWEEP_ROWS 2
+static inline uint32_t vec_bits_of(uint32x4_t lanes) {
+    static const uint32_t bit[4] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(lanes, vld1q_u32(bit)));
+}
+static inline uint32_t vec_mask_nlt(vec a, vec b) { return vec_bits_of(vmvnq_u32(vcltq_f32(a, b))); }
+static inline uint32_t vec_mask_gt(vec a, vec b) { return vec_bits_of(vcgtq_f32(a, b)); }
+static inline uint32_t vec_mask_ge(vec a, vec b) { return vec_bits_of(vcgeq_f32(a, b)); }
+static inline uint32_t vec_mask_eq(vec a, vec b) { return vec_bits_of(vceqq_f32(a, b)); }
+
+static inline uint16_t vec_bits16_nlt(const vec *x, vec limit) {
+    static const uint8_t bit[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    uint16x8_t low = vuzp1q_u16(vreinterpretq_u16_u32(vcltq_f32(x[0], limit)), vreinterpretq_u16_u32(vcltq_f32(x[1], limit)));
+    uint16x8_t high = vuzp1q_u16(vreinterpretq_u16_u32(vcltq_f32(x[2], limit)), vreinterpretq_u16_u32(vcltq_f32(x[3], limit)));
+    uint8x16_t less = vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high));
+    uint8x16_t bits = vbicq_u8(vld1q_u8(bit), less);
+    uint8x16_t sums = vpaddq_u8(bits, bits);
+    sums = vpaddq_u8(sums, sums);
+    sums = vpaddq_u8(sums, sums);
+    return vgetq_lane_u16(vreinterpretq_u16_u8(sums), 0);
+}
+
+static inline unsigned vec_first_bit(uint64_t bits) { return bits ? (unsigned)__builtin_ctzll(bits) : 64; }
+
+static inline vec vec_compress(vec a, uint32_t mask) {
+#define LANE(n) 4 * (n), 4 * (n) + 1, 4 * (n) + 2, 4 * (n) + 3
+    static const uint8_t lanes[16][16] = {
+        {LANE(0)},          {LANE(0)},          {LANE(1)},          {LANE(0), LANE(1)},
+        {LANE(2)},          {LANE(0), LANE(2)}, {LANE(1), LANE(2)}, {LANE(0), LANE(1), LANE(2)},
+        {LANE(3)},          {LANE(0), LANE(3)}, {LANE(1), LANE(3)}, {LANE(0), LANE(1), LANE(3)},
+        {LANE(2), LANE(3)}, {LANE(0), LANE(2), LANE(3)}, {LANE(1), LANE(2), LANE(3)},
+        {LANE(0), LANE(1), LANE(2), LANE(3)}};
+#undef LANE
+    return vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(a), vld1q_u8(lanes[mask])));
+}
+
+static inline vec vec_load_u16(const uint16_t *p) { return vreinterpretq_f32_u32(vmovl_u16(vld1_u16(p))); }
+static inline void vec_store_bits(int32_t *p, vec a) { vst1q_s32(p, vreinterpretq_s32_f32(a)); }
+static inline vec vec_of_raw_f32(vec a) { return a; }
+static inline vec vec_of_raw_bf16(vec a) { return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a), 16)); }
+static inline vec vec_of_raw_f16(vec a) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(vreinterpretq_u32_f32(a))));
+}
+
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* score, keys and weights, from the templates of arch/common. */
+/* score, keys, sweep, weights and weigh, from the templates of arch/common. */
 #include "vec.h"
 
 #define ROWS_ISA avx2
+#define ROWS_SWEEP
 #include "arch/common/rows.h"

@@ -62,4 +62,37 @@ static inline vec vec_load_f16(const uint16_t *p, int i) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + i)));
 }
 
+/* What selection needs beside arithmetic: arch/common/lanes.h. */
+#define VEC_SWEEP_ROWS 2
+static inline uint32_t vec_mask_nlt(vec a, vec b) { return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLT_UQ)); }
+static inline uint32_t vec_mask_gt(vec a, vec b) { return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
+static inline uint32_t vec_mask_ge(vec a, vec b) { return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)); }
+static inline uint32_t vec_mask_eq(vec a, vec b) { return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)); }
+static inline uint16_t vec_bits16_nlt(const vec *x, vec limit) {
+    return (uint16_t)(vec_mask_nlt(x[0], limit) | vec_mask_nlt(x[1], limit) << 8);
+}
+static inline unsigned vec_first_bit(uint64_t bits) { return (unsigned)_tzcnt_u64(bits); }
+
+/* The lanes that a mask names, as a byte each, found by pext instead of a table of 256 rows that would leave the cache. */
+static inline vec vec_compress(vec a, uint32_t mask) {
+    const uint64_t wide = _pdep_u64(mask, 0x0101010101010101) * 0xff;
+    const uint64_t lanes = _pext_u64(0x0706050403020100, wide);
+    return _mm256_permutevar8x32_ps(a, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)lanes)));
+}
+
+static inline vec vec_load_u16(const uint16_t *p) {
+    return _mm256_castsi256_ps(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
+
+static inline void vec_store_bits(int32_t *p, vec a) {
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm256_castps_si256(a));
+}
+
+static inline vec vec_of_raw_f32(vec a) { return a; }
+static inline vec vec_of_raw_bf16(vec a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 16)); }
+static inline vec vec_of_raw_f16(vec a) {
+    const __m256i x = _mm256_castps_si256(a);
+    return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1)));
+}
+
 #endif

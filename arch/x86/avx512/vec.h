@@ -76,4 +76,23 @@ static inline vec exp_term_scalef(vec x) {
     return _mm512_scalef_ps(exp_polynomial(_mm512_fmsub_ps(x, log2_e, n)), n);
 }
 
+/* What selection needs beside arithmetic: arch/common/lanes.h. */
+#define VEC_SWEEP_ROWS 4
+static inline uint32_t vec_mask_nlt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ); }
+static inline uint32_t vec_mask_gt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+static inline uint32_t vec_mask_ge(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+static inline uint32_t vec_mask_eq(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+static inline uint16_t vec_bits16_nlt(const vec *x, vec limit) { return _mm512_cmp_ps_mask(x[0], limit, _CMP_NLT_UQ); }
+static inline vec vec_compress(vec a, uint32_t mask) { return _mm512_maskz_compress_ps((__mmask16)mask, a); }
+static inline unsigned vec_first_bit(uint64_t bits) { return (unsigned)_tzcnt_u64(bits); }
+
+static inline vec vec_load_u16(const uint16_t *p) {
+    return _mm512_castsi512_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)));
+}
+
+static inline void vec_store_bits(int32_t *p, vec a) { _mm512_storeu_si512(p, _mm512_castps_si512(a)); }
+static inline vec vec_of_raw_f32(vec a) { return a; }
+static inline vec vec_of_raw_bf16(vec a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 16)); }
+static inline vec vec_of_raw_f16(vec a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_castps_si512(a))); }
+
 #endif

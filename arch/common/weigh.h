@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* From the winners' scores to their weights, token by token. Included after lanes.h. */
+#ifndef SEQTOPK_ARCH_COMMON_WEIGH_H
+#define SEQTOPK_ARCH_COMMON_WEIGH_H
+
+#include "arch/kernel.h"
+
+#include <seqtopk/seqtopk.h>
+
+static inline vec score_of(int32_t score, vec x, vec shift, vec lse) {
+    switch (score) {
+    case SEQTOPK_SCORE_SOFTMAX: return exp_full(vec_sub(vec_sub(x, shift), lse));
+    case SEQTOPK_SCORE_SIGMOID: return sigmoid(x);
+    case SEQTOPK_SCORE_SQRTSOFTPLUS: return sqrtsoftplus(x);
+    default: return x;
+    }
+}
+
+/* w [n] dealt out to 16 lanes, `absent` in the places beyond n. */
+static inline void weigh_load16(const float *w, int32_t n, float absent, vec x[VECS]) {
+    float part[LANES];
+    if (n < LANES) {
+        for (int i = 0; i < LANES; i++)
+            part[i] = i < n ? w[i] : absent;
+        w = part;
+    }
+    for (int v = 0; v < VECS; v++)
+        x[v] = vec_load(w + v * VEC_LANES);
+}
+
+/* The sum of w [n]. */
+static inline float weigh_sum(const float *w, int32_t n) {
+    vec x[VECS], sum[VECS];
+    weigh_load16(w, n, 0.0f, sum);
+    for (int32_t i = LANES; i < n; i += LANES) {
+        weigh_load16(w + i, n - i, 0.0f, x);
+        for (int v = 0; v < VECS; v++)
+            sum[v] = vec_add(sum[v], x[v]);
+    }
+    return n > 0 ? vec_sum16(sum) : 0.0f;
+}
+
+/* w [n] becomes exp(w - max(w)). */
+static inline void weigh_exponentials(float *w, int32_t n) {
+    float max = -INFINITY, part[LANES];
+    for (int32_t i = 0; i < n; i++)
+        max = w[i] > max ? w[i] : max;
+    for (int32_t i = 0; i < n; i += LANES) {
+        vec x[VECS];
+        weigh_load16(w + i, n - i, max, x);
+        for (int v = 0; v < VECS; v++)
+            vec_store(part + v * VEC_LANES, exp_full(vec_sub(x[v], vec_set1(max))));
+        memcpy(w + i, part, (size_t)(n - i < LANES ? n - i : LANES) * sizeof *w);
+    }
+}
+
+/* The scores w [n] of one token's winners become weights. */
+static inline void weigh(float *w, int32_t n, const seqtopk_weighing *how) {
+    if (how->norm == SEQTOPK_NORM_NONE) {
+        for (int32_t i = 0; i < n && how->scale != 1.0f; i++)
+            w[i] *= how->scale;
+        return;
+    }
+    if (how->norm == SEQTOPK_NORM_SOFTMAX)
+        weigh_exponentials(w, n);
+    float divisor = weigh_sum(w, n);
+    if (how->norm == SEQTOPK_NORM_SUM) {
+        divisor += how->eps;
+        if (how->floor > 0.0f && divisor < how->floor)
+            divisor = how->floor;
+    }
+    for (int32_t i = 0; i < n; i++)
+        w[i] = (divisor != 0.0f ? w[i] / divisor : 0.0f) * how->scale;
+}
+
+#endif

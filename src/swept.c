@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A sequence in one sweep. A few of its rows tell about where it will be cut; the sweep scores all rows and catches the
+ * candidates down to a little below that; the cut is then found among those, exactly. The sample only decides how much is
+ * caught: if that was too little or too much, the sequence goes stage by stage instead.
+ */
+#include "src/call.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    SAMPLE_ROWS = 64,      /* at most */
+    SAMPLE_SHARE = 32,     /* of a long sequence, one row in so many */
+    SAMPLE_FEWEST = 8,
+    LOGITS_TO_SWEEP = 4096 /* shorter sequences are done sooner stage by stage */
+};
+
+int seqtopk_sweeps(const seqtopk_call *call) {
+    const seqtopk_plan *plan = call->plan;
+    const int grouped = plan->desc.groups > 1 && plan->desc.group_top_k < plan->desc.groups;
+    return plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE && !grouped && !plan->sure &&
+           plan->most == plan->desc.experts && call->rows.key != SEQTOPK_KEY_SCORE;
+}
+
+/* What part `part` catches of sequence s, whose first such token is `first`. */
+static seqtopk_catch run_catch(const seqtopk_call *call, int64_t s, int32_t part, int64_t first, int64_t last) {
+    const int64_t at = 2 * call->plan->desc.top_k * first + SEQTOPK_CATCH_SLACK * (s + part);
+    seqtopk_catch run = call->caught;
+    run.keys += at;
+    run.ids += at;
+    run.room = call->room.words;
+    run.capacity = 2 * call->plan->desc.top_k * (last - first);
+    run.size = 0;
+    return run;
+}
+
+/* A key that the cut of the sequence [first, last) is likely to be above, by a sample of its rows; 0 if none can be had. */
+static int estimate(const seqtopk_call *call, int64_t first, int64_t last, float *low) {
+    const int32_t experts = call->rows.experts;
+    const int64_t tokens = last - first;
+    int64_t n = tokens / SAMPLE_SHARE < SAMPLE_FEWEST ? SAMPLE_FEWEST : tokens / SAMPLE_SHARE;
+    n = n > SAMPLE_ROWS ? SAMPLE_ROWS : n;
+    n = n > call->block_rows ? call->block_rows : n;
+    if (tokens * experts < LOGITS_TO_SWEEP || tokens < 4 * n || n < SAMPLE_FEWEST / 2)
+        return 0;
+    float shift[SAMPLE_ROWS], lse[SAMPLE_ROWS];
+    uint8_t mask[SAMPLE_ROWS];
+    const int64_t step = tokens / n, from = first + step / 2;
+    seqtopk_rows rows = call->rows;
+    rows.logits = (const char *)rows.logits + from * rows.stride;
+    rows.stride *= step;
+    rows.shift = shift;
+    rows.lse = lse;
+    rows.token_mask = NULL;
+    int64_t routed = n;
+    if (call->in.token_mask) {
+        for (int64_t i = 0; i < n; i++)
+            mask[i] = call->in.token_mask[from + i * step];
+        rows.token_mask = mask;
+        routed = seqtopk_unmasked(mask, 0, n);
+    }
+    if (call->score(&rows, 0, n) >= 0)
+        return 0;
+    call->keys(&rows, 0, n, call->room.keys);
+    const double expected = (double)routed * call->plan->desc.top_k;
+    const int64_t place = (int64_t)(expected + 3.0 * sqrt(expected)) + 2;
+    if (place > n * experts)
+        return 0;
+    *low = call->rank(call->room.keys, n * experts, place, call->room.keys).key;
+    return fabsf(*low) <= 1e30f;
+}
+
+/* Sweeps this part's tokens; answers the first with NaN or +inf, or -1. */
+int64_t seqtopk_sweep_share(const seqtopk_call *call) {
+    int64_t first, last, bad = -1;
+    seqtopk_call_share(call, &first, &last);
+    for (int64_t s = 0; s < call->sequences; s++) {
+        int64_t begin, end;
+        seqtopk_call_sequence(call, s, &begin, &end);
+        const int64_t from = begin > first ? begin : first, to = end < last ? end : last;
+        seqtopk_run *run = call->runs + s + call->part;
+        if (from >= to)
+            continue;
+        run->size = -1;
+        if (estimate(call, begin, end, &run->low)) {
+            seqtopk_catch caught = run_catch(call, s, call->part, from, to);
+            bad = call->sweep(&call->rows, from, to, run->low, &caught);
+            run->size = caught.size;
+        }
+        if (bad < 0 && run->size < 0)
+            bad = call->score(&call->rows, from, to);
+        if (bad >= 0)
+            return bad;
+    }
+    return bad;
+}
+
+/* Calls `visit` for each run of sequence s, in the order of tokens, while it answers nonzero. */
+typedef struct {
+    const seqtopk_run *run;
+    seqtopk_catch caught;
+    int64_t first, last;
+} run_view;
+
+static int next_run(const seqtopk_call *call, int64_t s, int32_t *part, run_view *view) {
+    int64_t begin, end;
+    seqtopk_call_sequence(call, s, &begin, &end);
+    for (; *part < call->parts; ++*part) {
+        const int64_t first = call->in.tokens * *part / call->parts, last = call->in.tokens * (*part + 1) / call->parts;
+        view->first = begin > first ? begin : first;
+        view->last = end < last ? end : last;
+        if (view->first >= view->last)
+            continue;
+        view->run = call->runs + s + *part;
+        view->caught = run_catch(call, s, *part, view->first, view->last);
+        ++*part;
+        return 1;
+    }
+    return 0;
+}
+
+/* The place of the n-th candidate whose key is `key`, in the order of tokens and experts. */
+static seqtopk_cut find_tie(const seqtopk_call *call, int64_t s, float key, int64_t n) {
+    run_view view;
+    for (int32_t part = 0; next_run(call, s, &part, &view);) {
+        int64_t i = 0;
+        for (int64_t t = view.first; t < view.last; t++)
+            for (const int64_t next = i + view.caught.counts[t]; i < next; i++)
+                if (view.caught.keys[i] == key && --n == 0)
+                    return (seqtopk_cut){key, view.caught.ids[i], t};
+    }
+    return (seqtopk_cut){key, INT32_MAX - 1, INT64_MAX};
+}
+
+int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_cut *cut) {
+    int64_t begin, end, caught = 0;
+    int32_t runs = 0;
+    run_view view;
+    const float *keys = NULL;
+    float low = -INFINITY;
+    seqtopk_call_sequence(call, s, &begin, &end);
+    float *room = call->reservoir + 2 * call->plan->desc.top_k * begin;
+    const int64_t budget = seqtopk_unmasked(call->in.token_mask, begin, end) * call->plan->desc.top_k;
+    for (int32_t part = 0; next_run(call, s, &part, &view);) {
+        if (view.run->size < 0)
+            return 0;
+        low = view.run->low;
+        caught += view.run->size;
+        keys = view.caught.keys;
+        runs++;
+    }
+    if (budget < 1 || caught < budget)
+        return 0;
+    if (runs > 1) {
+        int64_t at = 0;
+        for (int32_t part = 0; next_run(call, s, &part, &view); at += view.run->size)
+            memcpy(room + at, view.caught.keys, (size_t)view.run->size * sizeof *room);
+        keys = room;
+    }
+    const seqtopk_place place = call->rank(keys, caught, budget, room);
+    if (place.key < low)
+        return 0; /* candidates of such keys were not all caught */
+    *cut = place.above + place.equal == budget ? (seqtopk_cut){place.key, INT32_MAX - 1, INT64_MAX}
+                                               : find_tie(call, s, place.key, budget - place.above);
+    return 1;
+}
+
+/* The winners of tokens [first, last), all before the cut's token or all after it. */
+static int64_t list_run(const seqtopk_call *call, seqtopk_catch *from, int64_t first, int64_t last, int ties, int64_t at,
+                        int64_t end, int list, float key) {
+    const seqtopk_lists to = {call->token_offsets, call->expert_ids, call->list_weights};
+    if (first >= last)
+        return at;
+    at = call->filter(from, first, last, key, ties, list ? &to : NULL, at, end);
+    for (int64_t t = first; t < last; t++) {
+        from->keys += from->counts[t];
+        from->ids += from->counts[t];
+    }
+    return at;
+}
+
+/* The cut's own token: ties up to the cut's expert. */
+static int64_t list_cut_token(const seqtopk_call *call, const seqtopk_catch *from, const seqtopk_cut *cut, int64_t at,
+                              int list) {
+    if (list)
+        call->token_offsets[cut->token] = (int32_t)at;
+    for (int32_t i = 0; i < from->counts[cut->token]; i++)
+        if (from->keys[i] > cut->key || (from->keys[i] == cut->key && from->ids[i] <= cut->expert)) {
+            if (list) {
+                call->expert_ids[at] = from->ids[i];
+                call->list_weights[at] = from->keys[i];
+            }
+            at++;
+        }
+    return at;
+}
+
+int64_t seqtopk_list_swept(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
+    const seqtopk_cut *cut = &call->sequence[s].cut;
+    seqtopk_catch from = run_catch(call, s, call->part, first, last);
+    /* Beyond these pairs stand another part's. */
+    const int64_t end = call->parts > 1 ? call->slots[call->part].end : seqtopk_max_selected(call->plan, call->in.tokens);
+    if (cut->token < first || cut->token >= last)
+        return list_run(call, &from, first, last, cut->token >= last, at, end, list, cut->key);
+    at = list_run(call, &from, first, cut->token, 1, at, end, list, cut->key);
+    at = list_cut_token(call, &from, cut, at, list);
+    from.keys += from.counts[cut->token];
+    from.ids += from.counts[cut->token];
+    return list_run(call, &from, cut->token + 1, last, 0, at, end, list, cut->key);
+}
