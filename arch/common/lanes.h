@@ -21,6 +21,7 @@
  *   vec_load_u16(p), vec_store_bits(p, a)   small integers as lanes of 32 bits
  *   vec_of_raw_f32, _bf16, _f16 (a)      floats from lanes whose low bits are elements
  *   vec_first_bit(bits)                  the lowest bit's number, any number of at least 64 if there is none
+ *   vec_store_first(p, a, n)             the first n lanes and nothing beyond
  *   VEC_SWEEP_ROWS                       rows whose sums fit in registers together
  */
 #ifndef SEQTOPK_ARCH_COMMON_LANES_H
@@ -136,5 +137,8 @@ static inline vec sqrtsoftplus(vec x) {
  */
 #define SUM_LEAST 0x1p-32f
 #define SUM_MOST 0x1p32f
+
+/* Lanes [0, n). */
+static inline uint32_t first_lanes(int64_t n) { return n < VEC_LANES ? (1u << n) - 1 : (uint32_t)((1ull << VEC_LANES) - 1); }
 
 #endif

@@ -15,9 +15,6 @@ seqtopk_rank_fn seqtopk_rank_f32__ref_quickselect;
 seqtopk_rank_fn SELECT_NAME(rank, compress);
 seqtopk_filter_fn SELECT_NAME(filter, compress);
 
-/* Lanes [0, n). */
-static inline uint32_t first_lanes(int64_t n) { return n < VEC_LANES ? (1u << n) - 1 : (uint32_t)((1ull << VEC_LANES) - 1); }
-
 static inline vec load_upto(const float *p, int64_t n) {
     float part[VEC_LANES] = {0};
     if (n >= VEC_LANES)

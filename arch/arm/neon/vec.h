@@ -77,7 +77,7 @@ static inline uint16_t vec_bits16_nlt(const vec *x, vec limit) {
     return vgetq_lane_u16(vreinterpretq_u16_u8(sums), 0);
 }
 
-static inline unsigned vec_first_bit(uint64_t bits) { return bits ? (unsigned)__builtin_ctzll(bits) : 64; }
+static inline uint64_t vec_first_bit(uint64_t bits) { return bits ? (uint64_t)__builtin_ctzll(bits) : 64; }
 
 static inline vec vec_compress(vec a, uint32_t mask) {
 #define LANE(n) 4 * (n), 4 * (n) + 1, 4 * (n) + 2, 4 * (n) + 3
@@ -93,10 +93,25 @@ static inline vec vec_compress(vec a, uint32_t mask) {
 
 static inline vec vec_load_u16(const uint16_t *p) { return vreinterpretq_f32_u32(vmovl_u16(vld1_u16(p))); }
 static inline void vec_store_bits(int32_t *p, vec a) { vst1q_s32(p, vreinterpretq_s32_f32(a)); }
+static inline vec vec_abs(vec a) { return vabsq_f32(a); }
 static inline vec vec_of_raw_f32(vec a) { return a; }
 static inline vec vec_of_raw_bf16(vec a) { return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a), 16)); }
 static inline vec vec_of_raw_f16(vec a) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(vreinterpretq_u32_f32(a))));
+}
+
+static inline void vec_store_first(float *p, vec a, int n) {
+    if (n >= 4) {
+        vst1q_f32(p, a);
+        return;
+    }
+    if (n & 2) {
+        vst1_f32(p, vget_low_f32(a));
+        p += 2;
+        a = vextq_f32(a, a, 2);
+    }
+    if (n & 1)
+        vst1q_lane_f32(p, a, 0);
 }
 
 #endif

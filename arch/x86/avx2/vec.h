@@ -71,7 +71,7 @@ static inline uint32_t vec_mask_eq(vec a, vec b) { return (uint32_t)_mm256_movem
 static inline uint16_t vec_bits16_nlt(const vec *x, vec limit) {
     return (uint16_t)(vec_mask_nlt(x[0], limit) | vec_mask_nlt(x[1], limit) << 8);
 }
-static inline unsigned vec_first_bit(uint64_t bits) { return (unsigned)_tzcnt_u64(bits); }
+static inline uint64_t vec_first_bit(uint64_t bits) { return _tzcnt_u64(bits); }
 
 /* The lanes that a mask names, as a byte each, found by pext instead of a table of 256 rows that would leave the cache. */
 static inline vec vec_compress(vec a, uint32_t mask) {
@@ -88,11 +88,17 @@ static inline void vec_store_bits(int32_t *p, vec a) {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm256_castps_si256(a));
 }
 
+static inline vec vec_abs(vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 static inline vec vec_of_raw_f32(vec a) { return a; }
 static inline vec vec_of_raw_bf16(vec a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 16)); }
 static inline vec vec_of_raw_f16(vec a) {
     const __m256i x = _mm256_castps_si256(a);
     return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1)));
+}
+
+static inline void vec_store_first(float *p, vec a, int n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), a);
 }
 
 #endif

@@ -84,15 +84,20 @@ static inline uint32_t vec_mask_ge(vec a, vec b) { return _mm512_cmp_ps_mask(a, 
 static inline uint32_t vec_mask_eq(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 static inline uint16_t vec_bits16_nlt(const vec *x, vec limit) { return _mm512_cmp_ps_mask(x[0], limit, _CMP_NLT_UQ); }
 static inline vec vec_compress(vec a, uint32_t mask) { return _mm512_maskz_compress_ps((__mmask16)mask, a); }
-static inline unsigned vec_first_bit(uint64_t bits) { return (unsigned)_tzcnt_u64(bits); }
+static inline uint64_t vec_first_bit(uint64_t bits) { return _tzcnt_u64(bits); }
 
 static inline vec vec_load_u16(const uint16_t *p) {
     return _mm512_castsi512_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)));
 }
 
 static inline void vec_store_bits(int32_t *p, vec a) { _mm512_storeu_si512(p, _mm512_castps_si512(a)); }
+static inline vec vec_abs(vec a) { return _mm512_abs_ps(a); }
 static inline vec vec_of_raw_f32(vec a) { return a; }
 static inline vec vec_of_raw_bf16(vec a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 16)); }
 static inline vec vec_of_raw_f16(vec a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_castps_si512(a))); }
+
+static inline void vec_store_first(float *p, vec a, int n) {
+    _mm512_mask_storeu_ps(p, (__mmask16)_bzhi_u32(0xffff, (unsigned)n), a);
+}
 
 #endif
