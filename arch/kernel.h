@@ -99,6 +99,16 @@ typedef struct seqtopk_lists {
 } seqtopk_lists;
 
 /*
+ * pick: token scope at once. Scores rows [first, last) as `score` does and lists the first top_k candidates of each, ids
+ * ascending, with keys x, for softmax (x - shift) - lse. rows->key is LOGIT, without bias; 1 <= top_k <= 16. Writes
+ * offsets[first .. last), and ids and keys from place *at, never at or beyond `end`; moves *at. `room` is the kernel's to
+ * use. Answers the first row with NaN or +inf, or -1; where room->size ends as -1 (no room for so many ties), it has
+ * done nothing that counts.
+ */
+typedef int64_t seqtopk_pick_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int32_t top_k,
+                                seqtopk_catch *room, const seqtopk_lists *to, int64_t *at, int64_t end);
+
+/*
  * filter: of the candidates of tokens [first, last), `from` beginning at the first, those above `key`, or at it too if
  * `ties`. Writes their offsets[first .. last), and ids and keys from place `at`, never at or beyond `end`; with `to` NULL
  * it writes nothing. Answers the place after the last.
@@ -111,7 +121,7 @@ typedef void seqtopk_weigh_fn(int32_t score, const seqtopk_weighing *how, int64_
                               const int32_t *offsets, float *weights);
 
 /* top: the ids of the first k of keys [n] in the order (larger key, then lower id), best first, those at -inf left out.
- * Answers how many: min(k, candidates). */
+ * Answers how many: min(k, candidates). k >= 0. */
 typedef int32_t seqtopk_top_fn(const float *keys, int32_t n, int32_t k, int32_t *ids);
 
 /* emit: the ids, ascending, of the row's candidates that are not behind `cut`; answers how many. +inf keys always are

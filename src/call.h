@@ -10,7 +10,8 @@ typedef struct seqtopk_slot {
     int64_t bad_token; /* -1: none */
     int64_t pairs;     /* that it will list */
     int64_t end;       /* where its pairs end in the lists */
-    char pad[40];
+    int64_t picked;    /* nonzero: it listed its tokens while scoring them (picked.c) */
+    char pad[32];
 } seqtopk_slot;
 
 /* What a part caught of a sequence; the runs of tokens that both share come one after the other. */
@@ -28,6 +29,7 @@ typedef struct seqtopk_sequence {
 /* A part's own room. */
 typedef struct seqtopk_room {
     float *keys;    /* [block_rows, E] */
+    uint16_t *key_ids; /* as many */
     float *scores;  /* [E] */
     float *values;  /* [E] */
     int32_t *ids;   /* [E] */
@@ -47,6 +49,7 @@ typedef struct seqtopk_call {
     seqtopk_score_fn *score;
     seqtopk_keys_fn *keys;
     seqtopk_sweep_fn *sweep;
+    seqtopk_pick_fn *pick;
     seqtopk_rank_fn *rank;
     seqtopk_filter_fn *filter;
     seqtopk_weigh_fn *weigh;
@@ -101,6 +104,13 @@ int seqtopk_sweeps(const seqtopk_call *call);
 int64_t seqtopk_sweep_share(const seqtopk_call *call);
 int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_cut *cut);
 int64_t seqtopk_list_swept(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list);
+
+/* Token scope at once (picked.c): whether this call goes so, this part's tokens listed (answers the first bad one, or -1),
+ * whether all parts could, and their lists put together. */
+int seqtopk_picks(const seqtopk_call *call);
+int64_t seqtopk_pick_share(const seqtopk_call *call);
+int seqtopk_all_picked(const seqtopk_call *call);
+int64_t seqtopk_join_picked(const seqtopk_call *call);
 
 /* After ids and offsets: weights of tokens [first, last), from keys that stand in their places or from the logits. */
 void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int from_keys);

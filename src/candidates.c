@@ -2,6 +2,7 @@
 /* Candidates' keys: what groups and bounds leave of them. */
 #include "src/call.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -13,7 +14,7 @@ static float group_score(const seqtopk_call *call, const float *keys, int32_t si
     float sum = keys[best[0]];
     for (int32_t i = 1; i < n; i++)
         sum += keys[best[i]];
-    return sum;
+    return sum > FLT_MAX ? FLT_MAX : sum < -FLT_MAX ? -FLT_MAX : sum; /* -inf means: no score */
 }
 
 /* Loses the row's candidates outside its best groups. `keys` order candidates, `scores` add up; they may be one row. */
@@ -21,16 +22,17 @@ static void limit_groups(const seqtopk_call *call, float *keys, const float *sco
     const seqtopk_desc *desc = &call->plan->desc;
     const int32_t size = desc->experts / desc->groups;
     float *group = call->room.values;
-    int32_t *kept = call->room.group_ids;
+    int32_t *kept = call->room.group_ids, *is_kept = call->room.ids;
     for (int32_t g = 0; g < desc->groups; g++)
         group[g] = group_score(call, scores + (int64_t)g * size, size, desc->group_n);
     const int32_t n = call->top(group, desc->groups, desc->group_top_k, kept);
+    memset(is_kept, 0, (size_t)desc->groups * sizeof *is_kept);
     for (int32_t i = 0; i < n; i++)
-        group[kept[i]] = INFINITY;
+        is_kept[kept[i]] = 1;
     /* Groups without a score fill what places are left, the lower first: they can still hold candidates. */
     int32_t places = desc->group_top_k - n;
     for (int32_t g = 0; g < desc->groups; g++) {
-        if (group[g] == INFINITY || (group[g] == -INFINITY && places-- > 0))
+        if (is_kept[g] || (group[g] == -INFINITY && places-- > 0))
             continue;
         for (int32_t e = g * size; e < (g + 1) * size; e++)
             keys[e] = -INFINITY;

@@ -64,7 +64,7 @@ seqtopk_cut seqtopk_find_cut(const seqtopk_call *call, int64_t first, int64_t la
     const int64_t left = budget - sure;
     if (left <= 0)
         return only_the_sure;
-    if ((int64_t)r.size <= left)
+    if (r.floor == -INFINITY && (int64_t)r.size <= left)
         return everything;
     const float key = r.nth(r.keys, r.size, (size_t)left);
     int64_t above = 0, equal = 0;

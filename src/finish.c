@@ -11,6 +11,8 @@ static void order_by_rank(const seqtopk_call *call, int64_t token) {
     int32_t *ids = call->expert_ids + from;
     float *weights = call->list_weights + from, *keys = call->room.keys, *selected = call->room.scores;
     float *weight_of = call->room.values;
+    if (n < 2)
+        return;
     call->keys(&call->rows, token, token + 1, keys);
     for (int32_t e = 0; e < call->rows.experts; e++)
         selected[e] = -INFINITY;

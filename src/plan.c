@@ -24,6 +24,7 @@ static int is_row_dtype(const seqtopk_row *row, const seqtopk_desc *desc) {
     case SEQTOPK_OP_score:
     case SEQTOPK_OP_keys:
     case SEQTOPK_OP_sweep:
+    case SEQTOPK_OP_pick:
     case SEQTOPK_OP_weights: return row->dtype == (int32_t)desc->dtype;
     default: return 1; /* of keys or of ids, whatever the logits are */
     }

@@ -22,6 +22,11 @@ static int sweeps(const seqtopk_desc *desc) {
     return desc->scope == SEQTOPK_SCOPE_SEQUENCE && (desc->groups <= 1 || desc->group_top_k == desc->groups);
 }
 
+static int picks(const seqtopk_desc *desc) {
+    return desc->scope == SEQTOPK_SCOPE_TOKEN && (desc->groups <= 1 || desc->group_top_k == desc->groups) &&
+           desc->top_k <= 16;
+}
+
 const seqtopk_row seqtopk_registry[] = {
 #define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about)                                            \
     {"seqtopk_" #op "_" #dtype "__" #isa "_" #algorithm,                                                               \

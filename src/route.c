@@ -10,9 +10,11 @@
 static void step_score(seqtopk_call *call) {
     int64_t first, last;
     seqtopk_call_share(call, &first, &last);
-    call->slots[call->part].bad_token =
-        seqtopk_sweeps(call) ? seqtopk_sweep_share(call) : call->score(&call->rows, first, last);
-    call->slots[call->part].pairs = 0;
+    seqtopk_slot *slot = call->slots + call->part;
+    slot->pairs = slot->end = slot->picked = 0;
+    slot->bad_token = seqtopk_picks(call)    ? seqtopk_pick_share(call)
+                      : seqtopk_sweeps(call) ? seqtopk_sweep_share(call)
+                                             : call->score(&call->rows, first, last);
 }
 
 /* select: where each sequence is cut. A token's experts compete with nobody, so that in token scope nothing is cut. */
@@ -72,22 +74,26 @@ static int64_t list_run(seqtopk_call *call, int64_t s, int64_t first, int64_t la
 
 static int64_t weigh_run(seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
     (void)list;
-    seqtopk_weigh_tokens(call, first, last, call->sequence[s].swept);
+    seqtopk_weigh_tokens(call, first, last, call->sequence[s].swept || seqtopk_all_picked(call));
     return at;
 }
 
 /* Where each part's pairs begin must be known before any part can write: a team counts first. */
 static void step_count(seqtopk_call *call) {
-    if (call->parts > 1)
+    if (call->parts > 1 && !seqtopk_all_picked(call))
         call->slots[call->part].pairs = for_own_runs(call, list_run, 0, 0);
 }
 
 static void step_emit(seqtopk_call *call) {
     int64_t at = 0;
-    for (int32_t p = 0; p < call->part; p++)
-        at += call->slots[p].pairs;
-    call->slots[call->part].end = at + call->slots[call->part].pairs;
-    at = for_own_runs(call, list_run, at, 1);
+    if (seqtopk_all_picked(call)) {
+        at = seqtopk_join_picked(call);
+    } else {
+        for (int32_t p = 0; p < call->part; p++)
+            at += call->slots[p].pairs;
+        call->slots[call->part].end = at + call->slots[call->part].pairs;
+        at = for_own_runs(call, list_run, at, 1);
+    }
     if (call->part == call->parts - 1) {
         call->token_offsets[call->in.tokens] = (int32_t)at;
         if (call->out.selected)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The canonical arithmetic: every float that decides a bit of the result is computed here, in this order of operations,
- * on every instruction set. A row is dealt out to 16 virtual lanes (element e to lane e mod 16, ascending), and lanes are
- * added in one tree: i + (i + 8), then + 4, + 2, + 1.
+ * on every instruction set. A row is dealt out to 16 virtual lanes (element e to lane e mod 16, ascending; a lane's terms
+ * are added 32 at a time, and those sums in turn), and lanes are added in one tree: i + (i + 8), then + 4, + 2, + 1.
  *
  * Included after an ISA's vec.h, which supplies VEC_LANES (a divisor of 16), the type `vec` and:
  *   vec_set1 vec_load vec_store vec_add vec_sub vec_mul vec_div vec_sqrt  as named
@@ -22,6 +22,8 @@
  *   vec_of_raw_f32, _bf16, _f16 (a)      floats from lanes whose low bits are elements
  *   vec_first_bit(bits)                  the lowest bit's number, any number of at least 64 if there is none
  *   vec_store_first(p, a, n)             the first n lanes and nothing beyond
+ *   vec_across(a, stride)                lanes whose numbers differ in the bit `stride` change places
+ *   vec_choose(mask, a, b)               lanes of a where mask[VEC_LANES] is -1, of b where it is 0
  *   VEC_SWEEP_ROWS                       rows whose sums fit in registers together
  */
 #ifndef SEQTOPK_ARCH_COMMON_LANES_H
@@ -135,6 +137,9 @@ static inline vec sqrtsoftplus(vec x) {
  * A row's sum of plain exp(x) counts while it stands between these: then no term overflowed, what underflowed did not
  * matter, and no maximum need be known. Other rows (large offsets, -inf throughout, NaN) take the way over the maximum.
  */
+/* A lane adds up so many terms before it adds them to its total: rounding errors do not pile up in long rows. */
+enum { SUM_RUN = 32 };
+
 #define SUM_LEAST 0x1p-32f
 #define SUM_MOST 0x1p32f
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* All kernels that read logits, for the ISA whose vec.h stands before this and whose name is ROWS_ISA. */
+#ifdef ROWS_SWEEP
+#include "arch/common/few.h"
+#endif
 #include "arch/common/lanes.h"
 #include "arch/common/weigh.h"
 #include "arch/kernel.h"

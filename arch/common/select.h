@@ -3,7 +3,7 @@
  * The kernels that read keys: rank (the k-th largest, by compressing ever narrower brackets), and filter (winners out of
  * the candidates). For the ISA whose vec.h stands before this, with its name SELECT_ISA.
  */
-#include "arch/common/lanes.h"
+#include "arch/common/few.h"
 #include "arch/kernel.h"
 #include "src/registry.h"
 
@@ -14,48 +14,6 @@
 seqtopk_rank_fn seqtopk_rank_f32__ref_quickselect;
 seqtopk_rank_fn SELECT_NAME(rank, compress);
 seqtopk_filter_fn SELECT_NAME(filter, compress);
-
-static inline vec load_upto(const float *p, int64_t n) {
-    float part[VEC_LANES] = {0};
-    if (n >= VEC_LANES)
-        return vec_load(p);
-    memcpy(part, p, (size_t)n * sizeof *p);
-    return vec_load(part);
-}
-
-/* sample [16] sorted, largest first. */
-static inline void sort16(float *sample) {
-    float sorted[LANES];
-    vec all[VECS];
-    for (int v = 0; v < VECS; v++)
-        all[v] = vec_load(sample + v * VEC_LANES);
-    for (int i = 0; i < LANES; i++) {
-        const vec x = vec_set1(sample[i]);
-        uint32_t greater = 0, equal = 0;
-        for (int v = 0; v < VECS; v++) {
-            greater |= vec_mask_gt(all[v], x) << v * VEC_LANES;
-            equal |= vec_mask_eq(all[v], x) << v * VEC_LANES;
-        }
-        sorted[__builtin_popcount(greater) + __builtin_popcount(equal & ((1u << i) - 1))] = sample[i];
-    }
-    memcpy(sample, sorted, sizeof sorted);
-}
-
-/* Few keys: each is counted against all. */
-static seqtopk_place rank_few(const float *keys, int64_t n, int64_t k) {
-    for (int64_t i = 0; i < n; i++) {
-        const vec x = vec_set1(keys[i]);
-        int64_t greater = 0, equal = 0;
-        for (int64_t j = 0; j < n; j += VEC_LANES) {
-            const vec y = load_upto(keys + j, n - j);
-            greater += __builtin_popcount(vec_mask_gt(y, x) & first_lanes(n - j));
-            equal += __builtin_popcount(vec_mask_eq(y, x) & first_lanes(n - j));
-        }
-        if (greater < k && k <= greater + equal)
-            return (seqtopk_place){keys[i], greater, equal};
-    }
-    return (seqtopk_place){-INFINITY, n, 0};
-}
 
 /* How many keys are above `most`, and how many at or above `least`. */
 static inline void count_brackets(const float *keys, int64_t n, float least, float most, int64_t *above, int64_t *upto) {
@@ -101,12 +59,17 @@ seqtopk_place SELECT_NAME(rank, compress)(const float *keys, int64_t n, int64_t 
     seqtopk_place place;
     for (int patience = 24; n > 2 * LANES && k <= n; patience--) {
         float sample[LANES];
+        vec sorted[VECS];
         int64_t above, upto;
         if (patience == 0) /* input made to mislead the sample */
             return seqtopk_rank_f32__ref_quickselect(keys, n, k, room);
         for (int i = 0; i < LANES; i++)
             sample[i] = keys[(n * (2 * i + 1)) / (2 * LANES)];
-        sort16(sample);
+        for (int v = 0; v < VECS; v++)
+            sorted[v] = vec_load(sample + v * VEC_LANES);
+        sort16(sorted);
+        for (int v = 0; v < VECS; v++)
+            vec_store(sample + v * VEC_LANES, sorted[v]);
         /* Where the key is to be expected in the sample, and two places to either side. */
         const int64_t at = (k - 1) * LANES / n;
         const float most = at < 2 ? FLT_MAX : sample[at - 2], least = at > LANES - 4 ? -FLT_MAX : sample[at + 3];

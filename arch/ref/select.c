@@ -113,7 +113,7 @@ static inline int before(const float *keys, int32_t a, int32_t b) {
 
 int32_t seqtopk_top_f32__ref_insertion(const float *keys, int32_t n, int32_t k, int32_t *ids) {
     int32_t size = 0;
-    for (int32_t e = 0; e < n; e++) {
+    for (int32_t e = 0; e < n && k > 0; e++) {
         if (keys[e] == -INFINITY || (size == k && !(keys[e] > keys[ids[k - 1]])))
             continue;
         int32_t place = size < k ? size++ : k - 1;
@@ -143,7 +143,7 @@ int32_t seqtopk_top_f32__ref_heap(const float *keys, int32_t n, int32_t k, int32
             ids[size++] = e;
     for (int32_t root = size / 2; root-- > 0;)
         sift_id(keys, ids, size, root, ids[root]);
-    for (; e < n; e++)
+    for (; e < n && k > 0; e++)
         if (keys[e] > keys[ids[0]])
             sift_id(keys, ids, size, 0, e);
     for (int32_t last = size - 1; last > 0; last--) {

@@ -1,31 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The sweep that catches nothing, so that the stages follow one another instead: keys, nth, emit. To force it is to force
- * the staged way.
+ * The sweep and the pick that decline, so that the stages follow one another instead: keys, nth or top, emit. To force them
+ * is to force the staged way.
  */
 #include "arch/kernel.h"
 
-seqtopk_sweep_fn seqtopk_sweep_f32__ref_staged, seqtopk_sweep_bf16__ref_staged, seqtopk_sweep_f16__ref_staged;
+#define STAGED(dtype)                                                                                                  \
+    seqtopk_sweep_fn seqtopk_sweep_##dtype##__ref_staged;                                                              \
+    seqtopk_pick_fn seqtopk_pick_##dtype##__ref_staged;                                                                \
+                                                                                                                       \
+    int64_t seqtopk_sweep_##dtype##__ref_staged(const seqtopk_rows *rows, int64_t first, int64_t last, float low,      \
+                                                seqtopk_catch *catch) {                                               \
+        (void)rows, (void)first, (void)last, (void)low;                                                                \
+        catch->size = -1;                                                                                              \
+        return -1;                                                                                                     \
+    }                                                                                                                  \
+                                                                                                                       \
+    int64_t seqtopk_pick_##dtype##__ref_staged(const seqtopk_rows *rows, int64_t first, int64_t last, int32_t top_k,   \
+                                               seqtopk_catch *room, const seqtopk_lists *to, int64_t *at,              \
+                                               int64_t end) {                                                          \
+        (void)rows, (void)first, (void)last, (void)top_k, (void)to, (void)at, (void)end;                               \
+        room->size = -1;                                                                                               \
+        return -1;                                                                                                     \
+    }
 
-static int64_t decline(seqtopk_catch *catch) {
-    catch->size = -1;
-    return -1;
-}
-
-int64_t seqtopk_sweep_f32__ref_staged(const seqtopk_rows *rows, int64_t first, int64_t last, float low,
-                                      seqtopk_catch *catch) {
-    (void)rows, (void)first, (void)last, (void)low;
-    return decline(catch);
-}
-
-int64_t seqtopk_sweep_bf16__ref_staged(const seqtopk_rows *rows, int64_t first, int64_t last, float low,
-                                       seqtopk_catch *catch) {
-    (void)rows, (void)first, (void)last, (void)low;
-    return decline(catch);
-}
-
-int64_t seqtopk_sweep_f16__ref_staged(const seqtopk_rows *rows, int64_t first, int64_t last, float low,
-                                      seqtopk_catch *catch) {
-    (void)rows, (void)first, (void)last, (void)low;
-    return decline(catch);
-}
+STAGED(f32)
+STAGED(bf16)
+STAGED(f16)

@@ -124,7 +124,7 @@ typedef enum seqtopk_score {
 typedef enum seqtopk_norm {
     SEQTOPK_NORM_DEFAULT = 0, /* SOFTMAX for SCORE_LOGITS, else NONE */
     SEQTOPK_NORM_NONE = 1,    /* the score itself */
-    SEQTOPK_NORM_SUM = 2,     /* divided by max(sum + norm_eps, norm_floor); where that is 0, weights are 0 */
+    SEQTOPK_NORM_SUM = 2,     /* divided by sum + norm_eps, or by norm_floor if that is more; where it is 0, weights are 0 */
     SEQTOPK_NORM_SOFTMAX = 3  /* softmax over the selected scores */
 } seqtopk_norm;
 
@@ -158,7 +158,7 @@ typedef struct seqtopk_desc {
     seqtopk_score score;
     seqtopk_norm norm;
     float norm_eps;              /* NORM_SUM: added to the sum (DeepSeek-V3: 1e-20); >= 0 */
-    float norm_floor;            /* NORM_SUM: the least divisor (ERNIE 4.5: 1e-12); >= 0 */
+    float norm_floor;            /* NORM_SUM: the least divisor (ERNIE 4.5: 1e-12); 0: none; >= 0 */
     float scale;                 /* a last factor of every weight (routed_scaling_factor); 0 means 1 */
     int32_t norm_skip_top1;      /* nonzero: with top_k == 1 NORM_SUM is skipped, as some models do */
     /*

@@ -101,4 +101,17 @@ static inline void vec_store_first(float *p, vec a, int n) {
     _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), a);
 }
 
+/* The lanes `stride` away by exclusive or; stride is a constant once loops are unrolled. */
+static inline vec vec_across(vec a, int stride) {
+    switch (stride) {
+    case 1: return _mm256_permute_ps(a, 0xb1);
+    case 2: return _mm256_permute_ps(a, 0x4e);
+    default: return _mm256_permute2f128_ps(a, a, 0x01);
+    }
+}
+
+static inline vec vec_choose(const int32_t *mask, vec a, vec b) {
+    return _mm256_blendv_ps(b, a, _mm256_loadu_ps((const float *)(const void *)mask));
+}
+
 #endif

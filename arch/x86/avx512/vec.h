@@ -100,4 +100,18 @@ static inline void vec_store_first(float *p, vec a, int n) {
     _mm512_mask_storeu_ps(p, (__mmask16)_bzhi_u32(0xffff, (unsigned)n), a);
 }
 
+/* The lanes `stride` away by exclusive or; stride is a constant once loops are unrolled. */
+static inline vec vec_across(vec a, int stride) {
+    switch (stride) {
+    case 1: return _mm512_permute_ps(a, 0xb1);
+    case 2: return _mm512_permute_ps(a, 0x4e);
+    case 4: return _mm512_shuffle_f32x4(a, a, 0xb1);
+    default: return _mm512_shuffle_f32x4(a, a, 0x4e);
+    }
+}
+
+static inline vec vec_choose(const int32_t *mask, vec a, vec b) {
+    return _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_loadu_si512(mask)), b, a);
+}
+
 #endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* Sixteen keys or a few more: sorted by a network, ranked by counting. Included after an ISA's vec.h. */
+#ifndef SEQTOPK_ARCH_COMMON_FEW_H
+#define SEQTOPK_ARCH_COMMON_FEW_H
+
+#include "arch/common/lanes.h"
+#include "arch/kernel.h"
+
+/* Lanes [0, n) of a, and `other` in those from n on; n may be negative. */
+static inline vec vec_keep_first(vec a, int64_t n, float other) {
+    static const float numbers[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return vec_if_lt(vec_load(numbers), vec_set1((float)n), a, vec_set1(other));
+}
+
+static inline vec load_upto(const float *p, int64_t n) {
+    float part[VEC_LANES] = {0};
+    if (n >= VEC_LANES)
+        return vec_load(p);
+    memcpy(part, p, (size_t)n * sizeof *p);
+    return vec_load(part);
+}
+
+/* One column of the network below: each lane against the one `stride` away; `larger` tells which keep the larger. */
+static inline void sort16_step(vec x[VECS], const int stride, const int32_t *larger) {
+    vec across[VECS];
+    for (int v = 0; v < VECS; v++)
+        across[v] = VECS > 1 && stride >= VEC_LANES ? x[v ^ (stride / VEC_LANES)] : vec_across(x[v], stride);
+    for (int v = 0; v < VECS; v++)
+        x[v] = vec_choose(larger + v * VEC_LANES, vec_max(x[v], across[v]), vec_min(x[v], across[v]));
+}
+
+/* x [16] sorted, largest first: a bitonic network. Its columns are listed by the size of what is merged, and stride. */
+static inline void sort16(vec x[VECS]) {
+    static const int32_t larger[10][LANES] = {
+        {-1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1}, /* 2, 1 */
+        {-1, -1, 0, 0, 0, 0, -1, -1, -1, -1, 0, 0, 0, 0, -1, -1}, /* 4, 2 */
+        {-1, 0, -1, 0, 0, -1, 0, -1, -1, 0, -1, 0, 0, -1, 0, -1}, /* 4, 1 */
+        {-1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1}, /* 8, 4 */
+        {-1, -1, 0, 0, -1, -1, 0, 0, 0, 0, -1, -1, 0, 0, -1, -1}, /* 8, 2 */
+        {-1, 0, -1, 0, -1, 0, -1, 0, 0, -1, 0, -1, 0, -1, 0, -1}, /* 8, 1 */
+        {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0}, /* 16, 8 */
+        {-1, -1, -1, -1, 0, 0, 0, 0, -1, -1, -1, -1, 0, 0, 0, 0}, /* 16, 4 */
+        {-1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0}, /* 16, 2 */
+        {-1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0}, /* 16, 1 */
+    };
+    sort16_step(x, 1, larger[0]);
+    sort16_step(x, 2, larger[1]);
+    sort16_step(x, 1, larger[2]);
+    sort16_step(x, 4, larger[3]);
+    sort16_step(x, 2, larger[4]);
+    sort16_step(x, 1, larger[5]);
+    sort16_step(x, 8, larger[6]);
+    sort16_step(x, 4, larger[7]);
+    sort16_step(x, 2, larger[8]);
+    sort16_step(x, 1, larger[9]);
+}
+
+/* The k-th largest of x [16], 1 <= k <= 16. */
+static inline float kth16(const vec x[VECS], int k) {
+    float sorted[LANES];
+    vec y[VECS];
+    for (int v = 0; v < VECS; v++)
+        y[v] = x[v];
+    sort16(y);
+    for (int v = 0; v < VECS; v++)
+        vec_store(sorted + v * VEC_LANES, y[v]);
+    return sorted[k - 1];
+}
+
+/* Few keys: each is counted against all. */
+static seqtopk_place rank_few(const float *keys, int64_t n, int64_t k) {
+    for (int64_t i = 0; i < n; i++) {
+        const vec x = vec_set1(keys[i]);
+        int64_t greater = 0, equal = 0;
+        for (int64_t j = 0; j < n; j += VEC_LANES) {
+            const vec y = load_upto(keys + j, n - j);
+            greater += __builtin_popcount(vec_mask_gt(y, x) & first_lanes(n - j));
+            equal += __builtin_popcount(vec_mask_eq(y, x) & first_lanes(n - j));
+        }
+        if (greater < k && k <= greater + equal)
+            return (seqtopk_place){keys[i], greater, equal};
+    }
+    return (seqtopk_place){-INFINITY, n, 0};
+}
+
+#endif

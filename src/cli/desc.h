@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* The options that say how to route: `route` and `info --shape` share them, and what they become in a seqtopk_desc. */
+#ifndef SEQTOPK_CLI_DESC_H
+#define SEQTOPK_CLI_DESC_H
+
+#include "options.h"
+
+#include <seqtopk/seqtopk.h>
+
+#include <float.h>
+
+typedef struct seqtopk_cli_desc {
+    int scope, score, norm, dtype, order; /* dtype: -1 when not given */
+    float eps, floor, scale;
+    int skip_top1;
+    int64_t min, max;
+    int64_t groups, group_top_k, group_n;
+    int group_score;
+    int64_t threads;
+    const char *isa, *kernel;
+} seqtopk_cli_desc;
+#define SEQTOPK_CLI_DESC_INIT                                                                                          \
+    { .dtype = -1, .threads = 1 }
+
+/* In the order of the enums of seqtopk.h. */
+#define SEQTOPK_WORDS_SCOPE "sequence|token"
+#define SEQTOPK_WORDS_SCORE "softmax|sigmoid|sqrtsoftplus|logits"
+#define SEQTOPK_WORDS_NORM "none|sum|softmax" /* from SEQTOPK_NORM_NONE */
+#define SEQTOPK_WORDS_GROUP_SCORE "max|top2|topn"
+#define SEQTOPK_WORDS_DTYPE "f32|bf16|f16"
+#define SEQTOPK_WORDS_ORDER "expert|rank"
+
+#define SEQTOPK_ROW_(kind, type, field, flag, argument, least, most, help)                                             \
+    { SEQTOPK_OPTION_##kind, false, flag, argument, offsetof(type, desc.field), least, most, help }
+
+/* Rows of a command whose struct of values is `type`, with a seqtopk_cli_desc named desc. */
+#define SEQTOPK_CLI_DESC_ROWS(type)                                                                                    \
+    {.kind = SEQTOPK_OPTION_HEADING, .help = "Selection"},                                                             \
+        SEQTOPK_ROW_(CHOICE, type, scope, "scope", SEQTOPK_WORDS_SCOPE, 0, 0,                                          \
+                     "what experts of a token compete with (default: sequence)"),                                      \
+        SEQTOPK_ROW_(CHOICE, type, score, "score", SEQTOPK_WORDS_SCORE, 0, 0, "score of a logit (default: softmax)"),  \
+        SEQTOPK_ROW_(INT, type, min, "min", "N", 0, 65536, "scope sequence: least experts of a token (default: 0)"),   \
+        SEQTOPK_ROW_(INT, type, max, "max", "N", 1, INT32_MAX,                                                         \
+                     "scope sequence: most experts of a token (default: all)"),                                        \
+        SEQTOPK_ROW_(INT, type, groups, "groups", "G", 1, 65536, "experts stand in G equal groups"),                   \
+        SEQTOPK_ROW_(INT, type, group_top_k, "group-top-k", "g", 1, 65536, "groups that a token keeps"),               \
+        SEQTOPK_ROW_(CHOICE, type, group_score, "group-score", SEQTOPK_WORDS_GROUP_SCORE, 0, 0,                        \
+                     "score of a group: its best, its two or n best added up (default: max)"),                         \
+        SEQTOPK_ROW_(INT, type, group_n, "group-n", "N", 1, 65536, "the n of topn (default: K / g)"),                  \
+        {.kind = SEQTOPK_OPTION_HEADING, .help = "Weights"},                                                           \
+        SEQTOPK_ROW_(CHOICE, type, norm, "norm", SEQTOPK_WORDS_NORM, SEQTOPK_NORM_NONE, 0,                             \
+                     "what becomes of scores (default: none; score logits: softmax)"),                                 \
+        SEQTOPK_ROW_(FLOAT, type, eps, "eps", "F", 0, FLT_MAX, "norm sum: added to the sum"),                          \
+        SEQTOPK_ROW_(FLOAT, type, floor, "floor", "F", 0, FLT_MAX, "norm sum: the least divisor"),                     \
+        SEQTOPK_ROW_(FLAG, type, skip_top1, "norm-skip-top1", NULL, 0, 0, "norm sum: not when K is 1"),                \
+        SEQTOPK_ROW_(FLOAT, type, scale, "scale", "F", -FLT_MAX, FLT_MAX,                                              \
+                     "a last factor of every weight (default: 1)"),                                                    \
+        {.kind = SEQTOPK_OPTION_HEADING, .help = "Kernels"},                                                           \
+        SEQTOPK_ROW_(INT, type, threads, "threads", "N", 1, 1024, "threads that may run at once (default: 1)"),        \
+        SEQTOPK_ROW_(TEXT, type, isa, "isa", "NAME", 0, 0, "force an instruction set; see seqtopk info"),              \
+        SEQTOPK_ROW_(TEXT, type, kernel, "kernel", "NAMES", 0, 0, "force kernels, separated by commas"),               \
+        SEQTOPK_ROW_(CHOICE, type, dtype, "dtype", SEQTOPK_WORDS_DTYPE, 0, 0,                                          \
+                     "type of the logits; bf16 is kept in a uint16 array"),                                            \
+        SEQTOPK_ROW_(CHOICE, type, order, "order", SEQTOPK_WORDS_ORDER, 0, 0,                                          \
+                     "order of a token's experts in the lists (default: expert)")
+
+/*
+ * Fills `desc` for E experts, `experts_of` saying whose they are. Contradictions between options are printed, by
+ * name; answers SEQTOPK_OPTIONS_RUN or the exit status.
+ */
+int seqtopk_cli_desc_fill(const seqtopk_options *options, uint64_t given, const seqtopk_cli_desc *cli, int64_t experts,
+                          const char *experts_of, int64_t top_k, seqtopk_desc *desc);
+
+/* An option that was given and that changes nothing here: a remark on it, into `note`; false when there is none left.
+ * `next` begins at 0. */
+enum { SEQTOPK_NOTE = 120 };
+bool seqtopk_cli_desc_note(const seqtopk_options *options, uint64_t given, const seqtopk_desc *desc, int *next,
+                           char note[SEQTOPK_NOTE]);
+
+/* seqtopk_plan_create, its error printed: a forced kernel that cannot run and a value out of range are the user's. */
+int seqtopk_cli_plan(const char *command, const seqtopk_desc *desc, seqtopk_plan **plan);
+
+#endif

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/* `seqtopk info`: this machine, the kernels compiled in, and the plan for a shape. */
+#include "cli.h"
+#include "desc.h"
+#include "json.h"
+#include "machine.h"
+#include "options.h"
+#include "report.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct info_values {
+    seqtopk_cli_desc desc;
+    const char *shape;
+    int json;
+} info_values;
+
+static const seqtopk_option rows[] = {
+    {SEQTOPK_OPTION_TEXT, false, "shape", "TxExK", offsetof(info_values, shape), 0, 0,
+     "show the plan for T tokens, E experts, top-k K: 8192x256x8"},
+    {SEQTOPK_OPTION_FLAG, false, "json", NULL, offsetof(info_values, json), 0, 0, "report one JSON object"},
+    SEQTOPK_CLI_DESC_ROWS(info_values),
+};
+enum { OWN_ROWS = 2 }; /* the rest speaks of a plan */
+
+static const seqtopk_options options = {
+    "info",
+    "Shows this machine, the kernels compiled in and which of them it can run; with --shape the plan for a shape.",
+    "Examples:\n"
+    "  seqtopk info\n"
+    "  seqtopk info --shape 8192x256x8 --score sigmoid --norm sum --isa ref",
+    rows,
+    sizeof rows / sizeof *rows,
+};
+_Static_assert(sizeof rows / sizeof *rows <= 64, "one bit a row");
+
+typedef struct shape {
+    int64_t tokens, experts, top_k;
+} shape;
+
+static bool parse_shape(const char *text, shape *shape) {
+    int64_t *const sizes[] = {&shape->tokens, &shape->experts, &shape->top_k};
+    static const int64_t least[] = {0, 1, 1}, most[] = {INT32_MAX, 65536, 65536};
+    for (int i = 0; i < 3; i++) {
+        char word[16];
+        size_t n = strcspn(text, "x");
+        if (n >= sizeof word)
+            return false;
+        memcpy(word, text, n);
+        word[n] = 0;
+        if (!seqtopk_parse_int(word, least[i], most[i], sizes[i]) || (text[n] == 'x') != (i < 2))
+            return false;
+        text += n + (i < 2);
+    }
+    return true;
+}
+
+/* --------------------------------------------------- instruction sets -- */
+
+/* The features of an instruction set that the system does not list, as words. */
+static void missing_features(const seqtopk_machine *machine, const char *isa, char *text, size_t size) {
+    size_t at = 0;
+    const char *features = seqtopk_isa_features(isa);
+    text[0] = 0;
+    if (!*machine->features) {
+        snprintf(text, size, "unknown: the system does not list them");
+        return;
+    }
+    for (const char *word = features ? features : ""; *word;) {
+        char feature[48];
+        size_t n = strcspn(word, " ");
+        size_t copied = n < sizeof feature ? n : sizeof feature - 1;
+        memcpy(feature, word, copied);
+        feature[copied] = 0;
+        if (n && !seqtopk_machine_has(machine, feature) && at + strlen(feature) + 2 < size)
+            at += (size_t)snprintf(text + at, size - at, "%s%s", at ? " " : "", feature);
+        word += n + strspn(word + n, " ");
+    }
+    if (!at)
+        snprintf(text, size, "the operating system's support");
+}
+
+static void print_isas(const seqtopk_machine *machine) {
+    const char *name;
+    char missing[512];
+    printf("\ninstruction sets\n");
+    for (int32_t i = 0; (name = seqtopk_isa_name(i)); i++) {
+        const char *features = seqtopk_isa_features(name);
+        printf("  %-8s %-9s %s\n", name, seqtopk_isa_usable(name) ? "usable" : "-",
+               features && *features ? features : "nothing special");
+        if (!seqtopk_isa_usable(name)) {
+            missing_features(machine, name, missing, sizeof missing);
+            printf("  %-8s %-9s missing: %s\n", "", "", missing);
+        }
+    }
+}
+
+static void json_isas(seqtopk_json *json, const seqtopk_machine *machine) {
+    const char *name;
+    char missing[512];
+    seqtopk_json_begin(json, "isas", '[');
+    for (int32_t i = 0; (name = seqtopk_isa_name(i)); i++) {
+        const char *features = seqtopk_isa_features(name);
+        seqtopk_json_begin(json, NULL, '{');
+        seqtopk_json_text(json, "name", name);
+        seqtopk_json_bool(json, "usable", seqtopk_isa_usable(name));
+        seqtopk_json_text(json, "features", features);
+        if (!seqtopk_isa_usable(name)) {
+            missing_features(machine, name, missing, sizeof missing);
+            seqtopk_json_text(json, "missing", missing);
+        }
+        seqtopk_json_end(json, '}');
+    }
+    seqtopk_json_end(json, ']');
+}
+
+/* ------------------------------------------------------- caches, kernels -- */
+
+static void print_machine(const seqtopk_machine *machine) {
+    printf("seqtopk    %s\nprocessor  %s, %ld online\ncaches     ", seqtopk_version(), machine->name,
+           machine->processors);
+    if (!machine->cache_count)
+        printf("unknown");
+    for (size_t i = 0; i < machine->cache_count; i++)
+        printf("%sL%d %s %lld KiB", i ? ", " : "", machine->caches[i].level, machine->caches[i].type,
+               machine->caches[i].bytes >> 10);
+    putchar('\n');
+}
+
+static void json_machine(seqtopk_json *json, const seqtopk_machine *machine) {
+    seqtopk_json_text(json, "version", seqtopk_version());
+    seqtopk_json_text(json, "processor", machine->name);
+    seqtopk_json_int(json, "processors", machine->processors);
+    seqtopk_json_begin(json, "caches", '[');
+    for (size_t i = 0; i < machine->cache_count; i++) {
+        seqtopk_json_begin(json, NULL, '{');
+        seqtopk_json_int(json, "level", machine->caches[i].level);
+        seqtopk_json_text(json, "type", machine->caches[i].type);
+        seqtopk_json_int(json, "bytes", machine->caches[i].bytes);
+        seqtopk_json_end(json, '}');
+    }
+    seqtopk_json_end(json, ']');
+}
+
+static void print_kernels(void) {
+    int width = 0;
+    seqtopk_kernel kernel = SEQTOPK_KERNEL_INIT;
+    for (int32_t i = 0; seqtopk_kernel_get(i, &kernel) == SEQTOPK_OK; i++)
+        if (width < (int)strlen(kernel.name))
+            width = (int)strlen(kernel.name);
+    printf("\nkernels\n");
+    for (int32_t i = 0; seqtopk_kernel_get(i, &kernel) == SEQTOPK_OK; i++)
+        printf("  %-*s  %-6s  %s\n", width, kernel.name, kernel.usable ? "usable" : "-", kernel.about);
+}
+
+static void json_kernels(seqtopk_json *json) {
+    seqtopk_kernel kernel = SEQTOPK_KERNEL_INIT;
+    seqtopk_json_begin(json, "compiled", '[');
+    for (int32_t i = 0; seqtopk_kernel_get(i, &kernel) == SEQTOPK_OK; i++) {
+        seqtopk_json_begin(json, NULL, '{');
+        seqtopk_json_text(json, "name", kernel.name);
+        seqtopk_json_text(json, "op", kernel.op);
+        seqtopk_json_text(json, "dtype", kernel.dtype);
+        seqtopk_json_text(json, "isa", kernel.isa);
+        seqtopk_json_text(json, "algorithm", kernel.algorithm);
+        seqtopk_json_int(json, "revision", kernel.revision);
+        seqtopk_json_bool(json, "usable", kernel.usable);
+        seqtopk_json_text(json, "about", kernel.about);
+        seqtopk_json_end(json, '}');
+    }
+    seqtopk_json_end(json, ']');
+}
+
+/* ---------------------------------------------------------------- a plan -- */
+
+static void print_plan(const seqtopk_plan *plan, const seqtopk_desc *desc) {
+    char scope[SEQTOPK_WORD], score[SEQTOPK_WORD], dtype[SEQTOPK_WORD];
+    printf("plan       %" PRId64 " tokens, %" PRId32 " experts, K %" PRId32 "; scope %s, score %s, %s, %" PRId32
+           " thread%s\n",
+           desc->tokens, desc->experts, desc->top_k, seqtopk_options_word(SEQTOPK_WORDS_SCOPE, (int)desc->scope, scope),
+           seqtopk_options_word(SEQTOPK_WORDS_SCORE, (int)desc->score, score),
+           seqtopk_options_word(SEQTOPK_WORDS_DTYPE, (int)desc->dtype, dtype), desc->threads,
+           desc->threads == 1 ? "" : "s");
+    printf("scratch    %zu bytes for one sequence\n", seqtopk_scratch_size(plan, desc->tokens, 1, desc->threads));
+    printf("selected   %" PRId64 " at most; %" PRId32 " at most by one token; %" PRId32 " steps\n\nkernels\n",
+           seqtopk_max_selected(plan, desc->tokens), seqtopk_max_per_token(plan), seqtopk_route_steps(plan));
+    seqtopk_cli_choices_text(plan, -1);
+}
+
+static void json_plan(seqtopk_json *json, const seqtopk_plan *plan, const seqtopk_desc *desc) {
+    char word[SEQTOPK_WORD];
+    seqtopk_json_begin(json, "plan", '{');
+    seqtopk_json_int(json, "tokens", desc->tokens);
+    seqtopk_json_int(json, "experts", desc->experts);
+    seqtopk_json_int(json, "top_k", desc->top_k);
+    seqtopk_json_text(json, "scope", seqtopk_options_word(SEQTOPK_WORDS_SCOPE, (int)desc->scope, word));
+    seqtopk_json_text(json, "score", seqtopk_options_word(SEQTOPK_WORDS_SCORE, (int)desc->score, word));
+    seqtopk_json_text(json, "dtype", seqtopk_options_word(SEQTOPK_WORDS_DTYPE, (int)desc->dtype, word));
+    seqtopk_json_int(json, "threads", desc->threads);
+    seqtopk_json_int(json, "scratch", (int64_t)seqtopk_scratch_size(plan, desc->tokens, 1, desc->threads));
+    seqtopk_json_int(json, "max_selected", seqtopk_max_selected(plan, desc->tokens));
+    seqtopk_json_int(json, "max_per_token", seqtopk_max_per_token(plan));
+    seqtopk_json_int(json, "steps", seqtopk_route_steps(plan));
+    seqtopk_cli_choices_json(json, plan, -1);
+    seqtopk_json_end(json, '}');
+}
+
+/* --------------------------------------------------------------- command -- */
+
+static int make_plan(const info_values *values, uint64_t given, seqtopk_desc *desc, seqtopk_plan **plan) {
+    shape shape;
+    if (!values->shape) {
+        for (size_t r = OWN_ROWS; r < options.count; r++)
+            if (given >> r & 1)
+                return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "info: --%s needs --shape TxExK, a plan to act on",
+                                        rows[r].name);
+        return SEQTOPK_OPTIONS_RUN;
+    }
+    if (!parse_shape(values->shape, &shape))
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "info: --shape needs TxExK, tokens x experts x top-k as in 8192x256x8, and '%s' is not",
+                                values->shape);
+    int status = seqtopk_cli_desc_fill(&options, given, &values->desc, shape.experts, "--shape", shape.top_k, desc);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    desc->tokens = shape.tokens;
+    status = seqtopk_cli_plan(options.command, desc, plan);
+    if (status == SEQTOPK_OPTIONS_RUN && seqtopk_max_selected(*plan, shape.tokens) < 0)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "info: --shape %s could select more pairs than an int32 list can index; "
+                                "take fewer tokens",
+                                values->shape);
+    return status;
+}
+
+static void report(const info_values *values, const seqtopk_plan *plan, const seqtopk_desc *desc) {
+    seqtopk_machine machine;
+    seqtopk_machine_read(&machine);
+    if (values->json) {
+        seqtopk_json json = {stdout, false};
+        seqtopk_json_begin(&json, NULL, '{');
+        json_machine(&json, &machine);
+        json_isas(&json, &machine);
+        json_kernels(&json);
+        if (plan)
+            json_plan(&json, plan, desc);
+        seqtopk_json_end(&json, '}');
+        putchar('\n');
+        return;
+    }
+    print_machine(&machine);
+    if (plan) {
+        print_plan(plan, desc);
+    } else {
+        print_isas(&machine);
+        print_kernels();
+    }
+}
+
+int seqtopk_cli_info(int argc, char **argv) {
+    info_values values = {.desc = SEQTOPK_CLI_DESC_INIT};
+    seqtopk_desc desc = SEQTOPK_DESC_INIT;
+    seqtopk_plan *plan = NULL;
+    uint64_t given;
+    int status = seqtopk_options_parse(&options, argc, argv, &values, &given);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    status = make_plan(&values, given, &desc, &plan);
+    if (status == SEQTOPK_OPTIONS_RUN) {
+        report(&values, plan, &desc);
+        status = SEQTOPK_EXIT_OK;
+    }
+    seqtopk_plan_destroy(plan);
+    return status;
+}

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+#include "inputs.h"
+#include "cli.h"
+#include "options.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BAD_FILE(...) return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, __VA_ARGS__)
+#define USAGE(...) return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, __VA_ARGS__)
+
+enum { RUN = SEQTOPK_OPTIONS_RUN };
+
+static int load(const char *path, seqtopk_npy *array) {
+    char message[SEQTOPK_NPY_MESSAGE];
+    if (!seqtopk_npy_load(path, array, message))
+        BAD_FILE("%s: %s", path, message);
+    return RUN;
+}
+
+/* ---------------------------------------------------------------- logits -- */
+
+static int logits_dtype(const char *path, int wanted, seqtopk_cli_inputs *inputs) {
+    const char *held = seqtopk_npy_dtype_name(inputs->logits.dtype);
+    switch (inputs->logits.dtype) {
+    case SEQTOPK_NPY_F4: inputs->dtype = SEQTOPK_DTYPE_F32; break;
+    case SEQTOPK_NPY_F2: inputs->dtype = SEQTOPK_DTYPE_F16; break;
+    case SEQTOPK_NPY_U2:
+        if (wanted < 0)
+            BAD_FILE("%s: holds %s; if these are raw bfloat16 say --dtype bf16", path, held);
+        inputs->dtype = SEQTOPK_DTYPE_BF16;
+        break;
+    default: BAD_FILE("%s: holds %s; logits are float32, float16, or uint16 with --dtype bf16", path, held);
+    }
+    if (wanted >= 0 && wanted != (int)inputs->dtype) {
+        char word[SEQTOPK_WORD];
+        BAD_FILE("%s: holds %s, which is not --dtype %s", path, held,
+                 seqtopk_options_word("f32|bf16|f16", wanted, word));
+    }
+    return RUN;
+}
+
+static int load_logits(const char *path, int wanted, seqtopk_cli_inputs *inputs) {
+    seqtopk_npy *a = &inputs->logits;
+    char shape[SEQTOPK_NPY_SHAPE_TEXT];
+    int status = load(path, a);
+    if (status == RUN)
+        status = logits_dtype(path, wanted, inputs);
+    if (status != RUN)
+        return status;
+    if (a->ndim != 2 && a->ndim != 3)
+        BAD_FILE("%s: has the shape %s; logits are [T, E] or [S, T, E]", path, seqtopk_npy_shape_text(a, shape));
+    inputs->experts = a->shape[a->ndim - 1];
+    if (inputs->experts < 1 || inputs->experts > 65536)
+        BAD_FILE("%s: has %" PRId64 " experts (shape %s); 1 to 65536 can be routed", path, inputs->experts,
+                 seqtopk_npy_shape_text(a, shape));
+    inputs->sequences = a->ndim == 3 ? a->shape[0] : 1;
+    inputs->tokens = a->count / inputs->experts;
+    if (inputs->tokens > INT32_MAX || inputs->sequences > INT32_MAX)
+        BAD_FILE("%s: has the shape %s; more than 2147483647 tokens are too many", path,
+                 seqtopk_npy_shape_text(a, shape));
+    return RUN;
+}
+
+/* ------------------------------------------------------------- sequences -- */
+
+/* Every sequence of [S, T, E] is T tokens long. Without a token there is no boundary to tell, and S may be anything. */
+static int even_sequences(seqtopk_cli_inputs *inputs) {
+    if (inputs->sequences == 1 || inputs->tokens == 0)
+        return RUN;
+    inputs->cu_seqlens = seqtopk_cli_alloc((unsigned long long)inputs->sequences + 1, sizeof(int32_t));
+    if (!inputs->cu_seqlens)
+        BAD_FILE("no memory for %" PRId64 " sequences", inputs->sequences);
+    for (int64_t s = 0; s <= inputs->sequences; s++)
+        inputs->cu_seqlens[s] = (int32_t)(s * inputs->logits.shape[1]);
+    return RUN;
+}
+
+static int parse_lengths(const char *text, seqtopk_cli_inputs *inputs) {
+    int64_t count = 1, sum = 0;
+    for (const char *c = text; *c; c++)
+        count += *c == ',';
+    if (count > INT32_MAX)
+        USAGE("route: --lengths has more sequences than can be routed");
+    inputs->sequences = count;
+    inputs->cu_seqlens = seqtopk_cli_alloc((unsigned long long)count + 1, sizeof(int32_t));
+    if (!inputs->cu_seqlens)
+        BAD_FILE("no memory for %" PRId64 " sequences", count);
+    inputs->cu_seqlens[0] = 0;
+    for (int64_t s = 0; s < count; s++) {
+        char word[16];
+        size_t n = strcspn(text, ",");
+        int64_t length;
+        snprintf(word, sizeof word, "%.*s", n < sizeof word ? (int)n : 0, text); /* too long is no int32 either */
+        if (!seqtopk_parse_int(word, 0, INT32_MAX, &length))
+            USAGE("route: --lengths needs whole numbers separated by commas, and '%.*s' is not one",
+                  (int)(n < 40 ? n : 40), text);
+        sum += length;
+        inputs->cu_seqlens[s + 1] = sum > INT32_MAX ? INT32_MAX : (int32_t)sum;
+        text += n + (text[n] == ',');
+    }
+    if (sum != inputs->tokens)
+        USAGE("route: --lengths add up to %" PRId64 ", and the logits have %" PRId64 " tokens; they must be equal", sum,
+              inputs->tokens);
+    return RUN;
+}
+
+static int64_t integer_at(const seqtopk_npy *array, int64_t i) {
+    switch (array->dtype) {
+    case SEQTOPK_NPY_I8: return ((const int64_t *)array->data)[i];
+    case SEQTOPK_NPY_I4: return ((const int32_t *)array->data)[i];
+    case SEQTOPK_NPY_U2: return ((const uint16_t *)array->data)[i];
+    default: return ((const uint8_t *)array->data)[i];
+    }
+}
+
+static int check_offsets(const char *path, const seqtopk_npy *array, seqtopk_cli_inputs *inputs) {
+    char shape[SEQTOPK_NPY_SHAPE_TEXT];
+    if (array->dtype != SEQTOPK_NPY_I4 && array->dtype != SEQTOPK_NPY_I8)
+        BAD_FILE("%s: holds %s; cu_seqlens are int32 or int64", path, seqtopk_npy_dtype_name(array->dtype));
+    if (array->ndim != 1 || array->count < 1 || array->count > INT32_MAX)
+        BAD_FILE("%s: has the shape %s; cu_seqlens are [S + 1]", path, seqtopk_npy_shape_text(array, shape));
+    inputs->sequences = array->count - 1;
+    inputs->cu_seqlens = seqtopk_cli_alloc((unsigned long long)array->count, sizeof(int32_t));
+    if (!inputs->cu_seqlens)
+        BAD_FILE("%s: no memory for %" PRId64 " sequences", path, inputs->sequences);
+    int64_t last = 0;
+    for (int64_t s = 0; s < array->count; s++) {
+        int64_t offset = integer_at(array, s);
+        if (s == 0 && offset != 0)
+            BAD_FILE("%s: cu_seqlens begin with %" PRId64 " and not with 0", path, offset);
+        if (offset < last)
+            BAD_FILE("%s: cu_seqlens[%" PRId64 "] is %" PRId64 ", below the one before it, %" PRId64, path, s, offset,
+                     last);
+        if (offset > inputs->tokens)
+            BAD_FILE("%s: cu_seqlens[%" PRId64 "] is %" PRId64 ", and the logits have %" PRId64 " tokens", path, s,
+                     offset, inputs->tokens);
+        inputs->cu_seqlens[s] = (int32_t)offset;
+        last = offset;
+    }
+    if (last != inputs->tokens)
+        BAD_FILE("%s: cu_seqlens end with %" PRId64 ", and the logits have %" PRId64 " tokens", path, last,
+                 inputs->tokens);
+    return RUN;
+}
+
+static int load_offsets(const char *path, seqtopk_cli_inputs *inputs) {
+    seqtopk_npy array;
+    int status = load(path, &array);
+    if (status == RUN)
+        status = check_offsets(path, &array, inputs);
+    seqtopk_npy_free(&array);
+    return status;
+}
+
+static int load_sequences(const seqtopk_cli_sources *sources, seqtopk_cli_inputs *inputs) {
+    const char *flag = sources->lengths ? "--lengths" : "--cu-seqlens";
+    if (sources->lengths && sources->cu_seqlens)
+        USAGE("route: --lengths and --cu-seqlens say the same; leave one out");
+    if (!sources->lengths && !sources->cu_seqlens)
+        return even_sequences(inputs);
+    if (inputs->logits.ndim == 3)
+        USAGE("route: %s with logits [S, T, E]: the file's shape is its sequences already; leave it out", flag);
+    return sources->lengths ? parse_lengths(sources->lengths, inputs) : load_offsets(sources->cu_seqlens, inputs);
+}
+
+/* --------------------------------------------------------- mask and bias -- */
+
+static int check_mask(const char *path, const seqtopk_npy *mask, seqtopk_cli_inputs *inputs) {
+    const seqtopk_npy *logits = &inputs->logits;
+    char have[SEQTOPK_NPY_SHAPE_TEXT], all[SEQTOPK_NPY_SHAPE_TEXT];
+    if (mask->dtype == SEQTOPK_NPY_F4 || mask->dtype == SEQTOPK_NPY_F2)
+        BAD_FILE("%s: holds %s; a mask is bool, uint8 or another integer", path, seqtopk_npy_dtype_name(mask->dtype));
+    bool flat = mask->ndim == 1 && mask->count == inputs->tokens;
+    bool same = mask->ndim == 2 && logits->ndim == 3 && mask->shape[0] == logits->shape[0] &&
+                mask->shape[1] == logits->shape[1];
+    if (!flat && !same)
+        BAD_FILE("%s: has the shape %s, and the logits %s; a mask is [T] or [S, T]", path,
+                 seqtopk_npy_shape_text(mask, have), seqtopk_npy_shape_text(logits, all));
+    inputs->token_mask = seqtopk_cli_alloc((unsigned long long)inputs->tokens, 1);
+    if (!inputs->token_mask)
+        BAD_FILE("%s: no memory for the mask", path);
+    inputs->unmasked = 0;
+    for (int64_t t = 0; t < inputs->tokens; t++)
+        inputs->unmasked += inputs->token_mask[t] = integer_at(mask, t) != 0;
+    return RUN;
+}
+
+static int load_mask(const char *path, seqtopk_cli_inputs *inputs) {
+    inputs->unmasked = inputs->tokens;
+    if (!path)
+        return RUN;
+    seqtopk_npy mask;
+    int status = load(path, &mask);
+    if (status == RUN)
+        status = check_mask(path, &mask, inputs);
+    seqtopk_npy_free(&mask);
+    return status;
+}
+
+static int load_bias(const char *path, seqtopk_cli_inputs *inputs) {
+    if (!path)
+        return RUN;
+    seqtopk_npy *bias = &inputs->bias;
+    char shape[SEQTOPK_NPY_SHAPE_TEXT];
+    int status = load(path, bias);
+    if (status != RUN)
+        return status;
+    if (bias->dtype != SEQTOPK_NPY_F4)
+        BAD_FILE("%s: holds %s; a bias is float32", path, seqtopk_npy_dtype_name(bias->dtype));
+    if (bias->ndim != 1 || bias->count != inputs->experts)
+        BAD_FILE("%s: has the shape %s; a bias is [E], here (%" PRId64 ",)", path, seqtopk_npy_shape_text(bias, shape),
+                 inputs->experts);
+    const float *values = bias->data;
+    for (int64_t e = 0; e < inputs->experts; e++)
+        if (isnan(values[e]) || values[e] == INFINITY)
+            BAD_FILE("%s: the bias of expert %" PRId64 " is %s", path, e, isnan(values[e]) ? "NaN" : "+inf");
+    return RUN;
+}
+
+/* ----------------------------------------------------------------- whole -- */
+
+int seqtopk_cli_inputs_load(const seqtopk_cli_sources *sources, int dtype, seqtopk_cli_inputs *inputs) {
+    memset(inputs, 0, sizeof *inputs);
+    int status = load_logits(sources->logits, dtype, inputs);
+    if (status == RUN)
+        status = load_sequences(sources, inputs);
+    if (status == RUN)
+        status = load_mask(sources->mask, inputs);
+    if (status == RUN)
+        status = load_bias(sources->bias, inputs);
+    return status;
+}
+
+void seqtopk_cli_inputs_free(seqtopk_cli_inputs *inputs) {
+    seqtopk_npy_free(&inputs->logits);
+    seqtopk_npy_free(&inputs->bias);
+    free(inputs->cu_seqlens);
+    free(inputs->token_mask);
+}
+
+seqtopk_input seqtopk_cli_inputs_view(const seqtopk_cli_inputs *inputs) {
+    seqtopk_input input = SEQTOPK_INPUT_INIT;
+    input.logits = inputs->logits.data;
+    input.tokens = inputs->tokens;
+    input.cu_seqlens = inputs->cu_seqlens;
+    input.sequences = inputs->cu_seqlens ? (int32_t)inputs->sequences : 0;
+    input.token_mask = inputs->token_mask;
+    input.bias = inputs->bias.data;
+    return input;
+}
+
+/* Read off the bits, which says it for all three types: the exponent all ones, then a fraction (NaN) or none. */
+static const char *trouble_at(const seqtopk_cli_inputs *inputs, int64_t i) {
+    uint32_t bits, infinity;
+    if (inputs->dtype == SEQTOPK_DTYPE_F32) {
+        bits = ((const uint32_t *)inputs->logits.data)[i];
+        infinity = UINT32_C(0x7f800000);
+    } else {
+        bits = (uint32_t)((const uint16_t *)inputs->logits.data)[i] << 16;
+        infinity = inputs->dtype == SEQTOPK_DTYPE_BF16 ? UINT32_C(0x7f800000) : UINT32_C(0x7c000000);
+    }
+    return (bits & UINT32_C(0x7fffffff)) > infinity ? "NaN" : bits == infinity ? "+inf" : NULL;
+}
+
+int seqtopk_cli_inputs_nonfinite(const seqtopk_cli_inputs *inputs, const char *path, int64_t token) {
+    char where[96] = "", expert[48] = "";
+    const char *what = "NaN or +inf";
+    if (inputs->cu_seqlens && inputs->sequences > 1) {
+        int64_t s = 0;
+        while (inputs->cu_seqlens[s + 1] <= token)
+            s++;
+        snprintf(where, sizeof where, " (sequence %" PRId64 ", token %" PRId64 " in it)", s,
+                 token - inputs->cu_seqlens[s]);
+    }
+    for (int64_t e = 0; e < inputs->experts; e++) {
+        const char *trouble = trouble_at(inputs, token * inputs->experts + e);
+        if (trouble) {
+            what = trouble;
+            snprintf(expert, sizeof expert, ", expert %" PRId64, e);
+            break;
+        }
+    }
+    BAD_FILE("%s: %s at token %" PRId64 "%s%s", path, what, token, where, expert);
+}

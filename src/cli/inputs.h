@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* Files and lists on the command line -> a seqtopk_input that is whole and consistent. */
+#ifndef SEQTOPK_CLI_INPUTS_H
+#define SEQTOPK_CLI_INPUTS_H
+
+#include "npy.h"
+
+#include <seqtopk/seqtopk.h>
+
+typedef struct seqtopk_cli_sources {
+    const char *logits, *lengths, *cu_seqlens, *mask, *bias; /* all but logits may be NULL */
+} seqtopk_cli_sources;
+
+typedef struct seqtopk_cli_inputs {
+    seqtopk_npy logits;
+    seqtopk_dtype dtype;
+    int64_t tokens, experts, sequences;
+    int64_t unmasked;
+    int32_t *cu_seqlens; /* [sequences + 1], or NULL for one sequence */
+    uint8_t *token_mask; /* [tokens] or NULL */
+    seqtopk_npy bias;    /* data NULL without */
+} seqtopk_cli_inputs;
+
+/*
+ * Reads and checks everything. `dtype` is a seqtopk_dtype that the user insists on, or -1. Prints what is wrong;
+ * answers SEQTOPK_OPTIONS_RUN or the exit status. seqtopk_cli_inputs_free is due in either case.
+ */
+int seqtopk_cli_inputs_load(const seqtopk_cli_sources *sources, int dtype, seqtopk_cli_inputs *inputs);
+
+void seqtopk_cli_inputs_free(seqtopk_cli_inputs *inputs);
+
+seqtopk_input seqtopk_cli_inputs_view(const seqtopk_cli_inputs *inputs);
+
+/* Says on standard error where the file has the NaN or +inf that `token` was rejected for; answers the exit status. */
+int seqtopk_cli_inputs_nonfinite(const seqtopk_cli_inputs *inputs, const char *path, int64_t token);
+
+#endif

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/* `seqtopk route`: files in, a plan, a route, files and a report out. */
+#define _POSIX_C_SOURCE 200809L
+#include "cli.h"
+#include "desc.h"
+#include "inputs.h"
+#include "options.h"
+#include "report.h"
+#include "save.h"
+#include "threads.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+typedef struct route_values {
+    seqtopk_cli_desc desc;
+    seqtopk_cli_sources sources;
+    int64_t top_k;
+    const char *out;
+    int json;
+} route_values;
+
+#define AT(field) offsetof(route_values, field)
+static const seqtopk_option rows[] = {
+    {SEQTOPK_OPTION_POSITIONAL, true, "LOGITS.npy", NULL, AT(sources.logits), 0, 0,
+     "router logits, float32 or float16, [T, E] or [S, T, E]: S sequences"},
+    {SEQTOPK_OPTION_INT, true, "top-k", "K", AT(top_k), 1, 65536, "experts of a token; in scope sequence on average"},
+    SEQTOPK_CLI_DESC_ROWS(route_values),
+    {.kind = SEQTOPK_OPTION_HEADING, .help = "Input"},
+    {SEQTOPK_OPTION_TEXT, false, "lengths", "N,N,...", AT(sources.lengths), 0, 0, "lengths of the sequences in [T, E]"},
+    {SEQTOPK_OPTION_TEXT, false, "cu-seqlens", "FILE.npy", AT(sources.cu_seqlens), 0, 0,
+     "the same as offsets, int32 or int64 [S + 1]"},
+    {SEQTOPK_OPTION_TEXT, false, "mask", "FILE.npy", AT(sources.mask), 0, 0,
+     "bool or integers, [T] or [S, T]: tokens at 0 are not routed"},
+    {SEQTOPK_OPTION_TEXT, false, "bias", "FILE.npy", AT(sources.bias), 0, 0,
+     "selection bias, float32 [E]; weights do not see it"},
+    {.kind = SEQTOPK_OPTION_HEADING, .help = "Output"},
+    {SEQTOPK_OPTION_TEXT, false, "out", "DIR", AT(out), 0, 0, "write the lists into this directory"},
+    {SEQTOPK_OPTION_FLAG, false, "json", NULL, AT(json), 0, 0, "report one JSON object"},
+};
+#undef AT
+
+static const seqtopk_options options = {
+    "route",
+    "Selects experts for every token, and shows what came out.",
+    "--out writes token_offsets.npy i32 [T+1], expert_ids.npy i32 [N], weights.npy f32 [N] (by token), and\n"
+    "expert_offsets.npy i32 [E+1], expert_tokens.npy i32 [N], expert_slots.npy i32 [N] (by expert; slots index the\n"
+    "lists by token).\n\n"
+    "Examples:\n"
+    "  seqtopk route logits.npy --top-k 8 --min 1 --max 10\n"
+    "  seqtopk route logits.npy --top-k 8 --scope token --score sigmoid --bias bias.npy \\\n"
+    "      --groups 8 --group-top-k 4 --group-score top2 --norm sum --eps 1e-20 --scale 2.5 --out lists",
+    rows,
+    sizeof rows / sizeof *rows,
+};
+_Static_assert(sizeof rows / sizeof *rows <= 64, "one bit a row");
+
+/* One route and what it works in. */
+typedef struct job {
+    seqtopk_cli_inputs inputs;
+    seqtopk_desc desc;
+    seqtopk_plan *plan;
+    seqtopk_input in;
+    seqtopk_output out;
+    seqtopk_parallel parallel;
+    seqtopk_cli_lists lists;
+    void *scratch;
+    size_t scratch_size;
+} job;
+
+static void job_free(job *j) {
+    seqtopk_cli_inputs_free(&j->inputs);
+    seqtopk_plan_destroy(j->plan);
+    free(j->lists.token_offsets);
+    free(j->lists.expert_ids);
+    free(j->lists.weights);
+    free(j->lists.expert_offsets);
+    free(j->lists.expert_tokens);
+    free(j->lists.expert_slots);
+    free(j->scratch);
+}
+
+static int job_allocate(job *j, const char *path) {
+    seqtopk_cli_lists *l = &j->lists;
+    int64_t sequences = j->inputs.cu_seqlens && j->inputs.sequences > 1 ? j->inputs.sequences : 1;
+    l->tokens = j->inputs.tokens;
+    l->experts = j->inputs.experts;
+    j->out = (seqtopk_output)SEQTOPK_OUTPUT_INIT;
+    j->out.capacity = seqtopk_max_selected(j->plan, l->tokens);
+    if (j->out.capacity < 0)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                "%s: has so many tokens that --top-k %d could select more pairs than an int32 list can "
+                                "index; split it",
+                                path, (int)j->desc.top_k);
+    j->scratch_size = seqtopk_scratch_size(j->plan, l->tokens, sequences, j->desc.threads);
+    j->scratch = seqtopk_cli_alloc(j->scratch_size, 1);
+
+    unsigned long long n = (unsigned long long)j->out.capacity;
+    l->token_offsets = j->out.token_offsets = seqtopk_cli_alloc((unsigned long long)l->tokens + 1, sizeof(int32_t));
+    l->expert_ids = j->out.expert_ids = seqtopk_cli_alloc(n, sizeof(int32_t));
+    l->weights = j->out.weights = seqtopk_cli_alloc(n, sizeof(float));
+    l->expert_offsets = j->out.expert_offsets = seqtopk_cli_alloc((unsigned long long)l->experts + 1, sizeof(int32_t));
+    l->expert_tokens = j->out.expert_tokens = seqtopk_cli_alloc(n, sizeof(int32_t));
+    l->expert_slots = j->out.expert_slots = seqtopk_cli_alloc(n, sizeof(int32_t));
+    j->out.selected = &l->selected;
+    if (!j->scratch || !l->token_offsets || !l->expert_ids || !l->weights || !l->expert_offsets || !l->expert_tokens ||
+        !l->expert_slots)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for lists of %llu pairs", path, n);
+    j->in = seqtopk_cli_inputs_view(&j->inputs);
+    j->parallel = seqtopk_cli_threads(j->desc.threads);
+    return SEQTOPK_OPTIONS_RUN;
+}
+
+static seqtopk_status route_once(const job *j, seqtopk_error *error) {
+    if (j->desc.threads > 1)
+        return seqtopk_route_parallel(j->plan, &j->in, &j->out, j->scratch, j->scratch_size, &j->parallel, error);
+    return seqtopk_route(j->plan, &j->in, &j->out, j->scratch, j->scratch_size, error);
+}
+
+static int route(const job *j, const char *path) {
+    seqtopk_error error = SEQTOPK_ERROR_INIT;
+    seqtopk_status status = route_once(j, &error);
+    if (status == SEQTOPK_OK)
+        return SEQTOPK_OPTIONS_RUN;
+    if (status == SEQTOPK_E_NONFINITE && error.token >= 0 && error.token < j->inputs.tokens)
+        return seqtopk_cli_inputs_nonfinite(&j->inputs, path, error.token);
+    return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: %s: %s", path, seqtopk_status_string(status), error.message);
+}
+
+/* ---------------------------------------------------------------- timing -- */
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The median over up to a tenth of a second: few runs of a large route, many of a small one. The first run was `first`;
+ * it found cold caches and counts only where it is the only one. Every run writes the same bits over the last. */
+static double median(const job *j, double first, int32_t *repetitions) {
+    enum { MOST = 101 };
+    const double budget = 0.1e9;
+    double samples[MOST], spent = first;
+    int32_t n = 0;
+    while (n < MOST && spent + first < budget) {
+        double start = now();
+        route_once(j, NULL);
+        samples[n] = now() - start;
+        spent += samples[n++];
+    }
+    if (n == 0)
+        samples[n++] = first;
+    *repetitions = n;
+    qsort(samples, (size_t)n, sizeof *samples, ascending);
+    return n % 2 ? samples[n / 2] : (samples[n / 2 - 1] + samples[n / 2]) / 2;
+}
+
+/* --------------------------------------------------------------- command -- */
+
+static int run(const route_values *values, uint64_t given, job *j) {
+    const char *path = values->sources.logits;
+    int status = seqtopk_cli_inputs_load(&values->sources, values->desc.dtype, &j->inputs);
+    if (status == SEQTOPK_OPTIONS_RUN)
+        status =
+            seqtopk_cli_desc_fill(&options, given, &values->desc, j->inputs.experts, path, values->top_k, &j->desc);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    j->desc.dtype = j->inputs.dtype;
+    j->desc.tokens = j->inputs.tokens;
+
+    status = seqtopk_cli_plan(options.command, &j->desc, &j->plan);
+    if (status == SEQTOPK_OPTIONS_RUN)
+        status = job_allocate(j, path);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    double start = now();
+    status = route(j, path);
+    double first = now() - start;
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+
+    seqtopk_cli_report report = {
+        .path = path,
+        .directory = values->out,
+        .options = &options,
+        .given = given,
+        .inputs = &j->inputs,
+        .desc = &j->desc,
+        .plan = j->plan,
+        .lists = &j->lists,
+        .threads = j->desc.threads,
+    };
+    report.median_ns = median(j, first, &report.repetitions);
+    if (values->out) {
+        status = seqtopk_cli_save(values->out, &j->lists);
+        if (status != SEQTOPK_EXIT_OK)
+            return status;
+    }
+    return seqtopk_cli_report_print(&report, values->json);
+}
+
+int seqtopk_cli_route(int argc, char **argv) {
+    route_values values = {.desc = SEQTOPK_CLI_DESC_INIT};
+    uint64_t given;
+    int status = seqtopk_options_parse(&options, argc, argv, &values, &given);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    job j = {0};
+    status = run(&values, given, &j);
+    job_free(&j);
+    return status;
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+#define _POSIX_C_SOURCE 200809L
+#include "save.h"
+#include "cli.h"
+#include "npy.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { FILES = 6 };
+
+typedef struct file {
+    const char *name;
+    seqtopk_npy_dtype dtype;
+    int64_t count;
+    const void *data;
+} file;
+
+static bool path_of(char path[PATH_MAX], const char *directory, const char *name, bool temporary) {
+    int n = temporary ? snprintf(path, PATH_MAX, "%s/.%s.%ld", directory, name, (long)getpid())
+                      : snprintf(path, PATH_MAX, "%s/%s", directory, name);
+    return n > 0 && n < PATH_MAX;
+}
+
+static int write_all(const char *directory, const file *files, int *written) {
+    char path[PATH_MAX], message[SEQTOPK_NPY_MESSAGE];
+    for (*written = 0; *written < FILES; ++*written) {
+        const file *f = &files[*written];
+        if (!path_of(path, directory, f->name, true))
+            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "--out: %s", strerror(ENAMETOOLONG));
+        if (!seqtopk_npy_write(path, f->dtype, f->count, f->data, message))
+            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s/%s: cannot be written: %s", directory, f->name, message);
+    }
+    return SEQTOPK_EXIT_OK;
+}
+
+static int rename_all(const char *directory, const file *files) {
+    char from[PATH_MAX], to[PATH_MAX];
+    for (int i = 0; i < FILES; i++) {
+        path_of(from, directory, files[i].name, true); /* fitted before, and `to` is shorter */
+        path_of(to, directory, files[i].name, false);
+        if (rename(from, to))
+            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: cannot be written: %s", to, strerror(errno));
+    }
+    return SEQTOPK_EXIT_OK;
+}
+
+int seqtopk_cli_save(const char *directory, const seqtopk_cli_lists *lists) {
+    const file files[FILES] = {
+        {"token_offsets.npy", SEQTOPK_NPY_I4, lists->tokens + 1, lists->token_offsets},
+        {"expert_ids.npy", SEQTOPK_NPY_I4, lists->selected, lists->expert_ids},
+        {"weights.npy", SEQTOPK_NPY_F4, lists->selected, lists->weights},
+        {"expert_offsets.npy", SEQTOPK_NPY_I4, lists->experts + 1, lists->expert_offsets},
+        {"expert_tokens.npy", SEQTOPK_NPY_I4, lists->selected, lists->expert_tokens},
+        {"expert_slots.npy", SEQTOPK_NPY_I4, lists->selected, lists->expert_slots},
+    };
+    int written = 0;
+    if (mkdir(directory, 0777) && errno != EEXIST)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: cannot be made: %s", directory, strerror(errno));
+    int status = write_all(directory, files, &written);
+    if (status == SEQTOPK_EXIT_OK)
+        status = rename_all(directory, files);
+    for (int i = 0; status != SEQTOPK_EXIT_OK && i < written; i++) {
+        char path[PATH_MAX];
+        if (path_of(path, directory, files[i].name, true))
+            unlink(path);
+    }
+    return status;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* The lists of a route, and the files they become. */
+#ifndef SEQTOPK_CLI_SAVE_H
+#define SEQTOPK_CLI_SAVE_H
+
+#include <stdint.h>
+
+/* As in seqtopk_output. */
+typedef struct seqtopk_cli_lists {
+    int64_t tokens, experts, selected;
+    int32_t *token_offsets, *expert_ids;
+    float *weights;
+    int32_t *expert_offsets, *expert_tokens, *expert_slots;
+} seqtopk_cli_lists;
+
+/*
+ * Writes the six files into `directory`, which is made if need be. All are whole and on the disk under other names
+ * before the first gets its own. Prints what failed; answers the exit status.
+ */
+int seqtopk_cli_save(const char *directory, const seqtopk_cli_lists *lists);
+
+#endif
