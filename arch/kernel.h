@@ -16,7 +16,7 @@
 /* What orders the candidates. */
 typedef enum seqtopk_key {
     SEQTOPK_KEY_LOGIT,   /* x */
-    SEQTOPK_KEY_LOGPROB, /* (x - shift) - lse */
+    SEQTOPK_KEY_LOGPROB, /* x - shift - lse, rounded once (log_probability, arch/common/lanes.h) */
     SEQTOPK_KEY_SCORE    /* s(x), + bias where there is one */
 } seqtopk_key;
 
@@ -29,7 +29,7 @@ typedef struct seqtopk_rows {
     const void *logits;
     int64_t stride;            /* bytes from row to row */
     const uint8_t *token_mask; /* [T] or NULL */
-    const float *bias;         /* [E] or NULL: added to KEY_SCORE; -inf excludes, whatever the key */
+    const float *bias;         /* [E] or NULL: with KEY_SCORE, added to the score; -inf excludes */
     float *shift;
     float *lse;
     int32_t experts;
@@ -75,6 +75,7 @@ typedef seqtopk_place seqtopk_rank_fn(const float *keys, int64_t n, int64_t k, f
 /* What a sweep catches: the candidates of successive tokens, one behind the other, ids ascending within a token. */
 typedef struct seqtopk_catch {
     float *keys;      /* [capacity + SEQTOPK_CATCH_SLACK] */
+    float *order;     /* as many: what places them; `keys` itself, or after `trim` +inf for those that are sure */
     uint16_t *ids;    /* as many */
     int32_t *counts;  /* [T] by token of the batch */
     uint64_t *room;   /* [SEQTOPK_SWEEP_ROOM(E)] */
@@ -86,11 +87,19 @@ enum { SEQTOPK_CATCH_SLACK = 64 };
 #define SEQTOPK_SWEEP_ROOM(experts) (32 * (((experts) + 63) / 64))
 
 /*
- * sweep: scores rows [first, last) as `score` does and catches at least all candidates whose key is not below `low`.
- * rows->key is LOGPROB or LOGIT, without bias; |low| <= 1e30. Answers the first row with NaN or +inf, or -1; where
+ * sweep: scores rows [first, last) as `score` does and catches at least all candidates whose key is not below `low`, and
+ * each row's first `sure` (0 to 16). rows->key is LOGPROB or LOGIT, without bias; |low| <= 1e30. Answers the first row with NaN or +inf, or -1; where
  * catch->size ends as -1, rows may have been left out of that search.
  */
-typedef int64_t seqtopk_sweep_fn(const seqtopk_rows *rows, int64_t first, int64_t last, float low, seqtopk_catch *catch);
+typedef int64_t seqtopk_sweep_fn(const seqtopk_rows *rows, int64_t first, int64_t last, float low, int32_t sure,
+                                 seqtopk_catch *catch);
+
+/*
+ * trim: bounds the candidates of tokens [first, last), `catch` beginning at the first: of each token those after its first
+ * `most` go (1 <= most), and order becomes +inf for its first `sure` (at most 16). Moves what stays together; catch->size
+ * becomes how many that is.
+ */
+typedef void seqtopk_trim_fn(seqtopk_catch *catch, int64_t first, int64_t last, int32_t sure, int32_t most);
 
 /* Token-major lists in the making: keys stand where weights will. */
 typedef struct seqtopk_lists {
@@ -100,7 +109,7 @@ typedef struct seqtopk_lists {
 
 /*
  * pick: token scope at once. Scores rows [first, last) as `score` does and lists the first top_k candidates of each, ids
- * ascending, with keys x, for softmax (x - shift) - lse. rows->key is LOGIT, without bias; 1 <= top_k <= 16. Writes
+ * ascending, with keys x, for softmax LOGPROB. rows->key is LOGIT, without bias; 1 <= top_k <= 16. Writes
  * offsets[first .. last), and ids and keys from place *at, never at or beyond `end`; moves *at. `room` is the kernel's to
  * use. Answers the first row with NaN or +inf, or -1; where room->size ends as -1 (no room for so many ties), it has
  * done nothing that counts.
@@ -109,8 +118,8 @@ typedef int64_t seqtopk_pick_fn(const seqtopk_rows *rows, int64_t first, int64_t
                                 seqtopk_catch *room, const seqtopk_lists *to, int64_t *at, int64_t end);
 
 /*
- * filter: of the candidates of tokens [first, last), `from` beginning at the first, those above `key`, or at it too if
- * `ties`. Writes their offsets[first .. last), and ids and keys from place `at`, never at or beyond `end`; with `to` NULL
+ * filter: of the candidates of tokens [first, last), `from` beginning at the first, those whose order is above `key`, or
+ * at it too if `ties`. Writes their offsets[first .. last), and ids and keys from place `at`, never at or beyond `end`; with `to` NULL
  * it writes nothing. Answers the place after the last.
  */
 typedef int64_t seqtopk_filter_fn(const seqtopk_catch *from, int64_t first, int64_t last, float key, int ties,

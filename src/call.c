@@ -100,6 +100,10 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
         call->runs = take(&a, sequences + parts, sizeof *call->runs);
         call->caught.keys = take(&a, places, sizeof *call->caught.keys);
         call->caught.ids = take(&a, places, sizeof *call->caught.ids);
+        /* Order differs from keys only where some candidates are sure, and is written only where there are bounds. */
+        call->caught.order = call->caught.keys;
+        if (plan->sure > 0 || plan->most < experts)
+            call->caught.order = take(&a, places, sizeof *call->caught.order);
         call->caught.counts = take(&a, tokens, sizeof *call->caught.counts);
     }
     call->rows.shift = take(&a, tokens, sizeof(float));
@@ -169,6 +173,7 @@ static void look_up_kernels(seqtopk_call *call) {
     LOOK_UP(sweep);
     LOOK_UP(pick);
     LOOK_UP(rank);
+    LOOK_UP(trim);
     LOOK_UP(filter);
     LOOK_UP(weigh);
     LOOK_UP(nth);

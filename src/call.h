@@ -51,6 +51,7 @@ typedef struct seqtopk_call {
     seqtopk_sweep_fn *sweep;
     seqtopk_pick_fn *pick;
     seqtopk_rank_fn *rank;
+    seqtopk_trim_fn *trim;
     seqtopk_filter_fn *filter;
     seqtopk_weigh_fn *weigh;
     seqtopk_nth_fn *nth;

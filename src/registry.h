@@ -16,6 +16,7 @@ typedef enum seqtopk_op {
     SEQTOPK_OP_nth,
     SEQTOPK_OP_top,
     SEQTOPK_OP_emit,
+    SEQTOPK_OP_trim,
     SEQTOPK_OP_filter,
     SEQTOPK_OP_weights,
     SEQTOPK_OP_weigh,

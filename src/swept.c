@@ -13,14 +13,15 @@ enum {
     SAMPLE_ROWS = 64,      /* at most */
     SAMPLE_SHARE = 32,     /* of a long sequence, one row in so many */
     SAMPLE_FEWEST = 8,
+    MOST_SURE = 16,        /* what a sweep can catch for certain */
     LOGITS_TO_SWEEP = 4096 /* shorter sequences are done sooner stage by stage */
 };
 
 int seqtopk_sweeps(const seqtopk_call *call) {
     const seqtopk_plan *plan = call->plan;
     const int grouped = plan->desc.groups > 1 && plan->desc.group_top_k < plan->desc.groups;
-    return plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE && !grouped && !plan->sure &&
-           plan->most == plan->desc.experts && call->rows.key != SEQTOPK_KEY_SCORE;
+    return plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE && !grouped && plan->sure <= MOST_SURE &&
+           call->rows.key != SEQTOPK_KEY_SCORE;
 }
 
 /* What part `part` catches of sequence s, whose first such token is `first`. */
@@ -29,6 +30,7 @@ static seqtopk_catch run_catch(const seqtopk_call *call, int64_t s, int32_t part
     seqtopk_catch run = call->caught;
     run.keys += at;
     run.ids += at;
+    run.order += at;
     run.room = call->room.words;
     run.capacity = 2 * call->plan->desc.top_k * (last - first);
     run.size = 0;
@@ -62,12 +64,19 @@ static int estimate(const seqtopk_call *call, int64_t first, int64_t last, float
     }
     if (call->score(&rows, 0, n) >= 0)
         return 0;
-    call->keys(&rows, 0, n, call->room.keys);
+    seqtopk_call sample = *call; /* candidates as the sequence's bounds leave them */
+    sample.rows = rows;
+    sample.in.token_mask = rows.token_mask;
+    seqtopk_candidate_keys(&sample, 0, n, call->room.keys);
     const double expected = (double)routed * call->plan->desc.top_k;
-    const int64_t place = (int64_t)(expected + 3.0 * sqrt(expected)) + 2;
-    if (place > n * experts)
+    const double eligible = (double)routed * call->plan->most;
+    double place = expected + 3.0 * sqrt(expected) + 2.0;
+    /* Bounds leave little beyond the budget, and make counts vary less. */
+    if (place > expected + 0.6 * (eligible - expected))
+        place = expected + 0.6 * (eligible - expected);
+    if (place < 1.0)
         return 0;
-    *low = call->rank(call->room.keys, n * experts, place, call->room.keys).key;
+    *low = call->rank(call->room.keys, n * experts, (int64_t)place, call->room.keys).key;
     return fabsf(*low) <= 1e30f;
 }
 
@@ -85,7 +94,9 @@ int64_t seqtopk_sweep_share(const seqtopk_call *call) {
         run->size = -1;
         if (estimate(call, begin, end, &run->low)) {
             seqtopk_catch caught = run_catch(call, s, call->part, from, to);
-            bad = call->sweep(&call->rows, from, to, run->low, &caught);
+            bad = call->sweep(&call->rows, from, to, run->low, call->plan->sure, &caught);
+            if (bad < 0 && caught.size > 0 && caught.order != caught.keys)
+                call->trim(&caught, from, to, call->plan->sure, call->plan->most);
             run->size = caught.size;
         }
         if (bad < 0 && run->size < 0)
@@ -127,7 +138,7 @@ static seqtopk_cut find_tie(const seqtopk_call *call, int64_t s, float key, int6
         int64_t i = 0;
         for (int64_t t = view.first; t < view.last; t++)
             for (const int64_t next = i + view.caught.counts[t]; i < next; i++)
-                if (view.caught.keys[i] == key && --n == 0)
+                if (view.caught.order[i] == key && --n == 0)
                     return (seqtopk_cut){key, view.caught.ids[i], t};
     }
     return (seqtopk_cut){key, INT32_MAX - 1, INT64_MAX};
@@ -147,7 +158,7 @@ int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_cut *cut
             return 0;
         low = view.run->low;
         caught += view.run->size;
-        keys = view.caught.keys;
+        keys = view.caught.order;
         runs++;
     }
     if (budget < 1 || caught < budget)
@@ -155,7 +166,7 @@ int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_cut *cut
     if (runs > 1) {
         int64_t at = 0;
         for (int32_t part = 0; next_run(call, s, &part, &view); at += view.run->size)
-            memcpy(room + at, view.caught.keys, (size_t)view.run->size * sizeof *room);
+            memcpy(room + at, view.caught.order, (size_t)view.run->size * sizeof *room);
         keys = room;
     }
     const seqtopk_place place = call->rank(keys, caught, budget, room);
@@ -175,6 +186,7 @@ static int64_t list_run(const seqtopk_call *call, seqtopk_catch *from, int64_t f
     at = call->filter(from, first, last, key, ties, list ? &to : NULL, at, end);
     for (int64_t t = first; t < last; t++) {
         from->keys += from->counts[t];
+        from->order += from->counts[t];
         from->ids += from->counts[t];
     }
     return at;
@@ -186,7 +198,7 @@ static int64_t list_cut_token(const seqtopk_call *call, const seqtopk_catch *fro
     if (list)
         call->token_offsets[cut->token] = (int32_t)at;
     for (int32_t i = 0; i < from->counts[cut->token]; i++)
-        if (from->keys[i] > cut->key || (from->keys[i] == cut->key && from->ids[i] <= cut->expert)) {
+        if (from->order[i] > cut->key || (from->order[i] == cut->key && from->ids[i] <= cut->expert)) {
             if (list) {
                 call->expert_ids[at] = from->ids[i];
                 call->list_weights[at] = from->keys[i];
@@ -206,6 +218,7 @@ int64_t seqtopk_list_swept(const seqtopk_call *call, int64_t s, int64_t first, i
     at = list_run(call, &from, first, cut->token, 1, at, end, list, cut->key);
     at = list_cut_token(call, &from, cut, at, list);
     from.keys += from.counts[cut->token];
+    from.order += from.counts[cut->token];
     from.ids += from.counts[cut->token];
     return list_run(call, &from, cut->token + 1, last, 0, at, end, list, cut->key);
 }

@@ -2,7 +2,7 @@
 /*
  * The canonical arithmetic: every float that decides a bit of the result is computed here, in this order of operations,
  * on every instruction set. A row is dealt out to 16 virtual lanes (element e to lane e mod 16, ascending; a lane's terms
- * are added 32 at a time, and those sums in turn), and lanes are added in one tree: i + (i + 8), then + 4, + 2, + 1.
+ * are added 16 at a time, and those sums in turn), and lanes are added in one tree: i + (i + 8), then + 4, + 2, + 1.
  *
  * Included after an ISA's vec.h, which supplies VEC_LANES (a divisor of 16), the type `vec` and:
  *   vec_set1 vec_load vec_store vec_add vec_sub vec_mul vec_div vec_sqrt  as named
@@ -24,6 +24,7 @@
  *   vec_store_first(p, a, n)             the first n lanes and nothing beyond
  *   vec_across(a, stride)                lanes whose numbers differ in the bit `stride` change places
  *   vec_choose(mask, a, b)               lanes of a where mask[VEC_LANES] is -1, of b where it is 0
+ *   vec_raise(a, mask)                   +inf in the lanes of the mask, a in the others
  *   VEC_SWEEP_ROWS                       rows whose sums fit in registers together
  */
 #ifndef SEQTOPK_ARCH_COMMON_LANES_H
@@ -41,6 +42,7 @@ enum { LANES = 16, VECS = LANES / VEC_LANES };
 /* The same for multiples of 1/8. */
 #define ROUND_TO_EIGHTH 0x1.8p20f
 #define LOG2_E 0x1.715476p+0f
+#define LOG2_E_REST 0x1.4ae0cp-26f
 /* ln 2 in two parts; the first has 9 bits, so that small multiples of it are exact. */
 #define LN2_HI 0x1.63p-1f
 #define LN2_LO -0x1.bd0106p-13f
@@ -73,11 +75,12 @@ static inline vec exp_term(vec x) {
 #endif
 }
 
-/* exp(x) for any x <= 88: subnormal and zero results are what one rounding of the product makes them. */
+/* exp(x) for any x <= 88, to a few units in the last place however small: subnormal and zero results are what one rounding of the product makes them. */
 static inline vec exp_full(vec x) {
     x = vec_max(vec_set1(-160.0f), x);
     vec n = vec_sub(vec_fma(x, vec_set1(LOG2_E), vec_set1(ROUND_TO_INT)), vec_set1(ROUND_TO_INT));
-    vec p = exp_polynomial(vec_fms(x, vec_set1(LOG2_E), n));
+    vec f = vec_fma(x, vec_set1(LOG2_E_REST), vec_fms(x, vec_set1(LOG2_E), n));
+    vec p = exp_polynomial(f);
     vec half = vec_fma(n, vec_set1(0.5f), vec_set1(ROUND_TO_INT));
     vec rest = vec_add(vec_sub(n, vec_sub(half, vec_set1(ROUND_TO_INT))), vec_set1(ROUND_TO_INT));
     return vec_mul(vec_add_exponent(p, half), vec_add_exponent(vec_set1(1.0f), rest));
@@ -127,10 +130,23 @@ static inline vec sigmoid(vec x) {
     return vec_div(vec_if_lt(x, zero, e, one), vec_add(one, e));
 }
 
+/* Far down it is exp(x / 2), whose square would leave the range of normal numbers first. */
 static inline vec sqrtsoftplus(vec x) {
-    vec zero = vec_set1(0.0f);
-    vec e = exp_full(vec_min(x, vec_sub(zero, x)));
-    return vec_sqrt(vec_add(vec_max(x, zero), log1p_unit(e)));
+    vec zero = vec_set1(0.0f), far = vec_set1(-40.0f);
+    vec e = exp_full(vec_if_lt(x, far, vec_mul(x, vec_set1(0.5f)), vec_min(x, vec_sub(zero, x))));
+    return vec_if_lt(x, far, e, vec_sqrt(vec_add(vec_max(x, zero), log1p_unit(e))));
+}
+
+/*
+ * The log-probability (x - shift) - lse, rounded once: what the first subtraction loses is given back to the second.
+ * What is too large for a float saturates.
+ */
+static inline vec log_probability(vec x, vec shift, vec lse) {
+    vec d = vec_sub(x, shift);
+    vec back = vec_sub(d, x); /* -shift, but for the loss */
+    vec loss = vec_sub(vec_sub(x, vec_sub(d, back)), vec_add(shift, back));
+    vec key = vec_add(d, vec_sub(loss, lse));
+    return vec_min(vec_max(key, vec_set1(-FLT_MAX)), vec_set1(FLT_MAX));
 }
 
 /*
@@ -138,7 +154,7 @@ static inline vec sqrtsoftplus(vec x) {
  * matter, and no maximum need be known. Other rows (large offsets, -inf throughout, NaN) take the way over the maximum.
  */
 /* A lane adds up so many terms before it adds them to its total: rounding errors do not pile up in long rows. */
-enum { SUM_RUN = 32 };
+enum { SUM_RUN = 16 };
 
 #define SUM_LEAST 0x1p-32f
 #define SUM_MOST 0x1p32f

@@ -34,15 +34,14 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 
 void WEIGH_NAME(ROWS_ISA)(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
                           const int32_t *offsets, float *weights) {
-    const vec zero = vec_set1(0.0f);
     const int64_t end = offsets[last];
     int64_t i = offsets[first];
     for (; i + VEC_LANES <= end; i += VEC_LANES)
-        vec_store(weights + i, score_of(score, vec_load(weights + i), zero, zero));
+        vec_store(weights + i, score_of_key(score, vec_load(weights + i)));
     if (i < end) {
         float part[VEC_LANES] = {0};
         memcpy(part, weights + i, (size_t)(end - i) * sizeof *part);
-        vec_store(part, score_of(score, vec_load(part), zero, zero));
+        vec_store(part, score_of_key(score, vec_load(part)));
         memcpy(weights + i, part, (size_t)(end - i) * sizeof *part);
     }
     if (how->norm != SEQTOPK_NORM_NONE || how->scale != 1.0f)

@@ -14,6 +14,8 @@
 seqtopk_rank_fn seqtopk_rank_f32__ref_quickselect;
 seqtopk_rank_fn SELECT_NAME(rank, compress);
 seqtopk_filter_fn SELECT_NAME(filter, compress);
+seqtopk_trim_fn SELECT_NAME(trim, sort16);
+seqtopk_top_fn seqtopk_top_f32__ref_insertion, SELECT_NAME(top, lanes);
 
 /* How many keys are above `most`, and how many at or above `least`. */
 static inline void count_brackets(const float *keys, int64_t n, float least, float most, int64_t *above, int64_t *upto) {
@@ -32,27 +34,29 @@ static inline void count_brackets(const float *keys, int64_t n, float least, flo
     *upto = in;
 }
 
-/* Moves the keys strictly between two to `to`, which may be where they are. */
-static inline int64_t keep_between(const float *keys, int64_t n, float below, float over, float *to) {
-    const vec low = vec_set1(below), high = vec_set1(over);
+/* Moves the keys of one side, or of the bracket itself, to `to`, which may be where they are; -inf are lost. */
+enum { KEEP_ABOVE, KEEP_INSIDE, KEEP_BELOW };
+
+static inline int64_t keep(const int side, const float *keys, int64_t n, float least, float most, float *to) {
+    const vec low = vec_set1(least), high = vec_set1(most), excluded = vec_set1(-INFINITY);
     int64_t kept = 0, i = 0;
     for (; i + VEC_LANES <= n; i += VEC_LANES) {
         const vec x = vec_load(keys + i);
-        const uint32_t in = vec_mask_gt(x, low) & vec_mask_gt(high, x);
+        const uint32_t in = side == KEEP_ABOVE    ? vec_mask_gt(x, high)
+                            : side == KEEP_INSIDE ? vec_mask_ge(x, low) & vec_mask_ge(high, x)
+                                                  : vec_mask_gt(low, x) & vec_mask_gt(x, excluded);
         vec_store(to + kept, vec_compress(x, in));
         kept += __builtin_popcount(in);
     }
     for (; i < n; i++) {
         const float x = keys[i];
         to[kept] = x;
-        kept += x > below && x < over;
+        kept += side == KEEP_ABOVE    ? x > most
+                : side == KEEP_INSIDE ? x >= least && x <= most
+                                      : x < least && x > -INFINITY;
     }
     return kept;
 }
-
-/* The neighbours of a finite float. */
-static inline float next_up(float x) { return nextafterf(x, INFINITY); }
-static inline float next_down(float x) { return nextafterf(x, -INFINITY); }
 
 seqtopk_place SELECT_NAME(rank, compress)(const float *keys, int64_t n, int64_t k, float *room) {
     const int64_t wanted = k;
@@ -61,8 +65,8 @@ seqtopk_place SELECT_NAME(rank, compress)(const float *keys, int64_t n, int64_t 
         float sample[LANES];
         vec sorted[VECS];
         int64_t above, upto;
-        if (patience == 0) /* input made to mislead the sample */
-            return seqtopk_rank_f32__ref_quickselect(keys, n, k, room);
+        if (patience == 0)
+            break;
         for (int i = 0; i < LANES; i++)
             sample[i] = keys[(n * (2 * i + 1)) / (2 * LANES)];
         for (int v = 0; v < VECS; v++)
@@ -72,46 +76,50 @@ seqtopk_place SELECT_NAME(rank, compress)(const float *keys, int64_t n, int64_t 
             vec_store(sample + v * VEC_LANES, sorted[v]);
         /* Where the key is to be expected in the sample, and two places to either side. */
         const int64_t at = (k - 1) * LANES / n;
-        const float most = at < 2 ? FLT_MAX : sample[at - 2], least = at > LANES - 4 ? -FLT_MAX : sample[at + 3];
+        const float most = at < 2 ? INFINITY : sample[at - 2], least = at > LANES - 4 ? -FLT_MAX : sample[at + 3];
         count_brackets(keys, n, least, most, &above, &upto);
         if (least == most && k > above && k <= upto)
             return (seqtopk_place){most, wanted - k + above, upto - above};
         if (k <= above) {
-            n = keep_between(keys, n, most, INFINITY, room);
+            n = keep(KEEP_ABOVE, keys, n, least, most, room);
         } else if (k > upto) {
-            n = keep_between(keys, n, -INFINITY, least, room);
+            n = keep(KEEP_BELOW, keys, n, least, most, room);
             k -= upto;
+        } else if (upto - above == n) { /* ties */
+            break;
         } else {
-            n = keep_between(keys, n, next_down(least), next_up(most), room);
+            n = keep(KEEP_INSIDE, keys, n, least, most, room);
             k -= above;
         }
         keys = room;
     }
-    place = rank_few(keys, n, k);
+    /* What is still long was made to mislead the sample. */
+    place = n > 2 * LANES && k <= n ? seqtopk_rank_f32__ref_quickselect(keys, n, k, room) : rank_few(keys, n, k);
     place.above += wanted - k;
     return place;
 }
 
+static inline float next_up(float x) { return nextafterf(x, INFINITY); }
+
 int64_t SELECT_NAME(filter, compress)(const seqtopk_catch *from, int64_t first, int64_t last, float key, int ties,
                                       const seqtopk_lists *to, int64_t at, int64_t end) {
     const vec cut = vec_set1(ties ? key : next_up(key));
-    const float *keys = from->keys;
+    const float *keys = from->keys, *order = from->order;
     const uint16_t *ids = from->ids;
     if (!to) {
         int64_t n = 0;
         for (int64_t t = first; t < last; t++)
             n += from->counts[t];
         for (int64_t i = 0; i < n; i += VEC_LANES)
-            at += __builtin_popcount(vec_mask_ge(vec_load(keys + i), cut) & first_lanes(n - i));
+            at += __builtin_popcount(vec_mask_ge(vec_load(order + i), cut) & first_lanes(n - i));
         return at;
     }
     for (int64_t t = first; t < last; t++) {
         const int32_t n = from->counts[t];
         to->offsets[t] = (int32_t)at;
         for (int32_t i = 0; i < n; i += VEC_LANES) {
-            const vec k = vec_load(keys + i);
-            const uint32_t in = vec_mask_ge(k, cut) & first_lanes(n - i);
-            const vec winners = vec_compress(k, in), experts = vec_compress(vec_load_u16(ids + i), in);
+            const uint32_t in = vec_mask_ge(vec_load(order + i), cut) & first_lanes(n - i);
+            const vec winners = vec_compress(vec_load(keys + i), in), experts = vec_compress(vec_load_u16(ids + i), in);
             const int taken = __builtin_popcount(in);
             if (end - at >= VEC_LANES) {
                 vec_store(to->keys + at, winners);
@@ -127,7 +135,122 @@ int64_t SELECT_NAME(filter, compress)(const seqtopk_catch *from, int64_t first, 
             at += taken;
         }
         keys += n;
+        order += n;
         ids += n;
     }
     return at;
+}
+
+/* Which of n keys are the first k: the bits of 64 at a time, ties to the lower place. */
+typedef struct {
+    float cut;
+    int32_t ties;
+} first_k;
+
+static inline first_k first_of_place(seqtopk_place place, int32_t k) {
+    return (first_k){place.key, k - (int32_t)place.above};
+}
+
+static inline first_k first_of_sorted(const float *sorted, const vec x[VECS], int32_t k) {
+    const float cut = sorted[k - 1];
+    uint32_t above = 0;
+    for (int v = 0; v < VECS; v++)
+        above |= vec_mask_gt(x[v], vec_set1(cut)) << v * VEC_LANES;
+    return (first_k){cut, k - __builtin_popcount(above)};
+}
+
+/* Those of one vector, and fewer ties for the next. */
+static inline uint32_t take_first(vec x, uint32_t inside, first_k *first) {
+    const uint32_t over = vec_mask_gt(x, vec_set1(first->cut)) & inside;
+    uint32_t equal = vec_mask_eq(x, vec_set1(first->cut)) & inside;
+    while (__builtin_popcount(equal) > first->ties) /* the later experts lose */
+        equal &= ~(1u << (31 - __builtin_clz(equal)));
+    first->ties -= __builtin_popcount(equal);
+    return over | equal;
+}
+
+void SELECT_NAME(trim, sort16)(seqtopk_catch *catch, int64_t first, int64_t last, int32_t sure, int32_t most) {
+    const first_k all = {-INFINITY, 0}, none = {INFINITY, 0};
+    int64_t from = 0, to = 0;
+    for (int64_t t = first; t < last; t++) {
+        const int32_t n = catch->counts[t];
+        first_k stay = all, certain = sure ? all : none;
+        int32_t kept = 0;
+        if (n > LANES) {
+            if (n > most)
+                stay = first_of_place(rank_few(catch->keys + from, n, most), most);
+            if (n > sure && sure)
+                certain = first_of_place(rank_few(catch->keys + from, n, sure), sure);
+        } else if (n > most || (sure && n > sure)) {
+            float sorted[LANES];
+            vec x[VECS], y[VECS];
+            for (int v = 0; v < VECS; v++)
+                y[v] = x[v] = vec_keep_first(vec_load(catch->keys + from + v * VEC_LANES), n - v * VEC_LANES, -INFINITY);
+            sort16(y);
+            for (int v = 0; v < VECS; v++)
+                vec_store(sorted + v * VEC_LANES, y[v]);
+            if (n > most)
+                stay = first_of_sorted(sorted, x, most);
+            if (n > sure && sure)
+                certain = first_of_sorted(sorted, x, sure);
+        }
+        /* All of a token is read before its first place is written: what moves may overlap. */
+        for (int32_t i = 0; i < n; i += VEC_LANES) {
+            const uint32_t inside = first_lanes(n - i);
+            const vec key = vec_load(catch->keys + from + i), id = vec_load_u16(catch->ids + from + i);
+            const uint32_t in = take_first(key, inside, &stay), up = take_first(key, inside, &certain);
+            const int count = __builtin_popcount(in);
+            int32_t ids[VEC_LANES];
+            vec_store_first(catch->keys + to + kept, vec_compress(key, in), count);
+            vec_store_first(catch->order + to + kept, vec_compress(vec_raise(key, up), in), count);
+            vec_store_bits(ids, vec_compress(id, in));
+            for (int j = 0; j < count; j++)
+                catch->ids[to + kept + j] = (uint16_t)ids[j];
+            kept += count;
+        }
+        catch->counts[t] = kept;
+        from += n;
+        to += kept;
+    }
+    catch->size = to;
+}
+
+int32_t SELECT_NAME(top, lanes)(const float *keys, int32_t n, int32_t k, int32_t *ids) {
+    enum { FEW = 64 };
+    float few[FEW + VEC_LANES];
+    int32_t few_ids[FEW + VEC_LANES], size = 0, listed = 0;
+    vec most[VECS];
+    if (k > LANES || k < 1)
+        return seqtopk_top_f32__ref_insertion(keys, n, k, ids);
+    for (int v = 0; v < VECS; v++)
+        most[v] = vec_set1(-FLT_MAX);
+    for (int32_t i = 0; i < n; i += LANES)
+        for (int v = 0; v < VECS; v++) {
+            const int32_t at = i + v * VEC_LANES;
+            const vec x = at + VEC_LANES <= n ? vec_load(keys + at)
+                          : at < n            ? vec_keep_first(load_upto(keys + at, n - at), n - at, -INFINITY)
+                                              : vec_set1(-INFINITY);
+            most[v] = vec_max(most[v], x);
+        }
+    const vec limit = vec_set1(kth16(most, k));
+    for (int32_t i = 0; i < n; i += VEC_LANES) {
+        const vec x = i + VEC_LANES <= n ? vec_load(keys + i) : load_upto(keys + i, n - i);
+        for (uint32_t in = vec_mask_ge(x, limit) & first_lanes(n - i); in; in &= in - 1) {
+            if (size == FEW) /* ties */
+                return seqtopk_top_f32__ref_insertion(keys, n, k, ids);
+            few_ids[size] = i + __builtin_ctz(in);
+            few[size] = keys[few_ids[size]];
+            size++;
+        }
+    }
+    for (int32_t i = 0; i < size; i++) { /* insertion, best first; equals stay in the order of ids */
+        int32_t place = listed < k ? listed : k;
+        if (place == k && !(few[i] > keys[ids[k - 1]]))
+            continue;
+        place = listed < k ? listed++ : k - 1;
+        for (; place > 0 && few[i] > keys[ids[place - 1]]; place--)
+            ids[place] = ids[place - 1];
+        ids[place] = few_ids[i];
+    }
+    return listed;
 }

@@ -9,11 +9,16 @@
 
 static inline vec score_of(int32_t score, vec x, vec shift, vec lse) {
     switch (score) {
-    case SEQTOPK_SCORE_SOFTMAX: return exp_full(vec_sub(vec_sub(x, shift), lse));
+    case SEQTOPK_SCORE_SOFTMAX: return exp_full(log_probability(x, shift, lse));
     case SEQTOPK_SCORE_SIGMOID: return sigmoid(x);
     case SEQTOPK_SCORE_SQRTSOFTPLUS: return sqrtsoftplus(x);
     default: return x;
     }
+}
+
+/* The score of a key that is x, for softmax the log-probability. */
+static inline vec score_of_key(int32_t score, vec key) {
+    return score == SEQTOPK_SCORE_SOFTMAX ? exp_full(key) : score_of(score, key, key, key);
 }
 
 /* w [n] dealt out to 16 lanes, `absent` in the places beyond n. */
@@ -28,16 +33,28 @@ static inline void weigh_load16(const float *w, int32_t n, float absent, vec x[V
         x[v] = vec_load(w + v * VEC_LANES);
 }
 
-/* The sum of w [n]. */
+/* The sum of w [n], in runs as a row's. */
 static inline float weigh_sum(const float *w, int32_t n) {
-    vec x[VECS], sum[VECS];
-    weigh_load16(w, n, 0.0f, sum);
-    for (int32_t i = LANES; i < n; i += LANES) {
+    vec x[VECS], sum[VECS], total[VECS];
+    if (n <= 0)
+        return 0.0f;
+    weigh_load16(w, n, 0.0f, total);
+    for (int32_t i = LANES; i < n && i < SUM_RUN * LANES; i += LANES) {
         weigh_load16(w + i, n - i, 0.0f, x);
         for (int v = 0; v < VECS; v++)
-            sum[v] = vec_add(sum[v], x[v]);
+            total[v] = vec_add(total[v], x[v]);
     }
-    return n > 0 ? vec_sum16(sum) : 0.0f;
+    for (int32_t run = SUM_RUN * LANES; run < n; run += SUM_RUN * LANES) {
+        weigh_load16(w + run, n - run, 0.0f, sum);
+        for (int32_t i = run + LANES; i < n && i < run + SUM_RUN * LANES; i += LANES) {
+            weigh_load16(w + i, n - i, 0.0f, x);
+            for (int v = 0; v < VECS; v++)
+                sum[v] = vec_add(sum[v], x[v]);
+        }
+        for (int v = 0; v < VECS; v++)
+            total[v] = vec_add(total[v], sum[v]);
+    }
+    return vec_sum16(total);
 }
 
 /* w [n] becomes exp(w - max(w)). */

@@ -6,6 +6,7 @@
 
 seqtopk_emit_fn seqtopk_emit_f32__ref_scan;
 seqtopk_filter_fn seqtopk_filter_f32__ref_scan;
+seqtopk_trim_fn seqtopk_trim_f32__ref_count;
 seqtopk_count_fn seqtopk_count_i32__ref_scan;
 seqtopk_scatter_fn seqtopk_scatter_i32__ref_scan;
 
@@ -33,7 +34,7 @@ int64_t seqtopk_filter_f32__ref_scan(const seqtopk_catch *from, int64_t first, i
         if (to)
             to->offsets[t] = (int32_t)at;
         for (const int64_t next = i + from->counts[t]; i < next; i++) {
-            if (!(from->keys[i] > key || (ties && from->keys[i] == key)))
+            if (!(from->order[i] > key || (ties && from->order[i] == key)))
                 continue;
             if (to) {
                 to->ids[at] = from->ids[i];
@@ -43,6 +44,37 @@ int64_t seqtopk_filter_f32__ref_scan(const seqtopk_catch *from, int64_t first, i
         }
     }
     return at;
+}
+
+/* How many of keys [n] stand before the i-th in a token's order. */
+static int32_t rank_of(const float *keys, int32_t n, int32_t i) {
+    int32_t before = 0;
+    for (int32_t j = 0; j < n; j++)
+        before += keys[j] > keys[i] || (keys[j] == keys[i] && j < i);
+    return before;
+}
+
+void seqtopk_trim_f32__ref_count(seqtopk_catch *catch, int64_t first, int64_t last, int32_t sure, int32_t most) {
+    int64_t from = 0, to = 0;
+    for (int64_t t = first; t < last; t++) {
+        const int32_t n = catch->counts[t];
+        int32_t kept = 0;
+        for (int32_t i = 0; i < n; i++) /* ranks wait in `order` until all are known */
+            catch->order[from + i] = (float)rank_of(catch->keys + from, n, i);
+        for (int32_t i = 0; i < n; i++) {
+            const float rank = catch->order[from + i], key = catch->keys[from + i];
+            if (rank >= (float)most)
+                continue;
+            catch->keys[to + kept] = key;
+            catch->ids[to + kept] = catch->ids[from + i];
+            catch->order[to + kept] = rank < (float)sure ? INFINITY : key;
+            kept++;
+        }
+        catch->counts[t] = kept;
+        from += n;
+        to += kept;
+    }
+    catch->size = to;
 }
 
 void seqtopk_count_i32__ref_scan(const int32_t *ids, int64_t n, int32_t *histogram) {

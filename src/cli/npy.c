@@ -29,10 +29,11 @@ static const uint8_t magic[6] = {0x93, 'N', 'U', 'M', 'P', 'Y'};
 const char *seqtopk_npy_dtype_name(seqtopk_npy_dtype dtype) { return dtypes[dtype].name; }
 
 const char *seqtopk_npy_shape_text(const seqtopk_npy *array, char text[SEQTOPK_NPY_SHAPE_TEXT]) {
-    int at = sprintf(text, "(");
-    for (int i = 0; i < array->ndim; i++)
-        at += sprintf(text + at, "%s%" PRId64, i ? ", " : "", array->shape[i]);
-    sprintf(text + at, array->ndim == 1 ? ",)" : ")");
+    int at = snprintf(text, SEQTOPK_NPY_SHAPE_TEXT, "(");
+    for (int i = 0; i < array->ndim && at < SEQTOPK_NPY_SHAPE_TEXT; i++)
+        at += snprintf(text + at, (size_t)(SEQTOPK_NPY_SHAPE_TEXT - at), "%s%" PRId64, i ? ", " : "", array->shape[i]);
+    if (at < SEQTOPK_NPY_SHAPE_TEXT)
+        snprintf(text + at, (size_t)(SEQTOPK_NPY_SHAPE_TEXT - at), array->ndim == 1 ? ",)" : ")");
     return text;
 }
 

@@ -121,4 +121,9 @@ static inline vec vec_choose(const int32_t *mask, vec a, vec b) {
     return vbslq_f32(vreinterpretq_u32_s32(vld1q_s32(mask)), a, b);
 }
 
+static inline vec vec_raise(vec a, uint32_t lanes) {
+    static const uint32_t bit[4] = {1, 2, 4, 8};
+    return vbslq_f32(vtstq_u32(vdupq_n_u32(lanes), vld1q_u32(bit)), vdupq_n_f32(__builtin_inff()), a);
+}
+
 #endif

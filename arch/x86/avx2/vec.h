@@ -114,4 +114,10 @@ static inline vec vec_choose(const int32_t *mask, vec a, vec b) {
     return _mm256_blendv_ps(b, a, _mm256_loadu_ps((const float *)(const void *)mask));
 }
 
+static inline vec vec_raise(vec a, uint32_t lanes) {
+    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i on = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)lanes), bit), bit);
+    return _mm256_blendv_ps(a, _mm256_set1_ps(__builtin_inff()), _mm256_castsi256_ps(on));
+}
+
 #endif

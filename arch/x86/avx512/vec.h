@@ -114,4 +114,8 @@ static inline vec vec_choose(const int32_t *mask, vec a, vec b) {
     return _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_loadu_si512(mask)), b, a);
 }
 
+static inline vec vec_raise(vec a, uint32_t lanes) {
+    return _mm512_mask_mov_ps(a, (__mmask16)lanes, _mm512_set1_ps(__builtin_inff()));
+}
+
 #endif

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Every kernel of the registry that runs here, alone, on one thread, with what a route over f32 logits would hand it.
+ * Names are <op>/<T>x<E>/k<K>/<kernel>; beside them stands what the standard library has for the same work (peer:...).
+ * The floor of route.cpp is `score` itself here. A row that is not in f32 is fed the same logits, converted.
+ */
+#include "peers.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <stdexcept>
+#include <type_traits>
+
+using namespace bench;
+
+namespace {
+
+uint16_t to_bf16(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof(bits));
+    return static_cast<uint16_t>(bits >> 16);
+}
+
+/* Truncates; all logits of a benchmark are far inside the range of normal numbers, or become zero. */
+uint16_t to_f16(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof(bits));
+    const uint32_t sign = bits >> 16 & 0x8000, exponent = bits >> 23 & 0xff, fraction = bits >> 13 & 0x3ff;
+    return static_cast<uint16_t>(exponent < 113 ? sign : sign | (exponent - 112) << 10 | fraction);
+}
+
+/* One input of a shape, and what the stages before would have made of it. */
+struct Turn {
+    seqtopk_rows rows{};
+    const float *keys;
+    seqtopk_cut cut;
+    Lists lists;
+    std::vector<float> winners; /* the lists' keys */
+
+    /* What a sweep catches that aims a quarter too low. */
+    float low;
+    std::vector<float> caught_keys;
+    std::vector<uint16_t> caught_ids;
+    std::vector<int32_t> counts;
+
+    int64_t caught() const { return static_cast<int64_t>(caught_keys.size()) - SEQTOPK_CATCH_SLACK; }
+};
+
+/* Memory of a catch, for one benchmark. */
+struct Catch {
+    std::vector<float> keys, order;
+    std::vector<uint16_t> ids;
+    std::vector<int32_t> counts;
+    std::vector<uint64_t> room;
+
+    Catch(const Shape &shape, size_t capacity)
+        : keys(capacity + SEQTOPK_CATCH_SLACK), order(keys.size()), ids(keys.size()),
+          counts(static_cast<size_t>(shape.tokens)), room(static_cast<size_t>(SEQTOPK_SWEEP_ROOM(shape.experts))) {}
+
+    /* Nothing caught yet. */
+    seqtopk_catch open(bool own_order) {
+        seqtopk_catch c{};
+        c.keys = keys.data();
+        c.order = own_order ? order.data() : keys.data();
+        c.ids = ids.data();
+        c.counts = counts.data();
+        c.room = room.data();
+        c.capacity = static_cast<int64_t>(keys.size()) - SEQTOPK_CATCH_SLACK;
+        return c;
+    }
+
+    /* What a turn has caught. */
+    seqtopk_catch fill(const Turn &turn, bool own_order) {
+        std::copy(turn.caught_keys.begin(), turn.caught_keys.end(), keys.begin());
+        std::copy(turn.caught_keys.begin(), turn.caught_keys.end(), order.begin());
+        std::copy(turn.caught_ids.begin(), turn.caught_ids.end(), ids.begin());
+        std::copy(turn.counts.begin(), turn.counts.end(), counts.begin());
+        seqtopk_catch c = open(own_order);
+        c.size = turn.caught();
+        return c;
+    }
+};
+
+/* The keys of a turn's winners, and its catch. */
+void collect(Turn &turn, const Shape &shape) {
+    const float *keys = turn.keys;
+    for (size_t t = 0; t < static_cast<size_t>(shape.tokens); t++, keys += shape.experts) {
+        for (int32_t i = turn.lists.offsets[t]; i < turn.lists.offsets[t + 1]; i++)
+            turn.winners.push_back(keys[turn.lists.ids[static_cast<size_t>(i)]]);
+        const size_t before = turn.caught_keys.size();
+        for (int32_t e = 0; e < shape.experts; e++)
+            if (keys[e] >= turn.low) {
+                turn.caught_keys.push_back(keys[e]);
+                turn.caught_ids.push_back(static_cast<uint16_t>(e));
+            }
+        turn.counts.push_back(static_cast<int32_t>(turn.caught_keys.size() - before));
+    }
+    turn.caught_keys.resize(turn.caught_keys.size() + SEQTOPK_CATCH_SLACK);
+    turn.caught_ids.resize(turn.caught_keys.size());
+}
+
+/*
+ * All turns of a shape. Keys and lists are those of the f32 logits, whatever the dtype, so that every dtype is measured
+ * on the same selection.
+ */
+class Stage {
+public:
+    const Shape shape;
+    std::vector<Turn> turns;
+
+    Stage(const Shape &s, int32_t dtype)
+        : shape(s), shift_(s.turns() * static_cast<size_t>(s.tokens)), lse_(shift_), keys_(s.turns() * s.elements()) {
+        const std::vector<float> &x = logits(shape);
+        const bool narrow = dtype == SEQTOPK_ROW_bf16 || dtype == SEQTOPK_ROW_f16;
+        if (narrow) {
+            halves_.resize(x.size());
+            std::transform(x.begin(), x.end(), halves_.begin(), dtype == SEQTOPK_ROW_bf16 ? to_bf16 : to_f16);
+        }
+        Router router(shape, SEQTOPK_SCOPE_SEQUENCE, false);
+        std::vector<float> copy(shape.elements());
+        for (size_t i = 0; i < shape.turns(); i++) {
+            const size_t at = i * shape.elements();
+            seqtopk_rows rows{};
+            rows.logits = x.data() + at;
+            rows.stride = static_cast<int64_t>(sizeof(float)) * shape.experts;
+            rows.shift = shift_.data() + i * static_cast<size_t>(shape.tokens);
+            rows.lse = lse_.data() + i * static_cast<size_t>(shape.tokens);
+            rows.experts = shape.experts;
+            rows.score = SEQTOPK_SCORE_SOFTMAX;
+            rows.key = SEQTOPK_KEY_LOGPROB;
+            float *keys = keys_.data() + at;
+            function_of<seqtopk_score_fn>(widest(SEQTOPK_OP_score))(&rows, 0, shape.tokens);
+            function_of<seqtopk_keys_fn>(widest(SEQTOPK_OP_keys))(&rows, 0, shape.tokens, keys);
+            std::copy_n(keys, shape.elements(), copy.begin());
+            const float last = nth_element(copy.data(), copy.size(), shape.budget());
+            std::copy_n(keys, shape.elements(), copy.begin());
+            const float low = nth_element(copy.data(), copy.size(), shape.budget() + shape.budget() / 4);
+            if (narrow) {
+                rows.logits = halves_.data() + at;
+                rows.stride /= 2;
+            }
+            /* This cut lets in all keys that equal the last one. */
+            turns.push_back(
+                {rows, keys, {last, shape.experts - 1, shape.tokens - 1}, Lists(shape), {}, low, {}, {}, {}});
+            if (router.route(i, turns.back().lists) != SEQTOPK_OK)
+                throw std::runtime_error("the route failed");
+            collect(turns.back(), shape);
+        }
+    }
+
+private:
+    std::vector<uint16_t> halves_;
+    std::vector<float> shift_, lse_, keys_;
+};
+
+const Stage &stage(const Shape &shape, int32_t dtype) {
+    if (dtype == SEQTOPK_ROW_i32)
+        dtype = SEQTOPK_ROW_f32;
+    static std::map<std::pair<std::string, int32_t>, std::unique_ptr<Stage>> made;
+    std::unique_ptr<Stage> &s = made[{shape.name(), dtype}];
+    if (!s)
+        s = std::make_unique<Stage>(shape, dtype);
+    return *s;
+}
+
+/* Times work(turn) alone, prepare(turn) before it left out. */
+template <typename Prepare, typename Work>
+void time(benchmark::State &state, const Stage &s, Prepare prepare, Work work) {
+    using clock = std::chrono::steady_clock;
+    size_t i = 0;
+    for (auto _ : state) {
+        const Turn &turn = s.turns[i++ % s.turns.size()];
+        prepare(turn);
+        const clock::time_point begin = clock::now();
+        work(turn);
+        benchmark::ClobberMemory();
+        state.SetIterationTime(std::chrono::duration<double>(clock::now() - begin).count());
+    }
+    count_work(state, s.shape);
+}
+
+constexpr auto nothing = [](const Turn &) {};
+
+void run_keys(benchmark::State &state, const Stage &s, seqtopk_keys_fn *make) {
+    std::vector<float> keys(s.shape.elements());
+    time(state, s, nothing, [&](const Turn &turn) { make(&turn.rows, 0, s.shape.tokens, keys.data()); });
+}
+
+/* Rows that only say that there is no such kernel in their ISA: they decline even when there is nothing to do. */
+bool declines(const seqtopk_row &row) {
+    const Shape one = {1, 1, 1};
+    Catch memory(one, 1);
+    seqtopk_catch none = memory.open(false);
+    seqtopk_rows rows{};
+    rows.experts = 1;
+    if (row.op == SEQTOPK_OP_sweep) {
+        rows.key = SEQTOPK_KEY_LOGPROB;
+        function_of<seqtopk_sweep_fn>(row)(&rows, 0, 0, 0, 0, &none);
+    } else if (row.op == SEQTOPK_OP_pick) {
+        int32_t offset = 0, id = 0;
+        float key = 0;
+        int64_t at = 0;
+        const seqtopk_lists nowhere = {&offset, &id, &key};
+        function_of<seqtopk_pick_fn>(row)(&rows, 0, 0, 1, &none, &nowhere, &at, 0);
+    }
+    return none.size < 0;
+}
+
+/* Rows whose shift and lse may be written. */
+struct OwnRows {
+    std::vector<float> shift, lse;
+
+    explicit OwnRows(const Shape &shape) : shift(static_cast<size_t>(shape.tokens)), lse(shift) {}
+
+    seqtopk_rows of(const Turn &turn) {
+        seqtopk_rows rows = turn.rows;
+        rows.shift = shift.data();
+        rows.lse = lse.data();
+        return rows;
+    }
+};
+
+void run_score(benchmark::State &state, const Stage &s, seqtopk_score_fn *score) {
+    OwnRows own(s.shape);
+    seqtopk_rows rows{};
+    time(
+        state, s, [&](const Turn &turn) { rows = own.of(turn); },
+        [&](const Turn &) { benchmark::DoNotOptimize(score(&rows, 0, s.shape.tokens)); });
+}
+
+void run_sweep(benchmark::State &state, const Stage &s, seqtopk_sweep_fn *sweep) {
+    OwnRows own(s.shape);
+    Catch memory(s.shape, 2 * s.shape.budget());
+    seqtopk_rows rows{};
+    seqtopk_catch caught{};
+    time(
+        state, s,
+        [&](const Turn &turn) {
+            rows = own.of(turn);
+            caught = memory.open(false);
+        },
+        [&](const Turn &turn) {
+            if (sweep(&rows, 0, s.shape.tokens, turn.low, 0, &caught) >= 0 || caught.size < 0)
+                fail(state, "nothing caught");
+        });
+}
+
+/* To the bounds that the paper takes: 1 and K + 2. */
+void run_trim(benchmark::State &state, const Stage &s, seqtopk_trim_fn *trim) {
+    Catch memory(s.shape, s.shape.elements());
+    seqtopk_catch caught{};
+    time(
+        state, s, [&](const Turn &turn) { caught = memory.fill(turn, true); },
+        [&](const Turn &) { trim(&caught, 0, s.shape.tokens, 1, s.shape.top_k + 2); });
+}
+
+void run_pick(benchmark::State &state, const Stage &s, seqtopk_pick_fn *pick) {
+    OwnRows own(s.shape);
+    Catch memory(s.shape, size_t{16} * static_cast<size_t>(s.shape.experts));
+    std::vector<float> keys(s.shape.budget());
+    std::vector<int32_t> offsets(static_cast<size_t>(s.shape.tokens) + 1), ids(keys.size());
+    const seqtopk_lists lists = {offsets.data(), ids.data(), keys.data()};
+    const int64_t end = static_cast<int64_t>(keys.size());
+    seqtopk_rows rows{};
+    seqtopk_catch room{};
+    time(
+        state, s,
+        [&](const Turn &turn) {
+            rows = own.of(turn);
+            rows.key = SEQTOPK_KEY_LOGIT;
+            room = memory.open(false);
+        },
+        [&](const Turn &) {
+            int64_t at = 0;
+            if (pick(&rows, 0, s.shape.tokens, s.shape.top_k, &room, &lists, &at, end) >= 0 || room.size < 0 ||
+                at != end)
+                fail(state, "not all picked");
+        });
+}
+
+void run_rank(benchmark::State &state, const Stage &s, seqtopk_rank_fn *rank) {
+    std::vector<float> room(s.shape.elements());
+    time(state, s, nothing, [&](const Turn &turn) {
+        const int64_t k = static_cast<int64_t>(s.shape.budget());
+        if (rank(turn.caught_keys.data(), turn.caught(), k, room.data()).key != turn.cut.key)
+            fail(state, "not the k-th largest key");
+    });
+}
+
+void run_rank_peer(benchmark::State &state, const Stage &s, NthFn *nth) {
+    std::vector<float> room(s.shape.elements());
+    time(state, s, nothing, [&](const Turn &turn) {
+        const size_t n = static_cast<size_t>(turn.caught());
+        std::copy_n(turn.caught_keys.data(), n, room.data());
+        if (nth(room.data(), n, s.shape.budget()) != turn.cut.key)
+            fail(state, "not the k-th largest key");
+    });
+}
+
+void run_nth(benchmark::State &state, const Stage &s, NthFn *nth) {
+    std::vector<float> keys(s.shape.elements());
+    const size_t k = s.shape.budget();
+    time(
+        state, s, [&](const Turn &turn) { std::copy_n(turn.keys, keys.size(), keys.begin()); },
+        [&](const Turn &turn) {
+            if (nth(keys.data(), keys.size(), k) != turn.cut.key)
+                fail(state, "not the k-th largest key");
+        });
+}
+
+/* Row by row; `top` is a kernel or a peer. */
+template <typename Top> void run_top(benchmark::State &state, const Stage &s, Top *top) {
+    std::vector<int32_t> ids(static_cast<size_t>(s.shape.experts));
+    time(state, s, nothing, [&](const Turn &turn) {
+        const float *keys = turn.keys;
+        for (int64_t t = 0; t < s.shape.tokens; t++, keys += s.shape.experts) {
+            top(keys, s.shape.experts, s.shape.top_k, ids.data());
+            benchmark::ClobberMemory();
+        }
+    });
+}
+
+void run_emit(benchmark::State &state, const Stage &s, seqtopk_emit_fn *emit) {
+    std::vector<int32_t> ids(s.shape.elements());
+    time(state, s, nothing, [&](const Turn &turn) {
+        const float *keys = turn.keys;
+        size_t n = 0;
+        for (int64_t t = 0; t < s.shape.tokens; t++, keys += s.shape.experts)
+            n += static_cast<size_t>(emit(keys, s.shape.experts, t, &turn.cut, ids.data() + n));
+        if (n < s.shape.budget())
+            fail(state, "fewer than the budget");
+    });
+}
+
+void run_filter(benchmark::State &state, const Stage &s, seqtopk_filter_fn *filter) {
+    Catch memory(s.shape, s.shape.elements());
+    std::vector<int32_t> offsets(static_cast<size_t>(s.shape.tokens) + 1), ids(s.shape.elements());
+    std::vector<float> keys(s.shape.elements());
+    const seqtopk_lists lists = {offsets.data(), ids.data(), keys.data()};
+    seqtopk_catch caught{};
+    time(
+        state, s, [&](const Turn &turn) { caught = memory.fill(turn, false); },
+        [&](const Turn &turn) {
+            if (filter(&caught, 0, s.shape.tokens, turn.cut.key, 1, &lists, 0, caught.size) <
+                static_cast<int64_t>(s.shape.budget()))
+                fail(state, "fewer than the budget");
+        });
+}
+
+void run_weigh(benchmark::State &state, const Stage &s, seqtopk_weigh_fn *weigh) {
+    const seqtopk_weighing how = {SEQTOPK_NORM_SUM, 0, 0, 1};
+    std::vector<float> weights;
+    time(
+        state, s, [&](const Turn &turn) { weights = turn.winners; },
+        [&](const Turn &turn) {
+            weigh(SEQTOPK_SCORE_SOFTMAX, &how, 0, s.shape.tokens, turn.lists.offsets.data(), weights.data());
+        });
+}
+
+void run_weights(benchmark::State &state, const Stage &s, seqtopk_weights_fn *weigh) {
+    const seqtopk_weighing how = {SEQTOPK_NORM_SUM, 0, 0, 1};
+    std::vector<float> weights(s.shape.budget());
+    time(state, s, nothing, [&](const Turn &turn) {
+        weigh(&turn.rows, &how, 0, s.shape.tokens, turn.lists.offsets.data(), turn.lists.ids.data(), weights.data());
+    });
+}
+
+void run_count(benchmark::State &state, const Stage &s, seqtopk_count_fn *count) {
+    std::vector<int32_t> histogram(static_cast<size_t>(s.shape.experts));
+    time(
+        state, s, [&](const Turn &) { std::fill(histogram.begin(), histogram.end(), 0); },
+        [&](const Turn &turn) {
+            count(turn.lists.ids.data(), static_cast<int64_t>(turn.lists.ids.size()), histogram.data());
+        });
+}
+
+void run_scatter(benchmark::State &state, const Stage &s, seqtopk_scatter_fn *scatter) {
+    std::vector<int32_t> cursors(static_cast<size_t>(s.shape.experts)), tokens(s.shape.budget()), slots(tokens);
+    time(
+        state, s,
+        [&](const Turn &turn) {
+            std::fill(cursors.begin(), cursors.end(), 0);
+            for (int32_t id : turn.lists.ids)
+                cursors[static_cast<size_t>(id)]++;
+            std::exclusive_scan(cursors.begin(), cursors.end(), cursors.begin(), 0);
+        },
+        [&](const Turn &turn) {
+            scatter(turn.lists.offsets.data(), turn.lists.ids.data(), 0, s.shape.tokens, cursors.data(), tokens.data(),
+                    slots.data());
+        });
+}
+
+/* No default: an op without a benchmark is a warning here. */
+void run_row(benchmark::State &state, Shape shape, const seqtopk_row *row) {
+    const Stage &s = stage(shape, row->dtype);
+    switch (row->op) {
+    case SEQTOPK_OP_score: run_score(state, s, function_of<seqtopk_score_fn>(*row)); break;
+    case SEQTOPK_OP_keys: run_keys(state, s, function_of<seqtopk_keys_fn>(*row)); break;
+    case SEQTOPK_OP_sweep: run_sweep(state, s, function_of<seqtopk_sweep_fn>(*row)); break;
+    case SEQTOPK_OP_trim: run_trim(state, s, function_of<seqtopk_trim_fn>(*row)); break;
+    case SEQTOPK_OP_pick: run_pick(state, s, function_of<seqtopk_pick_fn>(*row)); break;
+    case SEQTOPK_OP_rank: run_rank(state, s, function_of<seqtopk_rank_fn>(*row)); break;
+    case SEQTOPK_OP_nth: run_nth(state, s, function_of<seqtopk_nth_fn>(*row)); break;
+    case SEQTOPK_OP_top: run_top(state, s, function_of<seqtopk_top_fn>(*row)); break;
+    case SEQTOPK_OP_emit: run_emit(state, s, function_of<seqtopk_emit_fn>(*row)); break;
+    case SEQTOPK_OP_filter: run_filter(state, s, function_of<seqtopk_filter_fn>(*row)); break;
+    case SEQTOPK_OP_weights: run_weights(state, s, function_of<seqtopk_weights_fn>(*row)); break;
+    case SEQTOPK_OP_weigh: run_weigh(state, s, function_of<seqtopk_weigh_fn>(*row)); break;
+    case SEQTOPK_OP_count: run_count(state, s, function_of<seqtopk_count_fn>(*row)); break;
+    case SEQTOPK_OP_scatter: run_scatter(state, s, function_of<seqtopk_scatter_fn>(*row)); break;
+    case SEQTOPK_OPS: break;
+    }
+}
+
+template <typename Run> void add(const std::string &name, Run run) {
+    benchmark::RegisterBenchmark(name.c_str(), run)->UseManualTime()->Unit(benchmark::kMicrosecond);
+}
+
+void add_nth_peer(const Shape &shape, const char *name, NthFn *nth) {
+    add("nth/" + shape.name() + "/peer:" + name,
+        [shape, nth](benchmark::State &state) { run_nth(state, stage(shape, SEQTOPK_ROW_f32), nth); });
+    add("rank/" + shape.name() + "/peer:" + name,
+        [shape, nth](benchmark::State &state) { run_rank_peer(state, stage(shape, SEQTOPK_ROW_f32), nth); });
+}
+
+void add_top_peer(const Shape &shape, const char *name, TopFn *top) {
+    add("top/" + shape.name() + "/peer:" + name,
+        [shape, top](benchmark::State &state) { run_top(state, stage(shape, SEQTOPK_ROW_f32), top); });
+}
+
+void add_all() {
+    static_assert(std::is_same<NthFn, seqtopk_nth_fn>::value, "peers of nth are called as nth is");
+    for (const Shape &shape : shapes) {
+        seqtopk_desc desc = SEQTOPK_DESC_INIT;
+        desc.experts = shape.experts;
+        desc.top_k = shape.top_k;
+        desc.tokens = shape.tokens;
+        for (int32_t i = 0; i < seqtopk_registry_size; i++) {
+            const seqtopk_row *row = &seqtopk_registry[i];
+            desc.scope =
+                row->op == SEQTOPK_OP_top || row->op == SEQTOPK_OP_pick ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE;
+            if (seqtopk_isa_runs(row->isa) && row->applies(&desc) && !declines(*row))
+                add(std::string(row->op_name) + "/" + shape.name() + "/" + row->name,
+                    [shape, row](benchmark::State &state) { run_row(state, shape, row); });
+        }
+        add_nth_peer(shape, "std_nth_element", nth_element);
+        add_nth_peer(shape, "std_partial_sort", partial_sort);
+        add_nth_peer(shape, "std_sort", sort);
+#ifdef SEQTOPK_BENCH_VQSORT
+        add_nth_peer(shape, "hwy_vqsort", vqsort);
+#endif
+        add_top_peer(shape, "std_nth_element", top_nth_element);
+        add_top_peer(shape, "std_partial_sort", top_partial_sort);
+        add_top_peer(shape, "std_sort", top_argsort);
+    }
+}
+
+} // namespace
+
+int main(int argc, char **argv) { return run(&argc, argv, add_all); }

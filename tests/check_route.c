@@ -1,0 +1,733 @@
+/* SPDX-License-Identifier: MIT */
+/* Whole routes through the public API: the reference against the oracle, everything else against the reference's bits. */
+#define _GNU_SOURCE
+#include "check.h"
+#include "guard.h"
+#include "oracle.h"
+#include "sheet.h"
+#include "trap.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+enum { MOST_CELLS = 140000, MOST_PARTS = 7 };
+
+static guard g_logits, g_mask, g_bias, g_cu, g_scratch;
+static sheet base, trial;
+
+static uint32_t pick(uint32_t n) { return random_below(&run.random, n); }
+
+/* One call: what to do, and on which data. The output's shape as well, for that is part of a call. */
+typedef struct call {
+    seqtopk_desc desc;
+    seqtopk_input in;
+    random_kind kind;
+    int64_t pairs;
+    int32_t width;
+    seqtopk_padding padding;
+    int aligned; /* scratch at a round address */
+} call;
+
+static void describe(const call *c, const char *what, const char *who) {
+    const seqtopk_desc *d = &c->desc;
+    check_context("%s %s: T %lld E %d K %d scope %d score %d norm %d dtype %s min %d max %d groups %d/%d score %d n %d "
+                  "order %d stride %lld S %d%s%s kind %s (seed %llu)",
+                  what, who, (long long)c->in.tokens, (int)d->experts, (int)d->top_k, (int)d->scope, (int)d->score,
+                  (int)d->norm, check_dtype_name((int)d->dtype), (int)d->min_experts, (int)d->max_experts,
+                  (int)d->group_top_k, (int)d->groups, (int)d->group_score, (int)d->group_n, (int)d->order,
+                  (long long)c->in.row_stride, c->in.cu_seqlens ? (int)c->in.sequences : -1,
+                  c->in.token_mask ? " mask" : "", c->in.bias ? " bias" : "", random_kind_name(c->kind),
+                  (unsigned long long)run.seed);
+}
+
+/* ----------------------------------------------------------- making calls -- */
+
+/* What is crossed with everything else; the rest of a call is random. */
+typedef struct wish {
+    int score, scope, bounds, grouping, bias, mask, ragged;
+} wish;
+
+static void choose_shape(call *c, int grouped) {
+    static const int32_t experts[] = {1,  2,  3,  7,  8,  13,  15,  16,  17,  31,  32,  33,   40,
+                                      60, 64, 64, 67, 96, 127, 128, 160, 256, 384, 512, 1021, 2048};
+    static const int64_t tokens[] = {0, 1, 2, 3, 5, 7, 16, 17, 31, 33, 64, 101, 257, 700};
+    const int64_t most = run.quick ? 6000 : 24000;
+    /* Half the calls are too large for the ways that are kept for small ones. */
+    const int64_t least = pick(2) ? 0 : 4096;
+    do {
+        c->desc.experts = experts[pick(COUNT(experts))];
+        c->in.tokens = tokens[pick(COUNT(tokens))];
+    } while (c->in.tokens * c->desc.experts > most || c->in.tokens * c->desc.experts < least ||
+             (grouped && c->desc.experts % 2));
+    const int32_t few = c->desc.experts < 8 ? c->desc.experts : 8;
+    c->desc.top_k = pick(8) == 0 ? c->desc.experts : 1 + (int32_t)pick((uint32_t)few);
+    if (pick(6) == 0)
+        c->desc.top_k = 1 + (int32_t)pick((uint32_t)c->desc.experts);
+}
+
+static void choose_groups(call *c, int grouping) {
+    seqtopk_desc *d = &c->desc;
+    do
+        d->groups = 2 + (int32_t)pick(7);
+    while (d->experts % d->groups);
+    d->group_top_k = 1 + (int32_t)pick((uint32_t)d->groups);
+    const int32_t size = d->experts / d->groups;
+    d->group_score = grouping == 1 || size < 2 ? SEQTOPK_GROUP_MAX
+                     : grouping == 2           ? SEQTOPK_GROUP_TOP2
+                                               : SEQTOPK_GROUP_TOPN;
+    if (d->group_score == SEQTOPK_GROUP_TOPN && (pick(2) || d->top_k / d->group_top_k > size))
+        d->group_n = 1 + (int32_t)pick((uint32_t)size);
+}
+
+static void choose_bounds(seqtopk_desc *d, int bounds) {
+    if (bounds & 1)
+        d->min_experts = 1 + (int32_t)pick((uint32_t)d->top_k);
+    if (bounds & 2) {
+        const int32_t least = d->min_experts > 1 ? d->min_experts : 1;
+        d->max_experts = pick(3) == 0 ? d->top_k + 2 : least + (int32_t)pick((uint32_t)(d->top_k + 3));
+        if (d->max_experts < least)
+            d->max_experts = least;
+    }
+}
+
+static void choose_weights(seqtopk_desc *d) {
+    d->norm = (seqtopk_norm)pick(4);
+    if (d->norm == SEQTOPK_NORM_SUM) {
+        d->norm_eps = pick(2) ? 1e-20f : 0;
+        d->norm_floor = pick(2) ? 1e-12f : 0;
+        d->norm_skip_top1 = (int32_t)pick(2);
+    }
+    d->scale = pick(2) ? 0 : 2.5f;
+}
+
+static void make_data(call *c, const wish *w) {
+    const seqtopk_desc *d = &c->desc;
+    const size_t tokens = (size_t)c->in.tokens, experts = (size_t)d->experts;
+    const size_t element = d->dtype == SEQTOPK_DTYPE_F32 ? 4 : 2;
+    static const int64_t pads[] = {0, 0, 1, 3, SEQTOPK_STRIDE_BROADCAST};
+    const int64_t pad = pads[pick(COUNT(pads))];
+    c->in.row_stride = pad > 0 ? d->experts + pad : pad;
+    const size_t stride = pad > 0 ? experts + (size_t)pad : pad < 0 ? 0 : experts;
+    const size_t rows = pad < 0 ? tokens > 0 : tokens, cells = rows ? (rows - 1) * stride + experts : 0;
+    unsigned char *logits =
+        guard_place(&g_logits, cells * element, pick(4) ? GUARD_END : GUARD_BEGIN, pick(3) ? 0 : element * pick(16));
+    memset(logits, 0xff, cells * element);
+    random_logits(&run.random, c->kind, (int)d->dtype, logits, rows, experts, stride);
+    if (w->mask) {
+        uint8_t *mask = guard_place(&g_mask, tokens, GUARD_END, 0);
+        const uint32_t share = 1 + pick(6);
+        for (size_t t = 0; t < tokens; t++) {
+            mask[t] = (uint8_t)(pick(share + 1) ? 1 + pick(255) : 0);
+            if (!mask[t] && pad >= 0)
+                memset(logits + t * stride * element, 0xff, experts * element);
+        }
+        guard_freeze(&g_mask);
+        c->in.token_mask = mask;
+    }
+    guard_freeze(&g_logits);
+    c->in.logits = tokens ? logits : NULL;
+    if (w->bias) {
+        float *bias = guard_place(&g_bias, experts * sizeof *bias, GUARD_END, 0);
+        const uint32_t excluded = pick(3) ? 0 : 6;
+        for (size_t e = 0; e < experts; e++)
+            bias[e] = excluded && pick(excluded) == 0 ? -INFINITY : (float)(random_normal(&run.random) * 0.2);
+        guard_freeze(&g_bias);
+        c->in.bias = bias;
+    }
+    if (w->ragged) {
+        /* Any order of cuts, so that there are empty sequences and single tokens; the first cut of all is 0. */
+        const int32_t sequences = 1 + (int32_t)pick(9);
+        int32_t *cu = guard_place(&g_cu, ((size_t)sequences + 1) * sizeof *cu, GUARD_END, 0);
+        cu[0] = 0;
+        for (int32_t s = 1; s <= sequences; s++) {
+            const uint32_t left = (uint32_t)(c->in.tokens - cu[s - 1]);
+            cu[s] = cu[s - 1] + (int32_t)(s == sequences ? left
+                                          : pick(3) == 0 ? 0
+                                          : pick(3)      ? pick(left + 1)
+                                                         : left > 0);
+        }
+        guard_freeze(&g_cu);
+        c->in.cu_seqlens = cu;
+        c->in.sequences = sequences;
+    }
+}
+
+static void choose_padding(call *c, const seqtopk_plan *plan) {
+    c->pairs = c->in.tokens * c->desc.top_k;
+    c->width = seqtopk_max_per_token(plan);
+    c->padding = (seqtopk_padding)pick(3);
+    if (c->padding != SEQTOPK_PAD_DISTINCT || c->width < c->desc.experts)
+        c->width += (int32_t)pick(2);
+}
+
+static void make_call(call *c, const wish *w) {
+    const seqtopk_desc desc = SEQTOPK_DESC_INIT;
+    const seqtopk_input in = SEQTOPK_INPUT_INIT;
+    memset(c, 0, sizeof *c);
+    c->desc = desc;
+    c->in = in;
+    c->desc.score = (seqtopk_score)w->score;
+    c->desc.scope = (seqtopk_scope)w->scope;
+    c->desc.dtype = (seqtopk_dtype)pick(3);
+    c->desc.order = pick(3) ? SEQTOPK_ORDER_EXPERT : SEQTOPK_ORDER_RANK;
+    c->kind = (random_kind)pick(RANDOM_KINDS);
+    c->aligned = (int)pick(2);
+    choose_shape(c, w->grouping != 0);
+    if (w->scope == SEQTOPK_SCOPE_SEQUENCE)
+        choose_bounds(&c->desc, w->bounds);
+    if (w->grouping)
+        choose_groups(c, w->grouping);
+    choose_weights(&c->desc);
+    make_data(c, w);
+}
+
+/* ---------------------------------------------------------- running calls -- */
+
+static void run_parts(int32_t n, void (*task)(void *, int32_t), void *arg) {
+    int32_t order[MOST_PARTS + 1];
+    for (int32_t i = 0; i < n; i++)
+        order[i] = i;
+    random_shuffle(&run.random, order, (size_t)n);
+    for (int32_t i = 0; i < n; i++)
+        task(arg, order[i]);
+}
+
+static void lend_one_by_one(void *context, int32_t n, void (*task)(void *arg, int32_t i), void *arg) {
+    ++*(int *)context;
+    run_parts(n, task, arg);
+}
+
+typedef struct lent {
+    void (*task)(void *arg, int32_t i);
+    void *arg;
+    int32_t i;
+} lent;
+
+static void *run_lent(void *argument) {
+    lent *l = argument;
+    l->task(l->arg, l->i);
+    return NULL;
+}
+
+static void lend_threads(void *context, int32_t n, void (*task)(void *arg, int32_t i), void *arg) {
+    pthread_t threads[MOST_PARTS + 1];
+    lent lents[MOST_PARTS + 1];
+    ++*(int *)context;
+    for (int32_t i = 0; i < n; i++) {
+        lents[i] = (lent){task, arg, i};
+        if (pthread_create(threads + i, NULL, run_lent, lents + i)) {
+            fprintf(stderr, "check: no thread\n");
+            exit(1);
+        }
+    }
+    for (int32_t i = 0; i < n; i++)
+        pthread_join(threads[i], NULL);
+}
+
+/* How a call is entered. */
+typedef enum entry { SERIAL, PARTS, LENT_ONE_BY_ONE, LENT_THREADS, ENTRIES } entry;
+
+typedef struct team {
+    const seqtopk_plan *plan;
+    const call *c;
+    const seqtopk_output *out;
+    void *scratch;
+    size_t size;
+    int32_t step, parts;
+    seqtopk_status last[MOST_PARTS + 1];
+    seqtopk_error *error;
+} team;
+
+static void team_part(void *arg, int32_t part) {
+    team *t = arg;
+    t->last[part] =
+        seqtopk_route_part(t->plan, &t->c->in, t->out, t->scratch, t->size, t->step, part, t->parts, t->error);
+}
+
+static seqtopk_status route_by_parts(team *t) {
+    for (t->step = 0; t->step < seqtopk_route_steps(t->plan); t->step++)
+        run_parts(t->parts, team_part, t);
+    for (int32_t part = 1; part < t->parts; part++)
+        check_that(t->last[part] == t->last[0], "part %d ends with status %d, part 0 with %d", (int)part,
+                   (int)t->last[part], (int)t->last[0]);
+    return t->last[0];
+}
+
+/* Routes into `out`, with scratch of exactly the promised size at the end of its page. */
+static seqtopk_status route(const seqtopk_plan *plan, const call *c, const seqtopk_output *out, entry how,
+                            int32_t parts, seqtopk_error *error) {
+    const int64_t sequences = c->in.cu_seqlens ? c->in.sequences : 1;
+    const size_t size = seqtopk_scratch_size(plan, c->in.tokens, sequences, parts);
+    if (!check_that(size > 0, "scratch size is 0"))
+        return SEQTOPK_E_VALUE;
+    void *scratch = guard_place(&g_scratch, size, c->aligned ? GUARD_BEGIN : GUARD_END, c->aligned ? 0 : pick(2) * 3);
+    seqtopk_status status;
+    if (how == SERIAL) {
+        status = seqtopk_route(plan, &c->in, out, scratch, size, error);
+    } else if (how == PARTS) {
+        team t = {.plan = plan, .c = c, .out = out, .scratch = scratch, .size = size, .parts = parts, .error = error};
+        status = route_by_parts(&t);
+    } else {
+        int lends = 0;
+        seqtopk_parallel loan = SEQTOPK_PARALLEL_INIT;
+        loan.threads = parts;
+        loan.parallel_for = how == LENT_THREADS ? lend_threads : lend_one_by_one;
+        loan.context = &lends;
+        status = seqtopk_route_parallel(plan, &c->in, out, scratch, size, &loan, error);
+        check_that(parts > 1 || lends == 0, "one thread was told to run in parallel");
+    }
+    check_that(guard_intact(&g_scratch), "wrote beside scratch");
+    return status;
+}
+
+static seqtopk_plan *make_plan(const call *c, const char *isa, const char *kernel) {
+    seqtopk_desc desc = c->desc;
+    seqtopk_error error = SEQTOPK_ERROR_INIT;
+    seqtopk_plan *plan = NULL;
+    desc.isa = isa;
+    desc.kernel = kernel;
+    const seqtopk_status status = seqtopk_plan_create(&plan, &desc, &error);
+    check_that(status == SEQTOPK_OK && plan, "no plan: %s: %s", seqtopk_status_string(status), error.message);
+    return plan;
+}
+
+static void place(sheet *s, const call *c, uint32_t wanted) {
+    const int64_t stride = pick(2) ? 0 : c->width + (int64_t)pick(4);
+    if (c->desc.score != SEQTOPK_SCORE_SOFTMAX)
+        wanted &= ~sheet_lse_bit();
+    sheet_place(s, c->in.tokens, c->desc.experts, c->pairs, c->width, stride, c->padding, wanted, pick);
+}
+
+/* ---------------------------------------- the reference against the oracle -- */
+
+/* The library's own keys, from its reference kernels, for the oracle to select by. */
+static void reference_keys(const call *c, const oracle_problem *problem, double *keys, double *scores) {
+    const size_t tokens = (size_t)c->in.tokens, experts = (size_t)c->desc.experts;
+    const size_t element = c->desc.dtype == SEQTOPK_DTYPE_F32 ? 4 : 2;
+    float *shift = check_alloc(tokens, 4), *lse = check_alloc(tokens, 4), *out = check_alloc(tokens * experts, 4);
+    seqtopk_rows rows = {.logits = c->in.logits,
+                         .stride = (int64_t)element * (c->in.row_stride < 0    ? 0
+                                                       : c->in.row_stride == 0 ? c->desc.experts
+                                                                               : c->in.row_stride),
+                         .token_mask = c->in.token_mask,
+                         .bias = c->in.bias,
+                         .shift = shift,
+                         .lse = lse,
+                         .experts = c->desc.experts,
+                         .score = (int32_t)c->desc.score};
+    const seqtopk_row *score = check_reference(SEQTOPK_OP_score, (int32_t)c->desc.dtype);
+    const seqtopk_row *key = check_reference(SEQTOPK_OP_keys, (int32_t)c->desc.dtype);
+    ((seqtopk_score_fn *)score->function)(&rows, 0, c->in.tokens);
+    rows.key = (int32_t)oracle_key_of(problem);
+    ((seqtopk_keys_fn *)key->function)(&rows, 0, c->in.tokens, out);
+    for (size_t i = 0; i < tokens * experts; i++)
+        keys[i] = out[i];
+    rows.key = SEQTOPK_KEY_SCORE;
+    ((seqtopk_keys_fn *)key->function)(&rows, 0, c->in.tokens, out);
+    for (size_t i = 0; i < tokens * experts; i++)
+        scores[i] = out[i];
+    free(shift);
+    free(lse);
+    free(out);
+}
+
+static void check_row_lse(const oracle_problem *problem, const float *row_lse) {
+    for (int64_t t = 0; row_lse && t < problem->tokens; t++) {
+        const double right = problem->top[t] + problem->rest[t], got = row_lse[t];
+        const int fine = right == -INFINITY ? got == right : fabs(got - right) <= 2e-6 + 1.2e-7 * fabs(right);
+        check_that(fine, "row_lse of token %lld is %.9g, float64 says %.9g", (long long)t, got, right);
+    }
+}
+
+static void check_against_oracle(const call *c, const oracle_problem *problem, const oracle_choice *right) {
+    const seqtopk_output *out = &base.out;
+    char why[256] = "";
+    const size_t n = (size_t)right->selected;
+    if (!check_that(*out->selected == right->selected, "%lld selected, the oracle selects %lld",
+                    (long long)*out->selected, (long long)right->selected))
+        return;
+    if (!check_that(memcmp(out->token_offsets, right->offsets, ((size_t)c->in.tokens + 1) * 4) == 0,
+                    "token_offsets differ from the oracle"))
+        return;
+    const int32_t *ids = c->desc.order == SEQTOPK_ORDER_RANK ? right->ranked : right->ascending;
+    check_that(memcmp(out->expert_ids, ids, n * 4) == 0, "expert_ids differ from the oracle");
+    check_that(sheet_agrees(&base, why, sizeof why), "%s", why);
+    check_that(oracle_within_band(problem, out->token_offsets, out->expert_ids, why, sizeof why), "float64: %s", why);
+    double *weights = check_alloc(n, sizeof *weights), *tolerance = check_alloc(n, sizeof *tolerance);
+    oracle_weights(problem, out->token_offsets, out->expert_ids, weights, tolerance);
+    for (size_t i = 0; i < n; i++)
+        check_that(tolerance[i] == INFINITY || fabs(out->weights[i] - weights[i]) <= tolerance[i],
+                   "pair %zu: weight %.9g, float64 says %.12g +- %.3g", i, (double)out->weights[i], weights[i],
+                   tolerance[i]);
+    free(weights);
+    free(tolerance);
+    check_row_lse(problem, out->row_lse);
+}
+
+/* Weights must not depend on the order of the list, to the bit. */
+static void check_other_order(const call *c) {
+    call other = *c;
+    other.desc.order = c->desc.order == SEQTOPK_ORDER_RANK ? SEQTOPK_ORDER_EXPERT : SEQTOPK_ORDER_RANK;
+    seqtopk_plan *plan = make_plan(&other, "ref", NULL);
+    describe(&other, "ref", "the other order");
+    place(&trial, &other, SHEET_ALL);
+    const seqtopk_status status = route(plan, &other, &trial.out, SERIAL, 1, NULL);
+    int same = status == SEQTOPK_OK && *trial.out.selected == *base.out.selected;
+    for (int64_t t = 0; same && t < c->in.tokens; t++)
+        for (int32_t i = base.out.token_offsets[t]; same && i < base.out.token_offsets[t + 1]; i++) {
+            int found = 0;
+            for (int32_t j = trial.out.token_offsets[t]; j < trial.out.token_offsets[t + 1]; j++)
+                found |= trial.out.expert_ids[j] == base.out.expert_ids[i] &&
+                         memcmp(trial.out.weights + j, base.out.weights + i, sizeof(float)) == 0;
+            same &= found;
+        }
+    check_that(same, "another order of the list gives other weights");
+    seqtopk_plan_destroy(plan);
+}
+
+/* ------------------------------------- everything else against the reference -- */
+
+static int names_isa(const char *kernel, const char *isa) {
+    char mark[64];
+    snprintf(mark, sizeof mark, "__%s_", isa);
+    return strstr(kernel, mark) != NULL;
+}
+
+/* Kernels that read logits are for one dtype of them; all others take float32 keys or ids. */
+static int reads_logits(const seqtopk_row *row) {
+    return row->op == SEQTOPK_OP_score || row->op == SEQTOPK_OP_keys || row->op == SEQTOPK_OP_sweep ||
+           row->op == SEQTOPK_OP_pick || row->op == SEQTOPK_OP_weights;
+}
+
+static int serves_dtype(const seqtopk_row *row, const seqtopk_desc *desc) {
+    return !reads_logits(row) || row->dtype == (int32_t)desc->dtype;
+}
+
+/* Whether `isa` has a kernel that could serve this stage of this plan. */
+static int isa_serves(const char *isa, const char *op, const seqtopk_desc *desc) {
+    for (int32_t i = 0; i < seqtopk_registry_size; i++) {
+        const seqtopk_row *row = seqtopk_registry + i;
+        if (strcmp(row->isa_name, isa) == 0 && strcmp(row->op_name, op) == 0 && serves_dtype(row, desc) &&
+            row->applies(desc))
+            return 1;
+    }
+    return 0;
+}
+
+static void check_choices_of_isa(const seqtopk_plan *plan, const call *c, const char *isa) {
+    seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
+    int ops = 0;
+    for (int32_t i = 0; seqtopk_plan_choice(plan, i, &choice) == SEQTOPK_OK; i++) {
+        ops++;
+        check_that(names_isa(choice.kernel, isa_serves(isa, choice.op, &c->desc) ? isa : "ref"),
+                   "forced to %s, the plan takes %s", isa, choice.kernel);
+        check_that(choice.why && *choice.why, "%s was chosen for no reason", choice.kernel);
+    }
+    check_that(ops >= SEQTOPK_OPS, "the plan names %d kernels", ops);
+}
+
+static void check_choice_of_kernel(const seqtopk_plan *plan, const seqtopk_row *row) {
+    seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
+    int found = 0;
+    for (int32_t i = 0; seqtopk_plan_choice(plan, i, &choice) == SEQTOPK_OK; i++)
+        if (strcmp(choice.op, row->op_name) == 0) {
+            found++;
+            check_that(strcmp(choice.kernel, row->name) == 0 && choice.tokens_from == 0, "forced %s, the plan takes %s",
+                       row->name, choice.kernel);
+        }
+    check_that(found == 1, "the plan has %d choices for a forced stage", found);
+}
+
+/* Routes some outputs, or all, into fresh memory and compares with the reference. */
+static void check_trial(const seqtopk_plan *plan, const call *c, const char *who, entry how, int32_t parts) {
+    static const char *const entries[ENTRIES] = {"serial", "by parts", "lent one by one", "lent threads"};
+    char what[64];
+    seqtopk_error error = SEQTOPK_ERROR_INIT;
+    snprintf(what, sizeof what, "%s x%d", entries[how], (int)parts);
+    describe(c, what, who);
+    place(&trial, c, pick(2) ? SHEET_ALL : (uint32_t)random_u64(&run.random));
+    const seqtopk_status status = route(plan, c, &trial.out, how, parts, &error);
+    if (!check_that(status == SEQTOPK_OK, "status %s: %s", seqtopk_status_string(status), error.message))
+        return;
+    run.dispatched++;
+    const char *spoilt = sheet_spoilt(&trial);
+    check_that(!spoilt, "wrote beside %s", spoilt ? spoilt : "");
+    const char *differs = sheet_difference(&base, &trial);
+    check_that(!differs, "%s differs from the reference", differs ? differs : "");
+}
+
+static int isa_wanted(const char *isa) { return seqtopk_isa_usable(isa) && (!run.isa || strcmp(run.isa, isa) == 0); }
+
+static void check_everything_else(const call *c) {
+    static const int32_t parts[] = {1, 2, 3, 7};
+    const char *isa;
+    for (int32_t i = 0; (isa = seqtopk_isa_name(i)); i++) {
+        if (!isa_wanted(isa))
+            continue;
+        seqtopk_plan *plan = make_plan(c, isa, NULL);
+        if (!plan)
+            continue;
+        describe(c, "plan", isa);
+        check_choices_of_isa(plan, c, isa);
+        check_trial(plan, c, isa, SERIAL, 1);
+        for (size_t p = 0; p < COUNT(parts); p++)
+            if (!run.quick || pick(3) == 0)
+                check_trial(plan, c, isa, PARTS, parts[p]);
+        check_trial(plan, c, isa, LENT_ONE_BY_ONE, parts[pick(COUNT(parts))]);
+        if (pick(8) == 0)
+            check_trial(plan, c, isa, LENT_THREADS, parts[pick(COUNT(parts))]);
+        seqtopk_plan_destroy(plan);
+    }
+    for (int32_t i = 0; i < seqtopk_registry_size; i++) {
+        const seqtopk_row *row = seqtopk_registry + i;
+        if (!check_wants(row) || !serves_dtype(row, &c->desc) || !row->applies(&c->desc))
+            continue;
+        seqtopk_plan *plan = make_plan(c, NULL, row->name);
+        if (!plan)
+            continue;
+        describe(c, "plan", row->name);
+        check_choice_of_kernel(plan, row);
+        check_trial(plan, c, row->name, SERIAL, 1);
+        seqtopk_plan_destroy(plan);
+    }
+}
+
+/* NaN or +inf in an unmasked row: every way in says so, and names the first such token. */
+static void check_nonfinite(call *c) {
+    const size_t element = c->desc.dtype == SEQTOPK_DTYPE_F32 ? 4 : 2, size = g_logits.size;
+    if (c->in.tokens == 0 || c->in.row_stride < 0)
+        return;
+    const int64_t stride = c->in.row_stride ? c->in.row_stride : c->desc.experts;
+    unsigned char *copy = check_alloc(size, 1);
+    memcpy(copy, g_logits.data, size);
+    int64_t first = -1;
+    for (int i = 0; i < 3; i++) {
+        const int64_t t = pick((uint32_t)c->in.tokens);
+        random_store(copy, (int)c->desc.dtype, (size_t)(t * stride) + pick((uint32_t)c->desc.experts),
+                     pick(2) ? NAN : INFINITY);
+        if ((!c->in.token_mask || c->in.token_mask[t]) && (first < 0 || t < first))
+            first = t;
+    }
+    unsigned char *logits = guard_place(&g_logits, size, GUARD_END, 0);
+    memcpy(logits, copy, size);
+    guard_freeze(&g_logits);
+    c->in.logits = logits;
+    free(copy);
+    const char *isa;
+    for (int32_t i = 0; (isa = seqtopk_isa_name(i)); i++) {
+        seqtopk_plan *plan = isa_wanted(isa) ? make_plan(c, isa, NULL) : NULL;
+        for (int how = SERIAL; plan && how < LENT_THREADS; how++) {
+            seqtopk_error error = SEQTOPK_ERROR_INIT;
+            describe(c, "with bad rows", isa);
+            place(&trial, c, SHEET_ALL);
+            const seqtopk_status status = route(plan, c, &trial.out, (entry)how, how == SERIAL ? 1 : 3, &error);
+            check_that(status == (first < 0 ? SEQTOPK_OK : SEQTOPK_E_NONFINITE), "status %d", (int)status);
+            check_that(error.token == first && error.status == status, "names token %lld, the first is %lld",
+                       (long long)error.token, (long long)first);
+            check_that(!sheet_spoilt(&trial), "wrote beside an output");
+        }
+        seqtopk_plan_destroy(plan);
+    }
+    (void)element;
+}
+
+static void check_call(call *c) {
+    describe(c, "plan", "ref");
+    seqtopk_plan *plan = make_plan(c, "ref", NULL);
+    seqtopk_error error = SEQTOPK_ERROR_INIT;
+    if (!plan)
+        return;
+    choose_padding(c, plan);
+    check_that(seqtopk_max_selected(plan, c->in.tokens) == c->pairs, "max_selected is not T * K");
+    place(&base, c, SHEET_ALL);
+    const seqtopk_status status = route(plan, c, &base.out, SERIAL, 1, &error);
+    seqtopk_plan_destroy(plan);
+    if (!check_that(status == SEQTOPK_OK, "status %s: %s", seqtopk_status_string(status), error.message))
+        return;
+    check_that(!sheet_spoilt(&base), "wrote beside %s", sheet_spoilt(&base) ? sheet_spoilt(&base) : "");
+
+    oracle_problem problem;
+    oracle_choice right;
+    const size_t cells = (size_t)c->in.tokens * (size_t)c->desc.experts;
+    double *keys = check_alloc(cells, sizeof *keys), *scores = check_alloc(cells, sizeof *scores);
+    oracle_load(&problem, &c->desc, &c->in);
+    reference_keys(c, &problem, keys, scores);
+    oracle_select(&problem, keys, scores, 1, &right);
+    const int64_t failed = run.failed;
+    check_against_oracle(c, &problem, &right);
+    oracle_choice_free(&right);
+    oracle_free(&problem);
+    free(keys);
+    free(scores);
+    if (run.failed != failed)
+        return;
+    if (pick(4) == 0)
+        check_other_order(c);
+    check_everything_else(c);
+    if (pick(4) == 0)
+        check_nonfinite(c);
+}
+
+/* ------------------------------------------------------------------ walks -- */
+
+/* Every score with every scope, bound, way of grouping, bias, mask and ragged batch. */
+static void cross_everything(void) {
+    const int rounds = run.quick ? 1 : 2;
+    for (int round = 0; round < rounds; round++)
+        for (int i = 0; i < 4 * 5 * 4 * 8; i++) {
+            const int kind = i / 4 % 5; /* token scope, or sequence scope with one of four bounds */
+            const wish w = {.score = i % 4,
+                            .scope = kind == 4 ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE,
+                            .bounds = kind,
+                            .grouping = i / 20 % 4,
+                            .bias = i / 80 & 1,
+                            .mask = i / 160 & 1,
+                            .ragged = i / 320 & 1};
+            call c;
+            if (run.quick && pick(3))
+                continue;
+            make_call(&c, &w);
+            check_call(&c);
+        }
+}
+
+/* A call of a given size, without groups. */
+static void plain_call(call *c, int32_t experts, int32_t top_k, int64_t tokens, const wish *w) {
+    const seqtopk_desc desc = SEQTOPK_DESC_INIT;
+    const seqtopk_input in = SEQTOPK_INPUT_INIT;
+    memset(c, 0, sizeof *c);
+    c->desc = desc;
+    c->in = in;
+    c->desc.experts = experts;
+    c->desc.top_k = top_k;
+    c->desc.score = (seqtopk_score)w->score;
+    c->desc.scope = (seqtopk_scope)w->scope;
+    c->in.tokens = tokens;
+    if (w->scope == SEQTOPK_SCOPE_SEQUENCE)
+        choose_bounds(&c->desc, w->bounds);
+    choose_weights(&c->desc);
+}
+
+/* Batches large enough that a loan of threads is taken up. */
+static void large_batches(void) {
+    for (int i = 0; i < (run.quick ? 2 : 10); i++) {
+        const wish w = {.score = i % 4,
+                        .scope = i == 5 ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE,
+                        .bounds = i < 4 ? i : 0,
+                        .bias = i == 7,
+                        .mask = i / 2 & 1,
+                        .ragged = i % 3 == 2};
+        call c;
+        plain_call(&c, 64, 8, 2000 + i, &w);
+        c.desc.dtype = (seqtopk_dtype)(i % 3);
+        c.kind = i % 5 == 4 ? (random_kind)pick(RANDOM_KINDS) : i % 2 ? RANDOM_FEW : RANDOM_NORMAL;
+        make_data(&c, &w);
+        check_call(&c);
+    }
+}
+
+static void open_memory(void) {
+    guard_open(&g_logits, (MOST_CELLS + 4 * 2100) * 4 + 1024);
+    guard_open(&g_mask, 4096);
+    guard_open(&g_bias, 16384);
+    guard_open(&g_cu, 4096);
+    guard_open(&g_scratch, 8 << 20);
+    sheet_open(&base, 2100, 2048, MOST_CELLS, 2 * MOST_CELLS);
+    sheet_open(&trial, 2100, 2048, MOST_CELLS, 2 * MOST_CELLS);
+}
+
+static void close_memory(void) {
+    guard *const all[] = {&g_logits, &g_mask, &g_bias, &g_cu, &g_scratch};
+    for (size_t i = 0; i < COUNT(all); i++)
+        guard_close(all[i]);
+    sheet_close(&base);
+    sheet_close(&trial);
+}
+
+void check_routes(void) {
+    open_memory();
+    cross_everything();
+    large_batches();
+    close_memory();
+}
+
+/* --------------------------------------------------------------- dispatch -- */
+
+/* Runs one call with breakpoints on all kernels of a stage; notes in `entered` which were reached. */
+static int note_visits(const call *c, const seqtopk_row *forced, trap_function *const *kernels, int n, int *entered) {
+    int hit[TRAPS_MOST];
+    seqtopk_plan *plan = make_plan(c, NULL, forced->name);
+    if (!plan)
+        return 0;
+    place(&trial, c, SHEET_ALL);
+    if (!trap_arm(kernels, n)) {
+        seqtopk_plan_destroy(plan);
+        return 0;
+    }
+    const seqtopk_status status = route(plan, c, &trial.out, SERIAL, 1, NULL);
+    trap_disarm(hit);
+    for (int i = 0; i < n; i++)
+        entered[i] |= hit[i];
+    seqtopk_plan_destroy(plan);
+    return check_that(status == SEQTOPK_OK, "status %d", (int)status);
+}
+
+/*
+ * Shapes that between them take every stage: the bounds of a sequence in turn, tokens on their own, and the same with a
+ * bias, for which no stage is fused with another.
+ */
+static void visit_shapes(const seqtopk_row *forced, trap_function *const *kernels, int n, int *entered) {
+    for (int i = 0; i < 10; i++) {
+        const wish w = {
+            .scope = i % 5 == 4 ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE, .bounds = i % 5, .bias = i >= 5};
+        call c;
+        plain_call(&c, 64, 2 + (int32_t)pick(3), 300, &w);
+        c.desc.dtype = reads_logits(forced) ? (seqtopk_dtype)forced->dtype : (seqtopk_dtype)pick(3);
+        do
+            make_data(&c, &w);
+        while (c.in.row_stride < 0); /* rows that are all alike tie, and ties take other ways */
+        if (!forced->applies(&c.desc))
+            continue;
+        seqtopk_plan *plan = make_plan(&c, "ref", NULL);
+        choose_padding(&c, plan);
+        seqtopk_plan_destroy(plan);
+        describe(&c, "dispatch", forced->name);
+        note_visits(&c, forced, kernels, n, entered);
+    }
+}
+
+void check_dispatch(void) {
+    int possible = 1;
+    open_memory();
+    for (int32_t i = 0; i < seqtopk_registry_size && possible; i++) {
+        const seqtopk_row *forced = seqtopk_registry + i;
+        trap_function *kernels[TRAPS_MOST];
+        /* A kernel may fall back to the reference; what else runs in its stage was not asked for. */
+        int entered[TRAPS_MOST] = {0}, reference[TRAPS_MOST], n = 0, self = 0;
+        if (!check_wants(forced))
+            continue;
+        for (int32_t j = 0; j < seqtopk_registry_size && n < TRAPS_MOST; j++)
+            if (seqtopk_registry[j].op == forced->op) {
+                self = i == j ? n : self;
+                reference[n] = strcmp(seqtopk_registry[j].isa_name, "ref") == 0 && i != j;
+                kernels[n++] = seqtopk_registry[j].function;
+            }
+        possible = trap_arm(kernels, n);
+        if (!possible)
+            break;
+        trap_disarm(entered);
+        memset(entered, 0, sizeof entered);
+        visit_shapes(forced, kernels, n, entered);
+        check_context("dispatch %s (seed %llu)", forced->name, (unsigned long long)run.seed);
+        for (int j = 0; j < n; j++)
+            check_that(j == self ? entered[j] : !entered[j] || reference[j],
+                       j == self ? "was forced and never ran" : "another kernel of its stage ran");
+    }
+    if (!possible)
+        printf("code cannot be changed here: that forced kernels ran is known from their plans alone\n");
+    close_memory();
+}

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: MIT */
+/* Kernels that read keys: nth, rank, top, emit, filter, trim. */
+#include "check.h"
+#include "guard.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static guard g_out, g_ids, g_room, g_catch, g_counts, g_offsets;
+
+/* Keys as selection sees them: also -inf for the excluded, +inf for what is selected in any case. */
+static void make_keys(float *keys, size_t n, random_kind kind) {
+    random_logits(&run.random, kind, SEQTOPK_DTYPE_F32, keys, 1, n, n);
+    if (random_below(&run.random, 3) == 0)
+        for (size_t i = 0; i < n; i++)
+            if (random_below(&run.random, 5) == 0)
+                keys[i] = random_below(&run.random, 3) ? -INFINITY : INFINITY;
+}
+
+/* Rises to the middle and falls again: the input that defeats a pivot from the middle or the ends. */
+static void make_pipe(float *keys, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        keys[i] = (float)(i < n / 2 ? i : n - i);
+}
+
+static int falling(const void *a, const void *b) {
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x < y) - (x > y);
+}
+
+static int by_bits(const void *a, const void *b) {
+    uint32_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+static void check_nth_case(const float *keys, size_t n, size_t k, const char *kind) {
+    float *sorted = check_alloc(n, 4), *before = check_alloc(n, 4), *after = check_alloc(n, 4);
+    memcpy(sorted, keys, n * 4);
+    qsort(sorted, n, 4, falling);
+    memcpy(before, keys, n * 4);
+    qsort(before, n, 4, by_bits);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_nth, -1));) {
+        check_context("%s n %zu k %zu kind %s (seed %llu)", row->name, n, k, kind, (unsigned long long)run.seed);
+        float *work = check_place_copy(&g_out, keys, n, 4);
+        const float answer = ((seqtopk_nth_fn *)row->function)(work, n, k);
+        int parted = 1;
+        for (size_t j = 0; j < n; j++)
+            parted &= j < k ? work[j] >= answer : work[j] <= answer;
+        memcpy(after, work, n * 4);
+        qsort(after, n, 4, by_bits);
+        check_that(answer == sorted[k - 1], "answered %.9g, it is %.9g", (double)answer, (double)sorted[k - 1]);
+        check_that(parted, "the first k are not the k largest");
+        check_that(memcmp(before, after, n * 4) == 0, "the keys are not the same ones any more");
+        check_that(guard_intact(&g_out), "wrote beside keys");
+    }
+    free(sorted);
+    free(before);
+    free(after);
+}
+
+static void check_nth(void) {
+    static const size_t sizes[] = {1, 2, 3, 5, 8, 9, 10, 17, 63, 100, 1000, 4099, 40000};
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        const size_t n = sizes[i], ks[] = {1, 2, n / 8, n / 2, n - 1, n};
+        if (run.quick && n > 5000)
+            break;
+        float *keys = check_alloc(n, sizeof *keys);
+        for (int kind = 0; kind <= RANDOM_KINDS; kind++) {
+            if (kind < RANDOM_KINDS)
+                make_keys(keys, n, (random_kind)kind);
+            else
+                make_pipe(keys, n);
+            for (size_t j = 0; j < COUNT(ks); j++)
+                if (ks[j] >= 1 && ks[j] <= n && (n < 2000 || random_below(&run.random, 3) == 0))
+                    check_nth_case(keys, n, ks[j], kind < RANDOM_KINDS ? random_kind_name((random_kind)kind) : "pipe");
+        }
+        free(keys);
+    }
+}
+
+/* The first k of a row, by looking for the best one k times. */
+static int32_t top_slowly(const float *keys, int32_t n, int32_t k, int32_t *ids) {
+    unsigned char *taken = check_alloc((size_t)n, 1);
+    int32_t count = 0;
+    for (; count < k; count++) {
+        int32_t best = -1;
+        for (int32_t e = 0; e < n; e++)
+            if (!taken[e] && keys[e] != -INFINITY && (best < 0 || keys[e] > keys[best]))
+                best = e;
+        if (best < 0)
+            break;
+        taken[best] = 1;
+        ids[count] = best;
+    }
+    free(taken);
+    return count;
+}
+
+static void check_top_case(const float *keys, int32_t n, int32_t k, random_kind kind) {
+    int32_t *expected = check_alloc((size_t)k, 4);
+    const int32_t count = top_slowly(keys, n, k, expected);
+    const float *given = check_place_copy(&g_out, keys, (size_t)n, 4);
+    guard_freeze(&g_out);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_top, -1));) {
+        check_context("%s n %d k %d kind %s (seed %llu)", row->name, (int)n, (int)k, random_kind_name(kind),
+                      (unsigned long long)run.seed);
+        int32_t *ids = check_place(&g_ids, (size_t)k, 4);
+        const int32_t answer = ((seqtopk_top_fn *)row->function)(given, n, k, ids);
+        check_that(answer == count, "answered %d ids, there are %d", (int)answer, (int)count);
+        check_that(memcmp(ids, expected, (size_t)count * 4) == 0, "the ids are not the first %d, best first", (int)count);
+        check_that(guard_intact(&g_ids), "wrote beside ids");
+    }
+    free(expected);
+}
+
+static void check_top(void) {
+    for (size_t i = 0; i < CHECK_EXPERT_COUNTS; i++) {
+        const int32_t n = check_expert_counts[i], ks[] = {0, 1, 2, 4, 8, 22, n / 2, n};
+        float *keys = check_alloc((size_t)n, sizeof *keys);
+        for (int kind = 0; kind < RANDOM_KINDS; kind++) {
+            make_keys(keys, (size_t)n, (random_kind)kind);
+            for (size_t j = 0; j < COUNT(ks); j++)
+                if (ks[j] <= n && (n < 1000 || ks[j] <= 22 || kind % (run.quick ? 16 : 4) == 0))
+                    check_top_case(keys, n, ks[j], (random_kind)kind);
+        }
+        free(keys);
+    }
+}
+
+static int emitted(float key, int32_t expert, int64_t token, const seqtopk_cut *cut) {
+    if (key == INFINITY || key == -INFINITY)
+        return key > 0;
+    if (key != cut->key)
+        return key > cut->key;
+    return token != cut->token ? token < cut->token : expert <= cut->expert;
+}
+
+static void check_emit_case(const float *keys, int32_t n, int64_t token, const seqtopk_cut *cut, random_kind kind) {
+    int32_t *expected = check_alloc((size_t)n, 4), count = 0;
+    for (int32_t e = 0; e < n; e++)
+        if (emitted(keys[e], e, token, cut))
+            expected[count++] = e;
+    const float *given = check_place_copy(&g_out, keys, (size_t)n, 4);
+    guard_freeze(&g_out);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_emit, -1));) {
+        check_context("%s E %d token %lld cut (%.9g, %lld, %d) kind %s (seed %llu)", row->name, (int)n, (long long)token,
+                      (double)cut->key, (long long)cut->token, (int)cut->expert, random_kind_name(kind),
+                      (unsigned long long)run.seed);
+        seqtopk_emit_fn *emit = (seqtopk_emit_fn *)row->function;
+        check_that(emit(given, n, token, cut, NULL) == count, "does not count %d", (int)count);
+        int32_t *ids = check_place(&g_ids, (size_t)count, 4);
+        check_that(emit(given, n, token, cut, ids) == count, "does not emit %d", (int)count);
+        check_that(memcmp(ids, expected, (size_t)count * 4) == 0, "emits other ids");
+        check_that(guard_intact(&g_ids), "wrote beside ids");
+    }
+    free(expected);
+}
+
+static void check_emit(void) {
+    static const int64_t tokens[] = {0, 6, 7, 8, INT64_C(0x7ffffffe)};
+    for (size_t i = 0; i < CHECK_EXPERT_COUNTS; i++) {
+        const int32_t n = check_expert_counts[i];
+        float *keys = check_alloc((size_t)n, sizeof *keys);
+        for (int kind = 0; kind < RANDOM_KINDS; kind++) {
+            make_keys(keys, (size_t)n, (random_kind)kind);
+            for (size_t j = 0; j < COUNT(tokens); j++) {
+                const int32_t e = (int32_t)random_below(&run.random, (uint32_t)n);
+                const seqtopk_cut cuts[] = {
+                    {isfinite(keys[e]) ? keys[e] : 0, e, 7},
+                    {isfinite(keys[e]) ? -keys[e] : 0, n - 1, 7},
+                    {-FLT_MAX, INT32_MAX - 1, INT64_MAX},
+                    {INFINITY, 0, -1},
+                };
+                for (size_t k = 0; k < COUNT(cuts); k++)
+                    check_emit_case(keys, n, tokens[j], cuts + k, (random_kind)kind);
+            }
+        }
+        free(keys);
+    }
+}
+
+/* ------------------------------------------------------------------- rank -- */
+
+static void check_rank_case(const float *keys, size_t n, size_t k, const char *kind) {
+    float *sorted = check_alloc(n, 4);
+    int64_t above = 0, equal = 0;
+    memcpy(sorted, keys, n * 4);
+    qsort(sorted, n, 4, falling);
+    for (size_t i = 0; i < n; i++) {
+        above += keys[i] > sorted[k - 1];
+        equal += keys[i] == sorted[k - 1];
+    }
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_rank, -1));)
+        for (int in_place = 0; in_place < 2; in_place++) {
+            check_context("%s n %zu k %zu kind %s%s (seed %llu)", row->name, n, k, kind, in_place ? " in place" : "",
+                          (unsigned long long)run.seed);
+            float *given = check_place_copy(&g_out, keys, n, 4);
+            float *room = in_place ? given : check_place(&g_room, n, 4);
+            if (!in_place)
+                guard_freeze(&g_out);
+            const seqtopk_place place = ((seqtopk_rank_fn *)row->function)(given, (int64_t)n, (int64_t)k, room);
+            check_that(place.key == sorted[k - 1], "answered %.9g, it is %.9g", (double)place.key, (double)sorted[k - 1]);
+            check_that(place.key == -INFINITY || (place.above == above && place.equal == equal),
+                       "%lld above and %lld equal, not %lld and %lld", (long long)above, (long long)equal,
+                       (long long)place.above, (long long)place.equal);
+            check_that(guard_intact(&g_out) && (in_place || guard_intact(&g_room)), "wrote beside keys or room");
+        }
+    free(sorted);
+}
+
+/* Finite keys, and -inf for what is excluded: nobody ranks what is selected in any case. */
+static void check_rank(void) {
+    static const size_t sizes[] = {1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 100, 511, 1000, 4099, 40000};
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        const size_t n = sizes[i], ks[] = {1, 2, n / 8, n / 2, n - n / 8, n - 1, n};
+        if (run.quick && n > 5000)
+            break;
+        float *keys = check_alloc(n, sizeof *keys);
+        for (int kind = 0; kind <= RANDOM_KINDS; kind++) {
+            if (kind < RANDOM_KINDS)
+                random_logits(&run.random, (random_kind)kind, SEQTOPK_DTYPE_F32, keys, 1, n, n);
+            else
+                make_pipe(keys, n);
+            for (size_t j = 0; j < COUNT(ks); j++)
+                if (ks[j] >= 1 && ks[j] <= n && (n < 2000 || random_below(&run.random, 3) == 0))
+                    check_rank_case(keys, n, ks[j], kind < RANDOM_KINDS ? random_kind_name((random_kind)kind) : "pipe");
+        }
+        free(keys);
+    }
+}
+
+/* ----------------------------------------------------------------- filter -- */
+
+enum { FILTER_TOKENS = 20 };
+
+/*
+ * A catch of tokens [first, last) of which some hold nothing; what lies beyond it is rubbish of a large key. Winners go
+ * to lists that already hold others before `at`, and whose end is the last winner's place or a little beyond.
+ */
+static void check_filter_case(int32_t most, random_kind kind) {
+    const int64_t first = random_below(&run.random, 4), last = first + random_below(&run.random, FILTER_TOKENS - 4);
+    const int64_t at = random_below(&run.random, 9), spare = random_below(&run.random, 3) ? 0 : random_below(&run.random, 40);
+    int32_t counts[FILTER_TOKENS] = {0};
+    int64_t size = 0;
+    for (int64_t t = first; t < last; t++)
+        size += counts[t] = (int32_t)(random_below(&run.random, 4) ? random_below(&run.random, (uint32_t)most + 1) : 0);
+    const size_t cells = (size_t)size + SEQTOPK_CATCH_SLACK;
+    float *keys = check_alloc(cells, 4);
+    random_logits(&run.random, kind, SEQTOPK_DTYPE_F32, keys, 1, (size_t)size, (size_t)size);
+    for (int64_t i = 0; i < size; i++)
+        if (!isfinite(keys[i]))
+            keys[i] = 0.5f;
+    for (size_t i = (size_t)size; i < cells; i++)
+        keys[i] = FLT_MAX;
+    const float key = size && random_below(&run.random, 5) ? keys[random_below(&run.random, (uint32_t)size)] : -FLT_MAX;
+    float *given_keys = check_place_copy(&g_out, keys, cells, 4);
+    uint16_t *given_ids = check_place(&g_catch, cells, 2);
+    for (size_t i = 0; i < cells; i++)
+        given_ids[i] = (uint16_t)(i * 7919);
+    int32_t *given_counts = check_place_copy(&g_counts, counts, FILTER_TOKENS, 4);
+    guard_freeze(&g_out);
+    guard_freeze(&g_catch);
+    guard_freeze(&g_counts);
+    /* A filter begins at its first token; counts are numbered by token all the same. */
+    const seqtopk_catch from = {.keys = given_keys, .order = given_keys, .ids = given_ids, .counts = given_counts, .capacity = size, .size = size};
+    for (int ties = 0; ties < 2; ties++) {
+        int32_t offsets[FILTER_TOKENS] = {0}, *ids = check_alloc(cells, 4);
+        float *winners = check_alloc(cells, 4);
+        int64_t n = 0, i = 0;
+        for (int64_t t = first; t < last; t++) {
+            offsets[t] = (int32_t)(at + n);
+            for (const int64_t next = i + counts[t]; i < next; i++)
+                if (keys[i] > key || (ties && keys[i] == key)) {
+                    ids[n] = given_ids[i];
+                    winners[n++] = keys[i];
+                }
+        }
+        for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_filter, -1));) {
+            check_context("%s tokens [%lld, %lld) caught %lld key %.9g ties %d at %lld kind %s (seed %llu)", row->name,
+                          (long long)first, (long long)last, (long long)size, (double)key, ties, (long long)at,
+                          random_kind_name(kind), (unsigned long long)run.seed);
+            seqtopk_filter_fn *filter = (seqtopk_filter_fn *)row->function;
+            const size_t end = (size_t)(at + n + spare);
+            seqtopk_lists to = {.offsets = check_place(&g_offsets, FILTER_TOKENS, 4),
+                                .ids = check_place(&g_ids, end, 4),
+                                .keys = check_place(&g_room, end, 4)};
+            check_that(filter(&from, first, last, key, ties, NULL, at, at + n) == at + n, "does not count %lld", (long long)n);
+            check_that(filter(&from, first, last, key, ties, &to, at, (int64_t)end) == at + n, "does not end at %lld",
+                       (long long)(at + n));
+            check_that(memcmp(to.offsets + first, offsets + first, (size_t)(last - first) * 4) == 0, "offsets are wrong");
+            check_that(check_is_rubbish(to.offsets, (size_t)first * 4) &&
+                           check_is_rubbish(to.offsets + last, (size_t)(FILTER_TOKENS - last) * 4),
+                       "wrote offsets of other tokens");
+            check_that(memcmp(to.ids + at, ids, (size_t)n * 4) == 0, "ids are wrong");
+            check_that(memcmp(to.keys + at, winners, (size_t)n * 4) == 0, "keys are wrong");
+            check_that(check_is_rubbish(to.ids, (size_t)at * 4) && check_is_rubbish(to.keys, (size_t)at * 4),
+                       "wrote before the first place");
+            check_that(guard_intact(&g_ids) && guard_intact(&g_room) && guard_intact(&g_offsets), "wrote beside a list");
+        }
+        free(ids);
+        free(winners);
+    }
+    free(keys);
+}
+
+/* ------------------------------------------------------------------- trim -- */
+
+/* Every row against ref's by bits, and ref's against a count of what stands before. */
+static void check_trim_case(int32_t widest, random_kind kind) {
+    const int64_t first = random_below(&run.random, 3), last = first + random_below(&run.random, FILTER_TOKENS - 3);
+    const int32_t most = 1 + (int32_t)random_below(&run.random, (uint32_t)(widest < 24 ? widest + 2 : 24));
+    const int32_t sure = (int32_t)random_below(&run.random, (uint32_t)(most < 16 ? most : 16) + 1);
+    int32_t counts[FILTER_TOKENS] = {0};
+    int64_t size = 0, kept = 0, at = 0;
+    for (int64_t t = first; t < last; t++)
+        size += counts[t] = (int32_t)(random_below(&run.random, 4) ? random_below(&run.random, (uint32_t)widest + 1) : 0);
+    const size_t cells = (size_t)size + SEQTOPK_CATCH_SLACK;
+    float *keys = check_alloc(cells, 4), *left = check_alloc(cells, 4), *order = check_alloc(cells, 4);
+    uint16_t *ids = check_alloc(cells, 2), *left_ids = check_alloc(cells, 2);
+    int32_t left_counts[FILTER_TOKENS] = {0};
+    random_logits(&run.random, kind, SEQTOPK_DTYPE_F32, keys, 1, (size_t)size, (size_t)size);
+    for (int64_t i = 0; i < size; i++) {
+        if (!isfinite(keys[i]))
+            keys[i] = 0.5f;
+        ids[i] = (uint16_t)(i * 7919);
+    }
+    for (int64_t t = first; t < last; at += counts[t++])
+        for (int64_t i = at; i < at + counts[t]; i++) {
+            int32_t before = 0;
+            for (int64_t j = at; j < at + counts[t]; j++)
+                before += keys[j] > keys[i] || (keys[j] == keys[i] && j < i);
+            if (before >= most)
+                continue;
+            left[kept] = keys[i];
+            order[kept] = before < sure ? INFINITY : keys[i];
+            left_ids[kept++] = ids[i];
+            left_counts[t]++;
+        }
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_trim, -1));) {
+        check_context("%s tokens [%lld, %lld) caught %lld sure %d most %d kind %s (seed %llu)", row->name, (long long)first,
+                      (long long)last, (long long)size, (int)sure, (int)most, random_kind_name(kind),
+                      (unsigned long long)run.seed);
+        seqtopk_catch catch = {.keys = check_place_copy(&g_out, keys, cells, 4),
+                               .order = check_place(&g_room, cells, 4),
+                               .ids = check_place_copy(&g_catch, ids, cells, 2),
+                               .counts = check_place_copy(&g_counts, counts, FILTER_TOKENS, 4),
+                               .capacity = size,
+                               .size = size};
+        ((seqtopk_trim_fn *)row->function)(&catch, first, last, sure, most);
+        check_that(catch.size == kept, "%lld stay, not %lld", (long long)catch.size, (long long)kept);
+        check_that(memcmp(catch.counts, left_counts, sizeof left_counts) == 0, "counts are wrong");
+        check_that(memcmp(catch.keys, left, (size_t)kept * 4) == 0, "keys are wrong");
+        check_that(memcmp(catch.order, order, (size_t)kept * 4) == 0, "the order is wrong");
+        check_that(memcmp(catch.ids, left_ids, (size_t)kept * 2) == 0, "ids are wrong");
+        check_that(guard_intact(&g_out) && guard_intact(&g_room) && guard_intact(&g_catch) && guard_intact(&g_counts),
+                   "wrote beside its memory");
+    }
+    free(keys);
+    free(left);
+    free(order);
+    free(ids);
+    free(left_ids);
+}
+
+static void check_trim(void) {
+    static const int32_t widest[] = {1, 3, 8, 12, 16, 17, 40};
+    for (size_t i = 0; i < COUNT(widest); i++)
+        for (int turn = 0; turn < (run.quick ? 1 : 6) * RANDOM_KINDS; turn++)
+            check_trim_case(widest[i], (random_kind)(turn % RANDOM_KINDS));
+}
+
+static void check_filter(void) {
+    static const int32_t most[] = {1, 3, 8, 17, 40, 256};
+    for (size_t i = 0; i < COUNT(most); i++)
+        for (int turn = 0; turn < (run.quick ? 1 : 6) * RANDOM_KINDS; turn++)
+            check_filter_case(most[i], (random_kind)(turn % RANDOM_KINDS));
+}
+
+void check_select(void) {
+    guard *const all[] = {&g_out, &g_ids, &g_room, &g_catch, &g_counts, &g_offsets};
+    for (size_t i = 0; i < COUNT(all); i++)
+        guard_open(all[i], 40000 * sizeof(float) + 256);
+    check_nth();
+    check_rank();
+    check_top();
+    check_emit();
+    check_filter();
+    check_trim();
+    for (size_t i = 0; i < COUNT(all); i++)
+        guard_close(all[i]);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Drives a target without libFuzzer: fuzz [RUNS [SEED]] for random inputs, or fuzz FILE... for these. libFuzzer itself:
+ * compile the target's source, without this one, by clang -fsanitize=fuzzer,address.
+ */
+#include "fuzz.h"
+
+#include "tests/random.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { DEFAULT_RUNS = 2000 };
+
+static int run_file(const char *path, uint8_t *buffer) {
+    FILE *file = fopen(path, "rb");
+    if (!file) {
+        perror(path);
+        return 1;
+    }
+    const size_t size = fread(buffer, 1, fuzz_longest, file);
+    fclose(file);
+    printf("%s: %zu bytes\n", path, size);
+    return LLVMFuzzerTestOneInput(buffer, size);
+}
+
+static int is_number(const char *text) {
+    char *end;
+    (void)strtoull(text, &end, 0);
+    return *text && !*end;
+}
+
+int main(int argc, char **argv) {
+    uint8_t *buffer = malloc(fuzz_longest);
+    if (!buffer)
+        return 1;
+    if (argc > 1 && !is_number(argv[1])) {
+        int status = 0;
+        for (int i = 1; i < argc; i++)
+            status |= run_file(argv[i], buffer);
+        free(buffer);
+        return status;
+    }
+    const uint64_t runs = argc > 1 ? strtoull(argv[1], NULL, 0) : DEFAULT_RUNS;
+    const uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 0) : (uint64_t)time(NULL);
+    random_state random;
+    printf("seed %" PRIu64 "\n", seed);
+    fflush(stdout);
+    for (uint64_t i = 0; i < runs; i++) {
+        /* Each from a seed of its own, so that one can be had again: SEED + i and one run. */
+        random_seed(&random, seed + i);
+        size_t size = random_below(&random, (uint32_t)(random_below(&random, 4) ? 512 : fuzz_longest) + 1);
+        size = size < fuzz_longest ? size : fuzz_longest;
+        for (size_t j = 0; j < size; j++)
+            buffer[j] = (uint8_t)random_u64(&random);
+        fuzz_shape(buffer, &size, fuzz_longest, random_u64(&random));
+        /* Of its exact size, so that a sanitizer sees a read beyond it. */
+        uint8_t *exact = malloc(size ? size : 1);
+        if (!exact)
+            return 1;
+        for (size_t j = 0; j < size; j++)
+            exact[j] = buffer[j];
+        LLVMFuzzerTestOneInput(exact, size);
+        free(exact);
+    }
+    free(buffer);
+    printf("%" PRIu64 " inputs\n", runs);
+    return 0;
+}

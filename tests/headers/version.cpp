@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: MIT */
+/* version.h alone, before anything else. */
+#include <seqtopk/version.h>
+
+extern const char seqtopk_version_text_cpp[];
+const char seqtopk_version_text_cpp[] = SEQTOPK_VERSION;
+static_assert(SEQTOPK_VERSION_MAJOR >= 0 && SEQTOPK_VERSION_MINOR >= 0 && SEQTOPK_VERSION_PATCH >= 0, "version");

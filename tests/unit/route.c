@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/* What a call may say, and what it is answered. */
+#include "unit.h"
+
+#include <math.h>
+
+Test(route, good) {
+    unit *u = unit_new();
+    cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    cr_expect_eq(u->selected, UNIT_TOKENS * UNIT_TOP_K);
+    cr_expect_eq(seqtopk_route(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, NULL), SEQTOPK_OK);
+    unit_free(u);
+}
+
+Test(route, pointers) {
+    unit *u = unit_new();
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    cr_expect_eq(seqtopk_route(NULL, &u->in, &u->out, u->scratch, UNIT_SCRATCH, NULL), SEQTOPK_E_NULL);
+    cr_expect_eq(seqtopk_route(u->plan, NULL, &u->out, u->scratch, UNIT_SCRATCH, NULL), SEQTOPK_E_NULL);
+    cr_expect_eq(seqtopk_route(u->plan, &u->in, NULL, u->scratch, UNIT_SCRATCH, NULL), SEQTOPK_E_NULL);
+    cr_expect_eq(seqtopk_route(u->plan, &u->in, &u->out, NULL, UNIT_SCRATCH, NULL), SEQTOPK_E_NULL);
+    u->in.logits = NULL;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_NULL);
+    u->in.tokens = 0;
+    cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    cr_expect_eq(u->selected, 0);
+    cr_expect_eq(u->token_offsets[0], 0);
+    UNIT_EXPECT(u->expert_offsets, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    unit_free(u);
+}
+
+Test(route, struct_sizes) {
+    unit *u = unit_new();
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    u->in.struct_size = 0;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_STRUCT);
+    u->in.struct_size = sizeof u->in - 1;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_STRUCT);
+    u->in.struct_size = sizeof u->in;
+    u->out.struct_size = 0;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_STRUCT);
+    u->out.struct_size = 1 << 20;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_STRUCT);
+    unit_free(u);
+}
+
+Test(route, tokens) {
+    unit *u = unit_new();
+    u->in.tokens = -1;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_VALUE);
+    u->in.tokens = INT64_C(1) << 31;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_VALUE);
+    /* T * K beyond an int32 list; nothing of so large an input is looked at. */
+    u->in.tokens = (INT64_C(1) << 30) + 1;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_OVERFLOW);
+    cr_expect_eq(seqtopk_max_selected(u->plan, u->in.tokens), -1);
+    cr_expect_eq(seqtopk_max_selected(u->plan, 3), 3 * UNIT_TOP_K);
+    cr_expect_eq(seqtopk_max_selected(u->plan, -1), -1);
+    cr_expect_eq(seqtopk_max_selected(NULL, 3), -1);
+    unit_free(u);
+}
+
+Test(route, strides) {
+    unit *u = unit_new();
+    u->in.row_stride = UNIT_EXPERTS - 1;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_SHAPE);
+    u->in.row_stride = -2;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_SHAPE);
+    u->in.row_stride = UNIT_EXPERTS + 1;
+    cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    u->in.row_stride = SEQTOPK_STRIDE_BROADCAST;
+    cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    u->in.row_stride = INT64_MAX;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_OVERFLOW);
+    unit_free(u);
+}
+
+Test(route, sequences) {
+    unit *u = unit_new();
+    int32_t good[] = {0, 0, 3, 3, 4, 4}, late[] = {1, 4}, falling[] = {0, 3, 2, 4}, early[] = {0, 3}, beyond[] = {0, 5};
+    u->in.cu_seqlens = good;
+    u->in.sequences = 5;
+    cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    cr_expect_eq(u->selected, UNIT_TOKENS * UNIT_TOP_K);
+    u->in.sequences = -1;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_VALUE);
+    u->in.cu_seqlens = falling;
+    u->in.sequences = 3;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_SHAPE);
+    u->in.sequences = 1;
+    u->in.cu_seqlens = late;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_SHAPE);
+    u->in.cu_seqlens = early;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_SHAPE);
+    u->in.cu_seqlens = beyond;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_SHAPE);
+    u->in.cu_seqlens = good; /* {0, 0}: does not end at T */
+    cr_expect_eq(unit_route(u), SEQTOPK_E_SHAPE);
+    /* Token scope has no use for them and does not look. */
+    u->in.cu_seqlens = falling;
+    u->desc.scope = SEQTOPK_SCOPE_TOKEN;
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    unit_free(u);
+}
+
+Test(route, capacity) {
+    unit *u = unit_new();
+    u->out.capacity--;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_CAPACITY);
+    u->out.capacity = -1;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_CAPACITY);
+    /* Without a list of pairs it does not matter. */
+    u->out.expert_ids = u->out.expert_tokens = u->out.expert_slots = NULL;
+    u->out.weights = NULL;
+    cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    unit_free(u);
+}
+
+Test(route, scratch) {
+    unit *u = unit_new();
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    const size_t size = seqtopk_scratch_size(u->plan, UNIT_TOKENS, 1, 1);
+    cr_assert(size > 0 && size <= UNIT_SCRATCH);
+    cr_expect_eq(seqtopk_route(u->plan, &u->in, &u->out, u->scratch, size, NULL), SEQTOPK_OK);
+    cr_expect_eq(seqtopk_route(u->plan, &u->in, &u->out, u->scratch, 0, NULL), SEQTOPK_E_CAPACITY);
+    cr_expect_eq(seqtopk_route(u->plan, &u->in, &u->out, u->scratch, 64, NULL), SEQTOPK_E_CAPACITY);
+    /* Enough for one thread is not enough for 64. */
+    cr_expect_eq(seqtopk_route_part(u->plan, &u->in, &u->out, u->scratch, size, 0, 0, 64, NULL), SEQTOPK_E_CAPACITY);
+    unit_free(u);
+}
+
+Test(route, padded) {
+    unit *u = unit_new();
+    u->desc.max_experts = 4;
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    cr_expect_eq(seqtopk_max_per_token(u->plan), 4);
+    u->out.padded_ids = u->padded_ids;
+    u->out.padded_width = 3;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_CAPACITY);
+    u->out.padded_width = 4;
+    u->out.padded_stride = 3;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_SHAPE);
+    u->out.padded_stride = 0;
+    u->out.padding = (seqtopk_padding)3;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_VALUE);
+    u->out.padding = SEQTOPK_PAD_DISTINCT;
+    cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    u->out.padded_width = UNIT_EXPERTS + 1;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_SHAPE, "there are not so many distinct experts");
+    u->out.padding = SEQTOPK_PAD_EXPERTS;
+    cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    unit_free(u);
+}
+
+Test(route, blocks_are_not_there_yet) {
+    unit *u = unit_new();
+    int32_t blocks[UNIT_CELLS];
+    u->out.block_size = 4;
+    u->out.block_slots = u->out.block_experts = u->out.block_total = blocks;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_UNSUPPORTED);
+    cr_expect_neq(u->error.message[0], 0);
+    unit_free(u);
+}
+
+Test(route, nonfinite_logits) {
+    static const int places[] = {0, 7, 8, 19, 31};
+    const float bad[] = {NAN, INFINITY, -NAN};
+    for (size_t p = 0; p < sizeof places / sizeof *places; p++)
+        for (size_t b = 0; b < sizeof bad / sizeof *bad; b++) {
+            unit *u = unit_new();
+            u->logits[places[p]] = bad[b];
+            u->logits[31] = bad[b]; /* a later one as well */
+            cr_expect_eq(unit_route(u), SEQTOPK_E_NONFINITE);
+            cr_expect_eq(u->error.token, places[p] / UNIT_EXPERTS);
+            cr_expect_neq(u->error.message[0], 0);
+            /* Masked, nobody looks. */
+            uint8_t mask[UNIT_TOKENS] = {1, 1, 1, 0};
+            mask[places[p] / UNIT_EXPERTS] = 0;
+            u->in.token_mask = mask;
+            cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+            cr_expect_eq(u->error.token, -1);
+            unit_free(u);
+        }
+}
+
+Test(route, nonfinite_bias) {
+    unit *u = unit_new();
+    float bias[UNIT_EXPERTS] = {0};
+    u->in.bias = bias;
+    bias[5] = NAN;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_NONFINITE);
+    bias[5] = INFINITY;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_NONFINITE);
+    bias[5] = -INFINITY;
+    cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    cr_expect_eq(u->expert_offsets[5], u->expert_offsets[6], "a bias of -inf excludes the expert");
+    unit_free(u);
+}
+
+Test(route, parts) {
+    unit *u = unit_new();
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    const int32_t steps = seqtopk_route_steps(u->plan);
+    cr_assert(steps > 0);
+#define PART(step, part, parts)                                                                                        \
+    seqtopk_route_part(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, step, part, parts, &u->error)
+    cr_expect_eq(PART(-1, 0, 1), SEQTOPK_E_VALUE);
+    cr_expect_eq(PART(steps, 0, 1), SEQTOPK_E_VALUE);
+    cr_expect_eq(PART(0, -1, 1), SEQTOPK_E_VALUE);
+    cr_expect_eq(PART(0, 1, 1), SEQTOPK_E_VALUE);
+    cr_expect_eq(PART(0, 0, 0), SEQTOPK_E_VALUE);
+    cr_expect_eq(PART(0, 0, -1), SEQTOPK_E_VALUE);
+    for (int32_t step = 0; step < steps; step++)
+        for (int32_t part = 2; part >= 0; part--)
+            cr_expect_eq(PART(step, part, 3), SEQTOPK_OK, "%s", u->error.message);
+    cr_expect_eq(u->selected, UNIT_TOKENS * UNIT_TOP_K);
+    /* What one part finds, every part is told from the next step on. */
+    u->logits[3 * UNIT_EXPERTS] = NAN;
+    for (int32_t step = 0; step < steps; step++)
+        for (int32_t part = 0; part < 3; part++) {
+            const seqtopk_status status = PART(step, part, 3);
+            if (step > 0) {
+                cr_expect_eq(status, SEQTOPK_E_NONFINITE);
+                cr_expect_eq(u->error.token, 3);
+            }
+        }
+#undef PART
+    unit_free(u);
+}
+
+static void in_turn(void *context, int32_t n, void (*task)(void *arg, int32_t i), void *arg) {
+    *(int32_t *)context = n;
+    for (int32_t i = n; i-- > 0;)
+        task(arg, i);
+}
+
+Test(route, parallel) {
+    unit *u = unit_new();
+    int32_t most = 0;
+    seqtopk_parallel loan = SEQTOPK_PARALLEL_INIT;
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+#define LENT() seqtopk_route_parallel(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, &loan, &u->error)
+    loan.threads = 2;
+    cr_expect_eq(LENT(), SEQTOPK_E_NULL);
+    loan.parallel_for = in_turn;
+    loan.context = &most;
+    cr_expect_eq(LENT(), SEQTOPK_OK, "%s", u->error.message);
+    cr_expect_eq(most, 0, "small work wakes no second thread");
+    loan.threads = 0;
+    cr_expect_eq(LENT(), SEQTOPK_E_VALUE);
+    loan.threads = 1025;
+    cr_expect_eq(LENT(), SEQTOPK_E_VALUE);
+    loan.struct_size = 0;
+    cr_expect_eq(LENT(), SEQTOPK_E_STRUCT);
+#undef LENT
+    cr_expect_eq(seqtopk_route_parallel(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, NULL, NULL),
+                 SEQTOPK_E_NULL);
+    unit_free(u);
+}
+
+/* Much work does use the threads that are lent, and no more of them. */
+Test(route, large_work_is_shared) {
+    enum { TOKENS = 4096, EXPERTS = 64 };
+    unit *u = unit_new();
+    int32_t most = 0;
+    seqtopk_parallel loan = SEQTOPK_PARALLEL_INIT;
+    loan.threads = 3;
+    loan.parallel_for = in_turn;
+    loan.context = &most;
+    u->desc.experts = EXPERTS;
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    float *logits = calloc((size_t)TOKENS * EXPERTS, sizeof *logits);
+    const size_t size = seqtopk_scratch_size(u->plan, TOKENS, 1, 3);
+    void *scratch = malloc(size);
+    cr_assert(logits && scratch);
+    const seqtopk_output fresh = SEQTOPK_OUTPUT_INIT;
+    u->out = fresh;
+    u->out.selected = &u->selected;
+    u->in.logits = logits;
+    u->in.tokens = TOKENS;
+    cr_expect_eq(seqtopk_route_parallel(u->plan, &u->in, &u->out, scratch, size, &loan, &u->error), SEQTOPK_OK, "%s",
+                 u->error.message);
+    cr_expect(most > 1 && most <= 3, "%d", (int)most);
+    cr_expect_eq(u->selected, TOKENS * UNIT_TOP_K);
+    free(logits);
+    free(scratch);
+    unit_free(u);
+}
