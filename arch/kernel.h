@@ -125,7 +125,8 @@ typedef int64_t seqtopk_pick_fn(const seqtopk_rows *rows, int64_t first, int64_t
 typedef int64_t seqtopk_filter_fn(const seqtopk_catch *from, int64_t first, int64_t last, float key, int ties,
                                   const seqtopk_lists *to, int64_t at, int64_t end);
 
-/* weigh: the keys (LOGPROB or LOGIT) of the winners of tokens [first, last) become their weights, in place. */
+/* weigh: the keys (LOGPROB or LOGIT) of the winners of tokens [first, last) become their weights, in place. Not for a
+ * softmax over sqrtsoftplus scores, whose roundings count: weights sees the logits. */
 typedef void seqtopk_weigh_fn(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
                               const int32_t *offsets, float *weights);
 

@@ -84,7 +84,9 @@ void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last,
     const seqtopk_output *out = &call->out;
     if (!out->weights && !out->padded_weights && !out->routing_probs)
         return;
-    if (from_keys)
+    /* Where a score's own roundings count, its logit is needed once more. */
+    const int fine = call->rows.score == SEQTOPK_SCORE_SQRTSOFTPLUS && call->weighing.norm == SEQTOPK_NORM_SOFTMAX;
+    if (from_keys && !fine)
         call->weigh(call->rows.score, &call->weighing, first, last, call->token_offsets, call->list_weights);
     else
         call->weights(&call->rows, &call->weighing, first, last, call->token_offsets, call->expert_ids,

@@ -380,7 +380,8 @@ static void check_weights(rows_case *c) {
             check_that(tolerance[p] == INFINITY || fabs(weights[p] - right[p]) <= tolerance[p],
                        "pair %zu: weight %.9g, float64 says %.12g +- %.3g", p, (double)weights[p], right[p], tolerance[p]);
     }
-    check_weigh(c, &how, offsets, ids, expected);
+    if (c->score != SEQTOPK_SCORE_SQRTSOFTPLUS || how.norm != SEQTOPK_NORM_SOFTMAX) /* not what weigh is for */
+        check_weigh(c, &how, offsets, ids, expected);
     free(offsets);
     free(ids);
     free(right);

@@ -137,6 +137,16 @@ static inline vec sqrtsoftplus(vec x) {
     return vec_if_lt(x, far, e, vec_sqrt(vec_add(vec_max(x, zero), log1p_unit(e))));
 }
 
+/* What sqrtsoftplus(x) = s lost to its last two roundings: a softmax over such scores would feel that. */
+static inline vec sqrtsoftplus_rest(vec x, vec s) {
+    vec zero = vec_set1(0.0f), positive = vec_max(x, zero);
+    vec log = log1p_unit(exp_full(vec_min(x, vec_sub(zero, x))));
+    vec sum = vec_add(positive, log), back = vec_sub(sum, positive);
+    vec loss = vec_add(vec_sub(positive, vec_sub(sum, back)), vec_sub(log, back));
+    vec rest = vec_div(vec_sub(loss, vec_fms(s, s, sum)), vec_add(s, s));
+    return vec_if_lt(x, vec_set1(-40.0f), zero, rest);
+}
+
 /*
  * The log-probability (x - shift) - lse, rounded once: what the first subtraction loses is given back to the second.
  * What is too large for a float saturates.

@@ -71,6 +71,12 @@ static inline void weigh_exponentials(float *w, int32_t n) {
     }
 }
 
+/* The last operations on every weight: a division and the scale. */
+static inline void weigh_divide(float *w, int32_t n, float divisor, const seqtopk_weighing *how) {
+    for (int32_t i = 0; i < n; i++)
+        w[i] = (divisor != 0.0f ? w[i] / divisor : 0.0f) * how->scale;
+}
+
 /* The scores w [n] of one token's winners become weights. */
 static inline void weigh(float *w, int32_t n, const seqtopk_weighing *how) {
     if (how->norm == SEQTOPK_NORM_NONE) {
@@ -86,8 +92,7 @@ static inline void weigh(float *w, int32_t n, const seqtopk_weighing *how) {
         if (how->floor > 0.0f && divisor < how->floor)
             divisor = how->floor;
     }
-    for (int32_t i = 0; i < n; i++)
-        w[i] = (divisor != 0.0f ? w[i] / divisor : 0.0f) * how->scale;
+    weigh_divide(w, n, divisor, how);
 }
 
 #endif
