@@ -3,9 +3,11 @@
  * What a microkernel is: the contracts of the stages. Data goes one way,
  *
  *     logits --score--> row lse --keys--> keys --top, nth--> cut --emit--> ids --weights--> weights
- *                                                                      \--count, scatter--> expert-major lists
+ *         \                                                            /   \--count, scatter--> expert-major lists
+ *          \--sweep--> row lse, candidates --trim, rank--> cut --filter--> ids, keys --weigh--> weights
+ *           \--pick--> ids, keys (token scope)
  *
- * and each stage is a plain C function. kernels.def lists all of them; nothing else does.
+ * stage by stage above, neighbours in one pass below. Each is a plain C function. kernels.def lists all of them; nothing else does.
  */
 #ifndef SEQTOPK_ARCH_KERNEL_H
 #define SEQTOPK_ARCH_KERNEL_H

@@ -227,9 +227,9 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
     return SEQTOPK_OK;
 }
 
-void seqtopk_call_share(const seqtopk_call *call, int64_t *first, int64_t *last) {
-    *first = call->in.tokens * call->part / call->parts;
-    *last = call->in.tokens * (call->part + 1) / call->parts;
+void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, int64_t *last) {
+    *first = call->in.tokens * part / call->parts;
+    *last = call->in.tokens * (part + 1) / call->parts;
 }
 
 void seqtopk_call_sequence(const seqtopk_call *call, int64_t s, int64_t *first, int64_t *last) {

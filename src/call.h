@@ -81,8 +81,8 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
                                  const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
                                  int32_t parts, seqtopk_error *error);
 
-/* The tokens of this part: [*first, *last). */
-void seqtopk_call_share(const seqtopk_call *call, int64_t *first, int64_t *last);
+/* The tokens of a part: [*first, *last). */
+void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, int64_t *last);
 
 /*
  * keys [last - first, E] as selection sees them: -inf for what is not eligible (excluded, in a lost group, behind the

@@ -24,7 +24,7 @@ int64_t seqtopk_pick_share(const seqtopk_call *call) {
                           .room = call->room.words,
                           .capacity = call->block_rows * call->rows.experts};
     int64_t first, last;
-    seqtopk_call_share(call, &first, &last);
+    seqtopk_call_share(call, call->part, &first, &last);
     int64_t at = first * top_k;
     const int64_t bad = call->pick(&call->rows, first, last, top_k, &room, &to, &at, last * top_k);
     slot->picked = room.size >= 0;
@@ -43,7 +43,8 @@ int64_t seqtopk_join_picked(const seqtopk_call *call) {
     const int32_t top_k = call->plan->desc.top_k;
     int64_t at = 0;
     for (int32_t p = 0; p < call->parts; p++) {
-        const int64_t first = call->in.tokens * p / call->parts, last = call->in.tokens * (p + 1) / call->parts;
+        int64_t first, last;
+        seqtopk_call_share(call, p, &first, &last);
         const int64_t from = first * top_k, pairs = call->slots[p].pairs;
         if (at < from && call->part == 0) { /* one part moves them all: they overlap */
             memmove(call->expert_ids + at, call->expert_ids + from, (size_t)pairs * sizeof *call->expert_ids);

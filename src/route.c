@@ -9,7 +9,7 @@
 /* score: every row's log-sum-exp, and a look at every logit; where the call is swept, its candidates too. */
 static void step_score(seqtopk_call *call) {
     int64_t first, last;
-    seqtopk_call_share(call, &first, &last);
+    seqtopk_call_share(call, call->part, &first, &last);
     seqtopk_slot *slot = call->slots + call->part;
     slot->pairs = slot->end = slot->picked = 0;
     slot->bad_token = seqtopk_picks(call)    ? seqtopk_pick_share(call)
@@ -55,7 +55,7 @@ typedef int64_t run_fn(seqtopk_call *call, int64_t s, int64_t first, int64_t las
 /* A part writes the offsets of its own tokens and no others, so that no two write one place. */
 static int64_t for_own_runs(seqtopk_call *call, run_fn *run, int64_t at, int list) {
     int64_t first, last;
-    seqtopk_call_share(call, &first, &last);
+    seqtopk_call_share(call, call->part, &first, &last);
     for (int64_t s = 0; s < call->sequences; s++) {
         int64_t begin, end;
         seqtopk_call_sequence(call, s, &begin, &end);
@@ -108,7 +108,7 @@ static int wants_experts(const seqtopk_call *call) {
 /* Weights and rows of this part's tokens, and how many pairs each expert has of them. */
 static void step_finish(seqtopk_call *call) {
     int64_t first, last;
-    seqtopk_call_share(call, &first, &last);
+    seqtopk_call_share(call, call->part, &first, &last);
     for_own_runs(call, weigh_run, 0, 0);
     seqtopk_finish_tokens(call, first, last);
     if (!wants_experts(call))
@@ -137,7 +137,7 @@ static void step_permute(seqtopk_call *call) {
     if (call->part == 0 && call->out.expert_offsets)
         call->out.expert_offsets[experts] = at;
     int64_t first, last;
-    seqtopk_call_share(call, &first, &last);
+    seqtopk_call_share(call, call->part, &first, &last);
     if (call->out.expert_tokens || call->out.expert_slots)
         call->scatter(call->token_offsets, call->expert_ids, first, last, cursors, call->out.expert_tokens,
                       call->out.expert_slots);

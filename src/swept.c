@@ -83,7 +83,7 @@ static int estimate(const seqtopk_call *call, int64_t first, int64_t last, float
 /* Sweeps this part's tokens; answers the first with NaN or +inf, or -1. */
 int64_t seqtopk_sweep_share(const seqtopk_call *call) {
     int64_t first, last, bad = -1;
-    seqtopk_call_share(call, &first, &last);
+    seqtopk_call_share(call, call->part, &first, &last);
     for (int64_t s = 0; s < call->sequences; s++) {
         int64_t begin, end;
         seqtopk_call_sequence(call, s, &begin, &end);
@@ -107,18 +107,20 @@ int64_t seqtopk_sweep_share(const seqtopk_call *call) {
     return bad;
 }
 
-/* Calls `visit` for each run of sequence s, in the order of tokens, while it answers nonzero. */
+/* A run of a sequence, as the part that cuts it sees what another part caught. */
 typedef struct {
     const seqtopk_run *run;
     seqtopk_catch caught;
     int64_t first, last;
 } run_view;
 
+/* The run after *part, which moves on; 0 after the last. Runs come in the order of tokens. */
 static int next_run(const seqtopk_call *call, int64_t s, int32_t *part, run_view *view) {
     int64_t begin, end;
     seqtopk_call_sequence(call, s, &begin, &end);
     for (; *part < call->parts; ++*part) {
-        const int64_t first = call->in.tokens * *part / call->parts, last = call->in.tokens * (*part + 1) / call->parts;
+        int64_t first, last;
+        seqtopk_call_share(call, *part, &first, &last);
         view->first = begin > first ? begin : first;
         view->last = end < last ? end : last;
         if (view->first >= view->last)
