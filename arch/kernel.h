@@ -91,17 +91,17 @@ enum { SEQTOPK_CATCH_SLACK = 64 };
 /*
  * sweep: scores rows [first, last) as `score` does and catches at least all candidates whose key is not below `low`, and
  * each row's first `sure` (0 to 16). rows->key is LOGPROB or LOGIT, without bias; |low| <= 1e30. Answers the first row with NaN or +inf, or -1; where
- * catch->size ends as -1, rows may have been left out of that search.
+ * caught->size ends as -1, rows may have been left out of that search.
  */
 typedef int64_t seqtopk_sweep_fn(const seqtopk_rows *rows, int64_t first, int64_t last, float low, int32_t sure,
-                                 seqtopk_catch *catch);
+                                 seqtopk_catch *caught);
 
 /*
- * trim: bounds the candidates of tokens [first, last), `catch` beginning at the first: of each token those after its first
- * `most` go (1 <= most), and order becomes +inf for its first `sure` (at most 16). Moves what stays together; catch->size
+ * trim: bounds the candidates of tokens [first, last), `caught` beginning at the first: of each token those after its first
+ * `most` go (1 <= most), and order becomes +inf for its first `sure` (at most 16). Moves what stays together; caught->size
  * becomes how many that is.
  */
-typedef void seqtopk_trim_fn(seqtopk_catch *catch, int64_t first, int64_t last, int32_t sure, int32_t most);
+typedef void seqtopk_trim_fn(seqtopk_catch *caught, int64_t first, int64_t last, int32_t sure, int32_t most);
 
 /* Token-major lists in the making: keys stand where weights will. */
 typedef struct seqtopk_lists {

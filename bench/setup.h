@@ -10,12 +10,9 @@
 #include <string>
 #include <vector>
 
-/* In C `catch` is a name like any other. */
-#define catch catch_
 extern "C" {
 #include "src/registry.h"
 }
-#undef catch
 
 namespace bench {
 

@@ -169,23 +169,23 @@ static inline uint32_t take_first(vec x, uint32_t inside, first_k *first) {
     return over | equal;
 }
 
-void SELECT_NAME(trim, sort16)(seqtopk_catch *catch, int64_t first, int64_t last, int32_t sure, int32_t most) {
+void SELECT_NAME(trim, sort16)(seqtopk_catch *caught, int64_t first, int64_t last, int32_t sure, int32_t most) {
     const first_k all = {-INFINITY, 0}, none = {INFINITY, 0};
     int64_t from = 0, to = 0;
     for (int64_t t = first; t < last; t++) {
-        const int32_t n = catch->counts[t];
+        const int32_t n = caught->counts[t];
         first_k stay = all, certain = sure ? all : none;
         int32_t kept = 0;
         if (n > LANES) {
             if (n > most)
-                stay = first_of_place(rank_few(catch->keys + from, n, most), most);
+                stay = first_of_place(rank_few(caught->keys + from, n, most), most);
             if (n > sure && sure)
-                certain = first_of_place(rank_few(catch->keys + from, n, sure), sure);
+                certain = first_of_place(rank_few(caught->keys + from, n, sure), sure);
         } else if (n > most || (sure && n > sure)) {
             float sorted[LANES];
             vec x[VECS], y[VECS];
             for (int v = 0; v < VECS; v++)
-                y[v] = x[v] = vec_keep_first(vec_load(catch->keys + from + v * VEC_LANES), n - v * VEC_LANES, -INFINITY);
+                y[v] = x[v] = vec_keep_first(vec_load(caught->keys + from + v * VEC_LANES), n - v * VEC_LANES, -INFINITY);
             sort16(y);
             for (int v = 0; v < VECS; v++)
                 vec_store(sorted + v * VEC_LANES, y[v]);
@@ -197,22 +197,22 @@ void SELECT_NAME(trim, sort16)(seqtopk_catch *catch, int64_t first, int64_t last
         /* All of a token is read before its first place is written: what moves may overlap. */
         for (int32_t i = 0; i < n; i += VEC_LANES) {
             const uint32_t inside = first_lanes(n - i);
-            const vec key = vec_load(catch->keys + from + i), id = vec_load_u16(catch->ids + from + i);
+            const vec key = vec_load(caught->keys + from + i), id = vec_load_u16(caught->ids + from + i);
             const uint32_t in = take_first(key, inside, &stay), up = take_first(key, inside, &certain);
             const int count = __builtin_popcount(in);
             int32_t ids[VEC_LANES];
-            vec_store_first(catch->keys + to + kept, vec_compress(key, in), count);
-            vec_store_first(catch->order + to + kept, vec_compress(vec_raise(key, up), in), count);
+            vec_store_first(caught->keys + to + kept, vec_compress(key, in), count);
+            vec_store_first(caught->order + to + kept, vec_compress(vec_raise(key, up), in), count);
             vec_store_bits(ids, vec_compress(id, in));
             for (int j = 0; j < count; j++)
-                catch->ids[to + kept + j] = (uint16_t)ids[j];
+                caught->ids[to + kept + j] = (uint16_t)ids[j];
             kept += count;
         }
-        catch->counts[t] = kept;
+        caught->counts[t] = kept;
         from += n;
         to += kept;
     }
-    catch->size = to;
+    caught->size = to;
 }
 
 int32_t SELECT_NAME(top, lanes)(const float *keys, int32_t n, int32_t k, int32_t *ids) {

@@ -54,27 +54,27 @@ static int32_t rank_of(const float *keys, int32_t n, int32_t i) {
     return before;
 }
 
-void seqtopk_trim_f32__ref_count(seqtopk_catch *catch, int64_t first, int64_t last, int32_t sure, int32_t most) {
+void seqtopk_trim_f32__ref_count(seqtopk_catch *caught, int64_t first, int64_t last, int32_t sure, int32_t most) {
     int64_t from = 0, to = 0;
     for (int64_t t = first; t < last; t++) {
-        const int32_t n = catch->counts[t];
+        const int32_t n = caught->counts[t];
         int32_t kept = 0;
         for (int32_t i = 0; i < n; i++) /* ranks wait in `order` until all are known */
-            catch->order[from + i] = (float)rank_of(catch->keys + from, n, i);
+            caught->order[from + i] = (float)rank_of(caught->keys + from, n, i);
         for (int32_t i = 0; i < n; i++) {
-            const float rank = catch->order[from + i], key = catch->keys[from + i];
+            const float rank = caught->order[from + i], key = caught->keys[from + i];
             if (rank >= (float)most)
                 continue;
-            catch->keys[to + kept] = key;
-            catch->ids[to + kept] = catch->ids[from + i];
-            catch->order[to + kept] = rank < (float)sure ? INFINITY : key;
+            caught->keys[to + kept] = key;
+            caught->ids[to + kept] = caught->ids[from + i];
+            caught->order[to + kept] = rank < (float)sure ? INFINITY : key;
             kept++;
         }
-        catch->counts[t] = kept;
+        caught->counts[t] = kept;
         from += n;
         to += kept;
     }
-    catch->size = to;
+    caught->size = to;
 }
 
 void seqtopk_count_i32__ref_scan(const int32_t *ids, int64_t n, int32_t *histogram) {

@@ -10,9 +10,9 @@
     seqtopk_pick_fn seqtopk_pick_##dtype##__ref_staged;                                                                \
                                                                                                                        \
     int64_t seqtopk_sweep_##dtype##__ref_staged(const seqtopk_rows *rows, int64_t first, int64_t last, float low,      \
-                                                int32_t sure, seqtopk_catch *catch) {                                 \
+                                                int32_t sure, seqtopk_catch *caught) {                                 \
         (void)rows, (void)first, (void)last, (void)low, (void)sure;                                                    \
-        catch->size = -1;                                                                                              \
+        caught->size = -1;                                                                                              \
         return -1;                                                                                                     \
     }                                                                                                                  \
                                                                                                                        \

@@ -10,17 +10,17 @@
 static int check_groups(const seqtopk_options *options, uint64_t given, const seqtopk_cli_desc *cli, int64_t experts) {
     const char *command = options->command;
     if (!seqtopk_options_given(options, given, "groups")) {
-        if (seqtopk_options_given(options, given, "group-top-k"))
-            USAGE("%s: --group-top-k needs --groups", command);
+        if (seqtopk_options_given(options, given, "group-topk"))
+            USAGE("%s: --group-topk needs --groups", command);
         return SEQTOPK_OPTIONS_RUN;
     }
     if (experts % cli->groups)
         USAGE("%s: --groups %" PRId64 " does not divide %" PRId64 " experts; take a divisor", command, cli->groups,
               experts);
-    if (cli->groups > 1 && !seqtopk_options_given(options, given, "group-top-k"))
-        USAGE("%s: --groups needs --group-top-k, the groups that a token keeps", command);
+    if (cli->groups > 1 && !seqtopk_options_given(options, given, "group-topk"))
+        USAGE("%s: --groups needs --group-topk, the groups that a token keeps", command);
     if (cli->group_top_k > cli->groups)
-        USAGE("%s: --group-top-k %" PRId64 " is above --groups %" PRId64 "; take %" PRId64 " at most", command,
+        USAGE("%s: --group-topk %" PRId64 " is above --groups %" PRId64 "; take %" PRId64 " at most", command,
               cli->group_top_k, cli->groups, cli->groups);
     if (cli->groups > 1 && cli->group_score == SEQTOPK_GROUP_TOP2 && experts / cli->groups < 2)
         USAGE("%s: --group-score top2 adds up two experts, and a group has one; take max or fewer groups", command);
@@ -100,7 +100,7 @@ bool seqtopk_cli_desc_note(const seqtopk_options *options, uint64_t given, const
         {"eps", "with --norm sum only", summed},
         {"floor", "with --norm sum only", summed},
         {"norm-skip-top1", "with --norm sum only", summed},
-        {"group-top-k", "with two groups or more only", grouped},
+        {"group-topk", "with two groups or more only", grouped},
         {"group-score", "with two groups or more only", grouped},
         {"group-n", "with --group-score topn only", grouped && desc->group_score == SEQTOPK_GROUP_TOPN},
     };

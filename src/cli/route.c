@@ -50,7 +50,7 @@ static const seqtopk_options options = {
     "Examples:\n"
     "  seqtopk route logits.npy --top-k 8 --min 1 --max 10\n"
     "  seqtopk route logits.npy --top-k 8 --scope token --score sigmoid --bias bias.npy \\\n"
-    "      --groups 8 --group-top-k 4 --group-score top2 --norm sum --eps 1e-20 --scale 2.5 --out lists",
+    "      --groups 8 --group-topk 4 --group-score top2 --norm sum --eps 1e-20 --scale 2.5 --out lists",
     rows,
     sizeof rows / sizeof *rows,
 };

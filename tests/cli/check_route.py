@@ -32,7 +32,7 @@ NORMS = ({}, {"norm": "none"}, {"norm": "sum"}, {"norm": "sum", "eps": 1e-20, "s
          {"norm": "sum", "skip_top1": True}, {"norm": "softmax"})
 FLAGS = {"top_k": "--top-k", "scope": "--scope", "score": "--score", "norm": "--norm", "eps": "--eps",
          "floor": "--floor", "scale": "--scale", "min": "--min", "max": "--max", "groups": "--groups",
-         "group_top_k": "--group-top-k", "group_score": "--group-score", "group_n": "--group-n", "order": "--order"}
+         "group_top_k": "--group-topk", "group_score": "--group-score", "group_n": "--group-n", "order": "--order"}
 
 
 def to_bf16(x):
