@@ -250,6 +250,8 @@ def random_logits(rng, tokens, experts):
     return x.astype(np.float32)
 
 
+ALL_CASES = 1200  # so many reach every kernel
+
 SHAPES = ((1, 1, 1), (7, 3, 2), (16, 8, 2), (33, 60, 4), (64, 128, 8), (20, 512, 10), (5, 768, 12), (6, 1030, 3),
           (3, 4096, 16), (40, 16, 16), (0, 8, 2), (3, 17, 17), (257, 4, 1), (12, 2, 1), (50, 15, 5), (31, 33, 7),
           (128, 32, 8), (300, 256, 8), (1100, 60, 4), (700, 130, 5))  # the last are long enough to be swept
@@ -279,7 +281,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seqtopk")
     parser.add_argument("--seed", type=int, default=20251111)
-    parser.add_argument("--cases", type=int, default=1200, help="of the random ones")
+    parser.add_argument("--cases", type=int, default=ALL_CASES, help="of the random ones")
     parser.add_argument("--isa", help="this one only; default: all usable in turn")
     parser.add_argument("--wrapper", default="", help="run the command by way of this one (an emulator)")
     parser.add_argument("--keep", metavar="DIR", help="copy the input of failing cases there")
@@ -305,7 +307,7 @@ def main():
     count = run.count
     for kernel, cases in run.forced.items():
         print(f"{kernel} was forced in {cases} cases")
-        if not cases:
+        if not cases and args.cases >= ALL_CASES:  # a smaller sample need not reach all; tests/check.c does
             print(f"FAILED: {kernel} never ran")
             count["wrong"] += 1
     passed = count["exact"] + count["near tie"]
