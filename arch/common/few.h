@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sixteen keys or a few more: sorted by a network, ranked by counting. Included after an ISA's vec.h. */
+/* Sixteen keys or a few more: sorted by a network, ranked by counting, the first k of them taken and listed. Included after an ISA's vec.h. */
 #ifndef SEQTOPK_ARCH_COMMON_FEW_H
 #define SEQTOPK_ARCH_COMMON_FEW_H
 
@@ -81,6 +81,49 @@ static seqtopk_place rank_few(const float *keys, int64_t n, int64_t k) {
             return (seqtopk_place){keys[i], greater, equal};
     }
     return (seqtopk_place){-INFINITY, n, 0};
+}
+
+/* Which of some keys are the first k: those above the cut, and so many ties, the lower places first. */
+typedef struct {
+    float cut;
+    int32_t ties;
+} first_k;
+
+static inline first_k first_of_place(seqtopk_place place, int32_t k) {
+    return (first_k){place.key, k - (int32_t)place.above};
+}
+
+static inline first_k first_of_sorted(const float *sorted, const vec x[VECS], int32_t k) {
+    const float cut = sorted[k - 1];
+    uint32_t above = 0;
+    for (int v = 0; v < VECS; v++)
+        above |= vec_mask_gt(x[v], vec_set1(cut)) << v * VEC_LANES;
+    return (first_k){cut, k - __builtin_popcount(above)};
+}
+
+/* Those of one vector, and fewer ties for the next. */
+static inline uint32_t take_first(vec x, uint32_t inside, first_k *first) {
+    const uint32_t over = vec_mask_gt(x, vec_set1(first->cut)) & inside;
+    uint32_t equal = vec_mask_eq(x, vec_set1(first->cut)) & inside;
+    while (__builtin_popcount(equal) > first->ties) /* the later experts lose */
+        equal &= ~(1u << (31 - __builtin_clz(equal)));
+    first->ties -= __builtin_popcount(equal);
+    return over | equal;
+}
+
+/* Puts the first `taken` lanes at place `at` of the lists, and nothing at or beyond `end`. */
+static inline void append(const seqtopk_lists *to, int64_t at, int64_t end, vec keys, vec ids, int taken) {
+    if (end - at >= VEC_LANES) {
+        vec_store(to->keys + at, keys);
+        vec_store_bits(to->ids + at, ids);
+    } else {
+        float some_keys[VEC_LANES];
+        int32_t some_ids[VEC_LANES];
+        vec_store(some_keys, keys);
+        vec_store_bits(some_ids, ids);
+        memcpy(to->keys + at, some_keys, (size_t)taken * sizeof *some_keys);
+        memcpy(to->ids + at, some_ids, (size_t)taken * sizeof *some_ids);
+    }
 }
 
 #endif

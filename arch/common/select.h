@@ -121,17 +121,7 @@ int64_t SELECT_NAME(filter, compress)(const seqtopk_catch *from, int64_t first, 
             const uint32_t in = vec_mask_ge(vec_load(order + i), cut) & first_lanes(n - i);
             const vec winners = vec_compress(vec_load(keys + i), in), experts = vec_compress(vec_load_u16(ids + i), in);
             const int taken = __builtin_popcount(in);
-            if (end - at >= VEC_LANES) {
-                vec_store(to->keys + at, winners);
-                vec_store_bits(to->ids + at, experts);
-            } else {
-                float some_keys[VEC_LANES];
-                int32_t some_ids[VEC_LANES];
-                vec_store(some_keys, winners);
-                vec_store_bits(some_ids, experts);
-                memcpy(to->keys + at, some_keys, (size_t)taken * sizeof *some_keys);
-                memcpy(to->ids + at, some_ids, (size_t)taken * sizeof *some_ids);
-            }
+            append(to, at, end, winners, experts, taken);
             at += taken;
         }
         keys += n;
@@ -139,34 +129,6 @@ int64_t SELECT_NAME(filter, compress)(const seqtopk_catch *from, int64_t first, 
         ids += n;
     }
     return at;
-}
-
-/* Which of n keys are the first k: the bits of 64 at a time, ties to the lower place. */
-typedef struct {
-    float cut;
-    int32_t ties;
-} first_k;
-
-static inline first_k first_of_place(seqtopk_place place, int32_t k) {
-    return (first_k){place.key, k - (int32_t)place.above};
-}
-
-static inline first_k first_of_sorted(const float *sorted, const vec x[VECS], int32_t k) {
-    const float cut = sorted[k - 1];
-    uint32_t above = 0;
-    for (int v = 0; v < VECS; v++)
-        above |= vec_mask_gt(x[v], vec_set1(cut)) << v * VEC_LANES;
-    return (first_k){cut, k - __builtin_popcount(above)};
-}
-
-/* Those of one vector, and fewer ties for the next. */
-static inline uint32_t take_first(vec x, uint32_t inside, first_k *first) {
-    const uint32_t over = vec_mask_gt(x, vec_set1(first->cut)) & inside;
-    uint32_t equal = vec_mask_eq(x, vec_set1(first->cut)) & inside;
-    while (__builtin_popcount(equal) > first->ties) /* the later experts lose */
-        equal &= ~(1u << (31 - __builtin_clz(equal)));
-    first->ties -= __builtin_popcount(equal);
-    return over | equal;
 }
 
 void SELECT_NAME(trim, sort16)(seqtopk_catch *caught, int64_t first, int64_t last, int32_t sure, int32_t most) {
