@@ -169,6 +169,14 @@ enum { SUM_RUN = 16 };
 #define SUM_LEAST 0x1p-32f
 #define SUM_MOST 0x1p32f
 
+/* vec_sum16 of n rows. */
+#ifndef VEC_SUMS16
+static inline __attribute__((always_inline)) void vec_sums16(vec (*rows)[VECS], const int n, float *sums) {
+    for (int r = 0; r < n; r++)
+        sums[r] = vec_sum16(rows[r]);
+}
+#endif
+
 /* Lanes [0, n). */
 static inline uint32_t first_lanes(int64_t n) { return n < VEC_LANES ? (1u << n) - 1 : (uint32_t)((1ull << VEC_LANES) - 1); }
 

@@ -19,15 +19,39 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 
 #define ROWS_DTYPE f32
 #define ROWS_TYPE float
+#include "arch/common/dtype.inc"
+#include "arch/common/score.inc"
 #include "arch/common/rows.inc"
+#ifdef ROWS_SWEEP
+#include "arch/common/limits.inc"
+#include "arch/common/sweep.inc"
+#include "arch/common/pick.inc"
+#endif
+#include "arch/common/dtype_end.inc"
 
 #define ROWS_DTYPE bf16
 #define ROWS_TYPE uint16_t
+#include "arch/common/dtype.inc"
+#include "arch/common/score.inc"
 #include "arch/common/rows.inc"
+#ifdef ROWS_SWEEP
+#include "arch/common/limits.inc"
+#include "arch/common/sweep.inc"
+#include "arch/common/pick.inc"
+#endif
+#include "arch/common/dtype_end.inc"
 
 #define ROWS_DTYPE f16
 #define ROWS_TYPE uint16_t
+#include "arch/common/dtype.inc"
+#include "arch/common/score.inc"
 #include "arch/common/rows.inc"
+#ifdef ROWS_SWEEP
+#include "arch/common/limits.inc"
+#include "arch/common/sweep.inc"
+#include "arch/common/pick.inc"
+#endif
+#include "arch/common/dtype_end.inc"
 
 #define WEIGH_NAME_(isa) seqtopk_weigh_f32__##isa##_lanes16
 #define WEIGH_NAME(isa) WEIGH_NAME_(isa)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define VEC_LANES 1
+#define VEC_SWEEP_ROWS 1
 typedef float vec;
 
 static inline uint32_t bits_of(float x) {
