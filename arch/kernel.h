@@ -86,7 +86,7 @@ typedef struct seqtopk_catch {
 } seqtopk_catch;
 /* Kernels write whole vectors and words: so much beyond the end may be overwritten. */
 enum { SEQTOPK_CATCH_SLACK = 64 };
-#define SEQTOPK_SWEEP_ROOM(experts) (32 * (((experts) + 63) / 64))
+#define SEQTOPK_SWEEP_ROOM(experts) (64 * (((experts) + 63) / 64) + 64)
 
 /*
  * sweep: scores rows [first, last) as `score` does and catches at least all candidates whose key is not below `low`, and

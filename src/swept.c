@@ -180,18 +180,18 @@ int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_cut *cut
 }
 
 /* The winners of tokens [first, last), all before the cut's token or all after it. */
-static int64_t list_run(const seqtopk_call *call, seqtopk_catch *from, int64_t first, int64_t last, int ties, int64_t at,
-                        int64_t end, int list, float key) {
+static int64_t list_run(const seqtopk_call *call, const seqtopk_catch *from, int64_t first, int64_t last, int ties,
+                        int64_t at, int64_t end, int list, float key) {
     const seqtopk_lists to = {call->token_offsets, call->expert_ids, call->list_weights};
-    if (first >= last)
-        return at;
-    at = call->filter(from, first, last, key, ties, list ? &to : NULL, at, end);
+    return first < last ? call->filter(from, first, last, key, ties, list ? &to : NULL, at, end) : at;
+}
+
+static void skip_tokens(seqtopk_catch *from, int64_t first, int64_t last) {
     for (int64_t t = first; t < last; t++) {
         from->keys += from->counts[t];
         from->order += from->counts[t];
         from->ids += from->counts[t];
     }
-    return at;
 }
 
 /* The cut's own token: ties up to the cut's expert. */
@@ -218,9 +218,8 @@ int64_t seqtopk_list_swept(const seqtopk_call *call, int64_t s, int64_t first, i
     if (cut->token < first || cut->token >= last)
         return list_run(call, &from, first, last, cut->token >= last, at, end, list, cut->key);
     at = list_run(call, &from, first, cut->token, 1, at, end, list, cut->key);
+    skip_tokens(&from, first, cut->token);
     at = list_cut_token(call, &from, cut, at, list);
-    from.keys += from.counts[cut->token];
-    from.order += from.counts[cut->token];
-    from.ids += from.counts[cut->token];
+    skip_tokens(&from, cut->token, cut->token + 1);
     return list_run(call, &from, cut->token + 1, last, 0, at, end, list, cut->key);
 }

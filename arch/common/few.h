@@ -68,7 +68,7 @@ static inline float kth16(const vec x[VECS], int k) {
 }
 
 /* Few keys: each is counted against all. */
-static seqtopk_place rank_few(const float *keys, int64_t n, int64_t k) {
+static inline seqtopk_place rank_few(const float *keys, int64_t n, int64_t k) {
     for (int64_t i = 0; i < n; i++) {
         const vec x = vec_set1(keys[i]);
         int64_t greater = 0, equal = 0;

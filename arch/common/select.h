@@ -114,19 +114,36 @@ int64_t SELECT_NAME(filter, compress)(const seqtopk_catch *from, int64_t first, 
             at += __builtin_popcount(vec_mask_ge(vec_load(order + i), cut) & first_lanes(n - i));
         return at;
     }
-    for (int64_t t = first; t < last; t++) {
-        const int32_t n = from->counts[t];
-        to->offsets[t] = (int32_t)at;
-        for (int32_t i = 0; i < n; i += VEC_LANES) {
+    /* Candidates by whole vectors, whosever they are: where a token's begin, its offset is what was listed up to there. */
+    enum { GROUP = 64 };
+    const int32_t *counts = from->counts;
+    const seqtopk_lists lists = *to;
+    for (int64_t t = first; t < last;) {
+        uint32_t masks[GROUP + 1], before[GROUP + 1];
+        int64_t n = counts[t], next = t + 1;
+        while (next < last && n + counts[next] <= GROUP * VEC_LANES)
+            n += counts[next++];
+        lists.offsets[t] = (int32_t)at;
+        for (int64_t i = 0, group = 0; i < n; i += VEC_LANES, group += group < GROUP) {
             const uint32_t in = vec_mask_ge(vec_load(order + i), cut) & first_lanes(n - i);
-            const vec winners = vec_compress(vec_load(keys + i), in), experts = vec_compress(vec_load_u16(ids + i), in);
-            const int taken = __builtin_popcount(in);
-            append(to, at, end, winners, experts, taken);
-            at += taken;
+            masks[group] = in;
+            before[group] = (uint32_t)at;
+            append(&lists, at, end, vec_compress(vec_load(keys + i), in), vec_compress(vec_load_u16(ids + i), in),
+                   __builtin_popcount(in));
+            at += __builtin_popcount(in);
         }
         keys += n;
         order += n;
         ids += n;
+        if (n > GROUP * VEC_LANES) { /* of one token */
+            t = next;
+            continue;
+        }
+        masks[n / VEC_LANES] = n % VEC_LANES ? masks[n / VEC_LANES] : 0;
+        before[n / VEC_LANES] = n % VEC_LANES ? before[n / VEC_LANES] : (uint32_t)at;
+        for (uint32_t start = 0; t < next; start += (uint32_t)counts[t++])
+            lists.offsets[t] = (int32_t)(before[start / VEC_LANES] +
+                                         (uint32_t)__builtin_popcount(masks[start / VEC_LANES] & ((1u << start % VEC_LANES) - 1)));
     }
     return at;
 }

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* sweep by compression of ids. */
+#include "vec.h"
+
+#include "arch/common/few.h"
+#include "arch/common/weigh.h"
+#include "arch/kernel.h"
+#include "src/registry.h"
+
+static const float minus_infinity_f32 = -INFINITY;
+static const uint16_t minus_infinity_bf16 = 0xff80;
+static const uint16_t minus_infinity_f16 = 0xfc00;
+
+#define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about)                                            \
+    seqtopk_##op##_fn seqtopk_##op##_##dtype##__##isa##_##algorithm;
+#include "arch/kernels.def"
+#undef SEQTOPK_KERNEL
+
+static const uint16_t first_columns[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                           16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+
+static inline float float_of_bf16(uint16_t x) { return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)x << 16))); }
+static inline float float_of_f16(uint16_t x) { return _cvtsh_ss(x); }
+
+#define ROWS_ISA avx512
+
+#define ROWS_DTYPE f32
+#define ROWS_TYPE float
+#define ROWS_HALVES 0
+#include "arch/common/dtype.inc"
+#include "arch/common/score.inc"
+#include "arch/common/limits.inc"
+#include "collect.inc"
+#include "arch/common/dtype_end.inc"
+
+#define ROWS_DTYPE bf16
+#define ROWS_TYPE uint16_t
+#define ROWS_HALVES 1
+#include "arch/common/dtype.inc"
+#include "arch/common/score.inc"
+#include "arch/common/limits.inc"
+#include "collect.inc"
+#include "arch/common/dtype_end.inc"
+
+#define ROWS_DTYPE f16
+#define ROWS_TYPE uint16_t
+#define ROWS_HALVES 1
+#include "arch/common/dtype.inc"
+#include "arch/common/score.inc"
+#include "arch/common/limits.inc"
+#include "collect.inc"
+#include "arch/common/dtype_end.inc"
