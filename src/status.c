@@ -22,6 +22,8 @@ const char *seqtopk_status_string(seqtopk_status status) {
     case SEQTOPK_E_ISA: return "the forced instruction set cannot run here";
     case SEQTOPK_E_KERNEL: return "the forced kernel is unknown or does not apply";
     case SEQTOPK_E_MEMORY: return "out of memory";
+    case SEQTOPK_E_FILE: return "a file cannot be read or written";
+    case SEQTOPK_E_TUNING: return "the tuning file is of no use here";
     }
     return "unknown status";
 }

@@ -81,7 +81,9 @@ typedef enum seqtopk_status {
     SEQTOPK_E_UNSUPPORTED = 8, /* described here, but not in this version */
     SEQTOPK_E_ISA = 9,         /* a forced instruction set is unknown or cannot run on this machine */
     SEQTOPK_E_KERNEL = 10,     /* a forced kernel is unknown, cannot run here, or does not apply to this plan */
-    SEQTOPK_E_MEMORY = 11      /* seqtopk_plan_create found no memory */
+    SEQTOPK_E_MEMORY = 11,     /* seqtopk_plan_create found no memory */
+    SEQTOPK_E_FILE = 12,       /* a file cannot be read or written */
+    SEQTOPK_E_TUNING = 13      /* a tuning file that is of no use here: damaged, another machine's, another version's */
 } seqtopk_status;
 
 /* A short lower-case phrase for a status; never NULL, static storage. */

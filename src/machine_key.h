@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* What a measurement holds for: this CPU, what the system lets it run, its caches, and this build of the library. */
+#ifndef SEQTOPK_SRC_MACHINE_KEY_H
+#define SEQTOPK_SRC_MACHINE_KEY_H
+
+#include "src/wisdom.h"
+
+enum { SEQTOPK_MACHINE_NAME = 96 };
+
+/*
+ * The key: "<arch>-<vendor>-<family>-<model>-<stepping> <usable ISAs> <caches> <compiler> seqtopk-<version>", printable
+ * ASCII in words of one space between. Found out once per process, in microseconds; the same string from then on.
+ */
+const char *seqtopk_machine_key(void);
+
+/* The key's first word and a hash of all of it: what this machine's file is called. */
+const char *seqtopk_machine_name(void);
+
+/* The name of any key. */
+void seqtopk_machine_name_of(const char *key, char name[SEQTOPK_MACHINE_NAME]);
+
+#endif
