@@ -17,8 +17,9 @@
  * median for one call in picoseconds, the relative spread of that in thousandths, then the runner-up with its median and
  * whether the winner won by more than the noise; or `alone`, where no other row could have served.
  *
- * Headings ascend (op and dtype by name, then by value), so do the T under them; what does not is dropped, so that of two
- * decisions on the same thing the first counts. The end line has the number of decisions and a checksum of all before it.
+ * Headings ascend (ops as they follow each other in seqtopk_op, the rest by value), so do the T under them; what does not
+ * is dropped, so that of two decisions on the same thing the first counts. The end line has the number of decisions, which
+ * nothing relies on, and a checksum of all before it.
  */
 #ifndef SEQTOPK_SRC_WISDOM_H
 #define SEQTOPK_SRC_WISDOM_H
@@ -69,7 +70,7 @@ typedef enum seqtopk_wisdom_reason {
     SEQTOPK_WISDOM_SHAPE,        /* a heading's scope, score or numbers; its decisions go too */
     SEQTOPK_WISDOM_NUMBER,       /* a decision's number is outside its range */
     SEQTOPK_WISDOM_UNKNOWN_ROW,  /* this library has no such kernel */
-    SEQTOPK_WISDOM_OLD_REVISION, /* the kernel has changed since */
+    SEQTOPK_WISDOM_REVISION,     /* the kernel is of another revision now */
     SEQTOPK_WISDOM_NOT_USABLE,   /* this machine cannot run it */
     SEQTOPK_WISDOM_NOT_APPLIES,  /* it does not apply to such a shape */
     SEQTOPK_WISDOM_ORDER,        /* a duplicate, or not after the one before it */

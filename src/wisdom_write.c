@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/* Decisions to text. */
+#include "src/wisdom_text.h"
+
+uint64_t seqtopk_wisdom_checksum(const char *text, size_t size) {
+    enum { LANES = 4, WORD = 8, BLOCK = LANES * WORD };
+    const uint64_t factor = UINT64_C(0x9e3779b97f4a7c15); /* 2^64 / the golden ratio: odd, and no pattern to it */
+    uint64_t lane[LANES] = {1, 2, 3, 4}, sum = size;
+    const unsigned char *bytes = (const unsigned char *)text;
+    for (; size >= BLOCK; size -= BLOCK, bytes += BLOCK)
+        for (int l = 0; l < LANES; l++) {
+            uint64_t word = 0;
+            for (int i = 0; i < WORD; i++)
+                word |= (uint64_t)bytes[l * WORD + i] << 8 * i;
+            lane[l] = (lane[l] ^ word) * factor;
+            lane[l] ^= lane[l] >> 32;
+        }
+    for (; size > 0; size--)
+        lane[size % LANES] = (lane[size % LANES] ^ *bytes++) * factor;
+    for (int l = 0; l < LANES; l++) {
+        sum = (sum ^ lane[l]) * factor;
+        sum ^= sum >> 32;
+    }
+    return sum;
+}
+
+/* Counts what it is given, and keeps it if there is a place. */
+typedef struct {
+    char *text; /* or NULL */
+    size_t size;
+} sink;
+
+static void put(sink *to, const char *text, size_t size) {
+    if (to->text)
+        memcpy(to->text + to->size, text, size);
+    to->size += size;
+}
+
+static void put_word(sink *to, const char *word) { put(to, word, strlen(word)); }
+
+static void put_number(sink *to, uint64_t number) {
+    char digits[20];
+    size_t at = sizeof digits;
+    do
+        digits[--at] = (char)('0' + number % 10);
+    while (number /= 10);
+    put(to, digits + at, sizeof digits - at);
+}
+
+static void put_heading(sink *to, const seqtopk_tuned *tuned) {
+    const seqtopk_tuned_shape *shape = &tuned->shape;
+    const seqtopk_row *row = seqtopk_registry + tuned->row;
+    const int32_t numbers[] = {shape->experts, shape->top_k, shape->threads};
+    put_word(to, "[");
+    put_word(to, row->op_name);
+    put_word(to, " ");
+    put_word(to, row->dtype_name);
+    put_word(to, " ");
+    put_word(to, seqtopk_wisdom_scopes[shape->scope]);
+    put_word(to, " ");
+    put_word(to, seqtopk_wisdom_scores[shape->score]);
+    for (int i = 0; i < 3; i++) {
+        put_word(to, " ");
+        put_number(to, (uint64_t)numbers[i]);
+    }
+    put_word(to, "]\n");
+}
+
+static void put_decision(sink *to, const seqtopk_tuned *tuned) {
+    const seqtopk_row *row = seqtopk_registry + tuned->row;
+    put_number(to, (uint64_t)tuned->tokens);
+    put_word(to, " ");
+    put_word(to, seqtopk_wisdom_row_word(row));
+    put_word(to, "@");
+    put_number(to, (uint64_t)row->revision);
+    put_word(to, " ");
+    put_number(to, (uint64_t)tuned->ps);
+    put_word(to, " ");
+    put_number(to, (uint64_t)tuned->spread);
+    if (tuned->runner_up < 0) {
+        put_word(to, " alone\n");
+        return;
+    }
+    put_word(to, " ");
+    put_word(to, seqtopk_wisdom_row_word(seqtopk_registry + tuned->runner_up));
+    put_word(to, " ");
+    put_number(to, (uint64_t)tuned->runner_up_ps);
+    put_word(to, tuned->clear ? " clear\n" : " close\n");
+}
+
+static void put_all(sink *to, const seqtopk_wisdom *wisdom) {
+    put_word(to, SEQTOPK_WISDOM_MAGIC);
+    put_number(to, SEQTOPK_WISDOM_FORMAT);
+    put_word(to, "\nlibrary ");
+    put_word(to, wisdom->library);
+    put_word(to, "\nmachine ");
+    put_word(to, wisdom->machine);
+    put_word(to, "\n");
+    for (int32_t i = 0; i < wisdom->size; i++) {
+        const seqtopk_tuned *tuned = wisdom->decision + i;
+        if (i == 0 || seqtopk_tuned_shape_compare(&tuned[-1].shape, &tuned->shape) != 0)
+            put_heading(to, tuned);
+        put_decision(to, tuned);
+    }
+    put_word(to, "end ");
+    put_number(to, (uint64_t)wisdom->size);
+    put_word(to, " ");
+    char digits[SEQTOPK_WISDOM_DIGITS];
+    const uint64_t checksum = to->text ? seqtopk_wisdom_checksum(to->text, to->size) : 0;
+    for (int i = 0; i < SEQTOPK_WISDOM_DIGITS; i++)
+        digits[i] = "0123456789abcdef"[checksum >> 4 * (SEQTOPK_WISDOM_DIGITS - 1 - i) & 15];
+    put(to, digits, sizeof digits);
+    put_word(to, "\n");
+}
+
+size_t seqtopk_wisdom_encode(const seqtopk_wisdom *wisdom, char *text, size_t capacity) {
+    sink counted = {NULL, 0};
+    put_all(&counted, wisdom);
+    if (text && counted.size <= capacity) {
+        sink written = {text, 0};
+        put_all(&written, wisdom);
+    }
+    return counted.size;
+}
