@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* Tuning files to test with. Independent of what any machine can run: only rows of the reference, unless told. */
+#ifndef SEQTOPK_TESTS_TUNING_H
+#define SEQTOPK_TESTS_TUNING_H
+
+#include "src/wisdom.h"
+#include "src/wisdom_text.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define tuning_sum seqtopk_wisdom_checksum
+
+static inline int32_t tuning_row(const char *name) {
+    for (int32_t i = 0; i < seqtopk_registry_size; i++)
+        if (strcmp(seqtopk_registry[i].name, name) == 0)
+            return i;
+    cr_assert_fail("there is no row %s", name);
+    return -1;
+}
+
+/* An empty one of library 0.0.1 on machine "test ref -". */
+static inline seqtopk_wisdom tuning_empty(void) {
+    seqtopk_wisdom w = {.library = "0.0.1", .machine = "test ref -"};
+    return w;
+}
+
+static inline void tuning_add(seqtopk_wisdom *w, seqtopk_tuned tuned) {
+    seqtopk_error error = SEQTOPK_ERROR_INIT;
+    cr_assert_eq(seqtopk_wisdom_add(w, &tuned, &error), SEQTOPK_OK, "%s", error.message);
+}
+
+/* Four decisions under two headings, with the ends of the ranges. */
+static inline seqtopk_wisdom tuning_small(void) {
+    seqtopk_wisdom w = tuning_empty();
+    const seqtopk_tuned_shape nth = {SEQTOPK_OP_nth, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_SEQUENCE, SEQTOPK_SCORE_SOFTMAX, 128, 8, 1};
+    const seqtopk_tuned_shape top = {SEQTOPK_OP_top, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_TOKEN, SEQTOPK_SCORE_SIGMOID, 64, 6, 2};
+    const int32_t heap = tuning_row("seqtopk_nth_f32__ref_heap"), select = tuning_row("seqtopk_nth_f32__ref_quickselect");
+    const int32_t insertion = tuning_row("seqtopk_top_f32__ref_insertion"), heaps = tuning_row("seqtopk_top_f32__ref_heap");
+    const int64_t most = SEQTOPK_WISDOM_LARGEST_PS;
+    tuning_add(&w, (seqtopk_tuned){nth, 1024, heap, select, 10, 1, 0, 5000, 6000});
+    tuning_add(&w, (seqtopk_tuned){nth, 2048, select, heap, 0, 0, 0, 9000, 9001});
+    tuning_add(&w, (seqtopk_tuned){top, 1, heaps, -1, SEQTOPK_WISDOM_LARGEST_SPREAD, 1, 0, 1, 0});
+    tuning_add(&w, (seqtopk_tuned){top, SEQTOPK_WISDOM_LARGEST_TOKENS, insertion, heaps, 7, 0, 0, most, most});
+    return w;
+}
+
+/* About `size` decisions of any rows. */
+static inline seqtopk_wisdom tuning_random(int32_t size, uint64_t seed) {
+    seqtopk_wisdom w = tuning_empty();
+    uint64_t state = seed * 2 + 1;
+#define TUNING_BELOW(n) ((int32_t)((state = state * UINT64_C(6364136223846793005) + 1442695040888963407u) >> 33) % (n))
+    for (int tries = 0; w.size < size && tries < 100 * size; tries++) {
+        static const int32_t experts[] = {8, 64, 128, 256}, top_k[] = {2, 6, 8};
+        seqtopk_tuned t = {.row = TUNING_BELOW(seqtopk_registry_size), .runner_up = -1, .clear = 1};
+        t.shape = (seqtopk_tuned_shape){.op = seqtopk_registry[t.row].op,
+                                        .dtype = seqtopk_registry[t.row].dtype,
+                                        .scope = TUNING_BELOW(2),
+                                        .score = TUNING_BELOW(4),
+                                        .experts = experts[TUNING_BELOW(4)],
+                                        .top_k = top_k[TUNING_BELOW(3)],
+                                        .threads = 1 + TUNING_BELOW(2)};
+        t.tokens = 1 << TUNING_BELOW(SEQTOPK_WISDOM_BUCKETS);
+        t.ps = 1 + TUNING_BELOW(1 << 30);
+        t.spread = TUNING_BELOW(1000);
+        const int32_t other = TUNING_BELOW(seqtopk_registry_size);
+        if (other != t.row && seqtopk_registry[other].op == t.shape.op && seqtopk_registry[other].dtype == t.shape.dtype) {
+            t.runner_up = other;
+            t.runner_up_ps = 1 + TUNING_BELOW(1 << 30);
+            t.clear = TUNING_BELOW(2);
+        }
+        (void)seqtopk_wisdom_add(&w, &t, NULL);
+    }
+#undef TUNING_BELOW
+    return w;
+}
+
+/* Its text, with a NUL; the caller's to free. */
+static inline char *tuning_text(const seqtopk_wisdom *w) {
+    const size_t size = seqtopk_wisdom_encode(w, NULL, 0);
+    char *text = malloc(size + 1);
+    cr_assert_not_null(text);
+    cr_assert_eq(seqtopk_wisdom_encode(w, text, size), size);
+    text[size] = 0;
+    return text;
+}
+
+/* What a forger does: any lines, with an end line whose checksum is right. With a NUL; the caller's to free. */
+static inline char *tuning_signed(const char *lines, size_t size, int32_t decisions) {
+    char *text = malloc(size + 64);
+    cr_assert_not_null(text);
+    memcpy(text, lines, size);
+    size += (size_t)snprintf(text + size, 64, "end %d ", (int)decisions);
+    snprintf(text + size, 64, "%016llx\n", (unsigned long long)tuning_sum(text, size));
+    return text;
+}
+
+#endif
