@@ -85,7 +85,9 @@ static seqtopk_status resolve_groups(seqtopk_desc *d, seqtopk_error *error) {
 }
 
 seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *desc, seqtopk_error *error) {
-    seqtopk_status status = seqtopk_take_struct(resolved, sizeof *resolved, desc, "desc", error);
+    /* Version 0.1.0 ended before the tuning. */
+    seqtopk_status status = seqtopk_take_grown_struct(resolved, sizeof *resolved, offsetof(seqtopk_desc, tuning), desc,
+                                                      "desc", error);
     if (!status)
         status = check_enums(resolved, error);
     if (!status)

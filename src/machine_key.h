@@ -8,10 +8,9 @@
 enum { SEQTOPK_MACHINE_NAME = 96 };
 
 /*
- * The key: "<arch>-<vendor>-<family>-<model>-<stepping> <usable ISAs> <caches> <compiler> seqtopk-<version>", printable
- * ASCII in words of one space between. Found out once per process, in microseconds; the same string from then on.
+ * The key, seqtopk_machine_key(): "<arch>-<vendor>-<family>-<model>-<stepping> <usable ISAs> <caches> <compiler>
+ * seqtopk-<version>", printable ASCII, one space between words. Found out once per process, in microseconds.
  */
-const char *seqtopk_machine_key(void);
 
 /* The key's first word and a hash of all of it: what this machine's file is called. */
 const char *seqtopk_machine_name(void);

@@ -2,6 +2,7 @@
 /* A plan: which kernel serves each stage, decided once. */
 #include "src/plan.h"
 #include "src/status.h"
+#include "src/tuned.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,19 +20,8 @@ static const char *given(const char *field, const char *variable) {
     return value && *value ? value : NULL;
 }
 
-static int is_row_dtype(const seqtopk_row *row, const seqtopk_desc *desc) {
-    switch (row->op) {
-    case SEQTOPK_OP_score:
-    case SEQTOPK_OP_keys:
-    case SEQTOPK_OP_sweep:
-    case SEQTOPK_OP_pick:
-    case SEQTOPK_OP_weights: return row->dtype == (int32_t)desc->dtype;
-    default: return 1; /* of keys or of ids, whatever the logits are */
-    }
-}
-
 static int fits(const seqtopk_row *row, const seqtopk_desc *desc) {
-    return is_row_dtype(row, desc) && row->applies(desc);
+    return (row->dtype == (int32_t)desc->dtype || !seqtopk_op_reads_logits(row->op)) && row->applies(desc);
 }
 
 static seqtopk_status force_isa(forced *f, seqtopk_error *error) {
@@ -90,36 +80,139 @@ static int32_t best_isa(seqtopk_op op, const seqtopk_desc *desc, const forced *f
     return best;
 }
 
-static void decide(seqtopk_plan *plan, const seqtopk_row *row, const char *why, int64_t from, int32_t candidates) {
-    plan->decision[plan->decisions++] = (seqtopk_decision){row, why, from, candidates};
+/* A plan in the making. */
+enum { MOST_OF_MODEL = 8, MOST_OF_OP = MOST_OF_MODEL + SEQTOPK_WISDOM_BUCKETS };
+typedef struct {
+    seqtopk_desc desc;
+    const seqtopk_tuning *tuning; /* NULL: not asked */
+    int32_t first[SEQTOPK_OPS + 1];
+    int32_t decisions;
+    seqtopk_decision decision[SEQTOPK_OPS * MOST_OF_OP];
+} draft;
+
+/* The same kernel for the same reason goes on. */
+static void decide(draft *d, seqtopk_op op, seqtopk_decision decision) {
+    const seqtopk_decision *last = d->decision + d->decisions - 1;
+    if (d->decisions > d->first[op] && last->row == decision.row && !last->line == !decision.line)
+        return;
+    d->decision[d->decisions++] = decision;
 }
 
-static void choose(seqtopk_plan *plan, seqtopk_op op, const forced *f) {
-    if (f->row[op]) {
-        decide(plan, f->row[op], f->kernels_from, 0, 1);
-        return;
-    }
-    const int32_t isa = best_isa(op, &plan->desc, f);
-    const char *why = f->isa_index < 0 ? "the widest usable ISA"
+static int32_t count_candidates(seqtopk_op op, const seqtopk_desc *desc) {
+    int32_t candidates = 0;
+    for (int32_t i = 0; i < seqtopk_registry_size; i++)
+        candidates += seqtopk_registry[i].op == op && fits(seqtopk_registry + i, desc) &&
+                      seqtopk_isa_runs(seqtopk_registry[i].isa);
+    return candidates;
+}
+
+/* What the model has to say about an op; answers how many. */
+static int32_t ask_model(const draft *d, seqtopk_op op, const forced *f, seqtopk_decision decision[MOST_OF_MODEL]) {
+    const int32_t isa = best_isa(op, &d->desc, f);
+    const int32_t candidates = count_candidates(op, &d->desc);
+    const char *why = f->isa_index < 0 ? "model: the widest usable ISA"
                       : isa == f->isa_index ? f->isa_from
                                             : "the reference: the forced ISA has no kernel for this stage";
     int64_t from = 0;
-    int32_t candidates = 0;
-    for (int32_t i = 0; i < seqtopk_registry_size; i++)
-        candidates += seqtopk_registry[i].op == op && fits(seqtopk_registry + i, &plan->desc) &&
-                      seqtopk_isa_runs(seqtopk_registry[i].isa);
-    for (int32_t i = 0; i < seqtopk_registry_size; i++) {
+    int32_t decisions = 0;
+    for (int32_t i = 0; i < seqtopk_registry_size && decisions < MOST_OF_MODEL; i++) {
         const seqtopk_row *row = seqtopk_registry + i;
-        if (row->op != op || row->isa != isa || !fits(row, &plan->desc))
+        if (row->op != op || row->isa != isa || !fits(row, &d->desc))
             continue;
-        const int64_t limit = seqtopk_model_limit(row, &plan->desc);
+        const int64_t limit = seqtopk_model_limit(row, &d->desc);
         if (limit < from)
             continue;
-        decide(plan, row, why, from, candidates);
+        decision[decisions++] = (seqtopk_decision){row, why, from, candidates, 0};
         if (limit == INT64_MAX)
             break;
         from = limit + 1;
     }
+    return decisions;
+}
+
+/* What the model decides for calls of [from, to) tokens. */
+static void take_model(draft *d, seqtopk_op op, const seqtopk_decision *model, int32_t count, int64_t from, int64_t to) {
+    for (int32_t i = 0; i < count && model[i].tokens_from < to; i++) {
+        seqtopk_decision decision = model[i];
+        if (i + 1 < count && model[i + 1].tokens_from <= from)
+            continue;
+        if (decision.tokens_from < from)
+            decision.tokens_from = from;
+        decide(d, op, decision);
+    }
+}
+
+static void choose(draft *d, seqtopk_op op, const forced *f) {
+    seqtopk_decision model[MOST_OF_MODEL];
+    seqtopk_tuned_rows tuned;
+    if (f->row[op]) {
+        decide(d, op, (seqtopk_decision){f->row[op], f->kernels_from, 0, 1, 0});
+        return;
+    }
+    const int32_t count = ask_model(d, op, f, model);
+    if (!d->tuning || !seqtopk_tuned_look_up(d->tuning, &d->desc, op, &tuned)) {
+        take_model(d, op, model, count, 0, INT64_MAX);
+        return;
+    }
+    for (int b = 0; b < SEQTOPK_WISDOM_BUCKETS; b++) {
+        const int64_t from = b ? INT64_C(1) << b : 0;
+        const int64_t to = b + 1 < SEQTOPK_WISDOM_BUCKETS ? INT64_C(1) << (b + 1) : INT64_MAX;
+        const seqtopk_row *row = tuned.row[b] < 0 ? NULL : seqtopk_registry + tuned.row[b];
+        if (row && seqtopk_isa_runs(row->isa) && fits(row, &d->desc))
+            decide(d, op, (seqtopk_decision){row, NULL, from, model[0].candidates, tuned.line[b]});
+        else
+            take_model(d, op, model, count, from, to);
+    }
+}
+
+/* ---------------------------------------------------------- where it is from -- */
+
+enum { LINE_DIGITS = 10 };
+
+/* "tuning file PATH line N" */
+static size_t longest_text(const seqtopk_tuning *tuning) {
+    return strlen("tuning file  line ") + (tuning->path ? strlen(tuning->path) : 0) + LINE_DIGITS + 1;
+}
+
+static char *write_text(char *to, const seqtopk_tuning *tuning, int32_t line) {
+    const char *parts[] = {tuning->path ? "tuning file " : "tuning", tuning->path ? tuning->path : "", " line "};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        const size_t size = strlen(parts[i]);
+        memcpy(to, parts[i], size);
+        to += size;
+    }
+    char digits[LINE_DIGITS];
+    int at = LINE_DIGITS;
+    do
+        digits[--at] = (char)('0' + line % 10);
+    while (line /= 10);
+    memcpy(to, digits + at, (size_t)(LINE_DIGITS - at));
+    to += LINE_DIGITS - at;
+    *to = 0;
+    return to + 1;
+}
+
+static seqtopk_plan *finish(const draft *d) {
+    const size_t decisions = (size_t)d->decisions * sizeof *d->decision;
+    size_t tuned = 0;
+    for (int32_t i = 0; i < d->decisions; i++)
+        tuned += d->decision[i].line != 0;
+    seqtopk_plan *plan = malloc(sizeof *plan + decisions + (tuned ? tuned * longest_text(d->tuning) : 0));
+    if (!plan)
+        return NULL;
+    plan->desc = d->desc;
+    memcpy(plan->first, d->first, sizeof plan->first);
+    memcpy(plan->decision, d->decision, decisions);
+    char *text = (char *)(plan->decision + d->decisions);
+    for (int32_t i = 0; i < d->decisions; i++)
+        if (plan->decision[i].line) {
+            plan->decision[i].why = text;
+            text = write_text(text, d->tuning, plan->decision[i].line);
+        }
+    const int by_token = plan->desc.scope == SEQTOPK_SCOPE_TOKEN;
+    plan->sure = by_token ? plan->desc.top_k : plan->desc.min_experts;
+    plan->most = by_token ? plan->desc.top_k : plan->desc.max_experts;
+    return plan;
 }
 
 seqtopk_status seqtopk_plan_create(seqtopk_plan **plan, const seqtopk_desc *desc, seqtopk_error *error) {
@@ -128,41 +221,43 @@ seqtopk_status seqtopk_plan_create(seqtopk_plan **plan, const seqtopk_desc *desc
     if (!plan)
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "plan is NULL: pass the address of a seqtopk_plan pointer");
     *plan = NULL;
-    seqtopk_plan made = {0};
+    draft made;
     seqtopk_status status = seqtopk_desc_resolve(&made.desc, desc, error);
     if (status)
         return status;
     forced f = {
-        .isa = given(desc->isa, "SEQTOPK_ISA"),
-        .isa_from = desc->isa ? "forced by desc.isa" : "forced by SEQTOPK_ISA",
-        .kernels = given(desc->kernel, "SEQTOPK_KERNEL"),
-        .kernels_from = desc->kernel ? "forced by desc.kernel" : "forced by SEQTOPK_KERNEL",
+        .isa = given(made.desc.isa, "SEQTOPK_ISA"),
+        .isa_from = made.desc.isa ? "forced by desc.isa" : "forced by SEQTOPK_ISA",
+        .kernels = given(made.desc.kernel, "SEQTOPK_KERNEL"),
+        .kernels_from = made.desc.kernel ? "forced by desc.kernel" : "forced by SEQTOPK_KERNEL",
     };
     status = force_isa(&f, error);
     if (!status)
         status = force_kernels(&f, &made.desc, error);
     if (status)
         return status;
+    /* A forced instruction set leaves a tuning file no choice worth the reading. */
+    made.tuning = f.isa ? NULL : made.desc.tuning ? made.desc.tuning : seqtopk_tuning_machine();
     made.desc.isa = made.desc.kernel = NULL;
-    const int by_token = made.desc.scope == SEQTOPK_SCOPE_TOKEN;
-    made.sure = by_token ? made.desc.top_k : made.desc.min_experts;
-    made.most = by_token ? made.desc.top_k : made.desc.max_experts;
-    for (int op = 0; op < SEQTOPK_OPS; op++)
+    made.desc.tuning = NULL;
+    made.decisions = 0;
+    for (int op = 0; op < SEQTOPK_OPS; op++) {
+        made.first[op] = made.decisions;
         choose(&made, (seqtopk_op)op, &f);
-    if (!(*plan = malloc(sizeof **plan)))
-        return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "no memory for a plan (%zu bytes)", sizeof **plan);
-    **plan = made;
+    }
+    made.first[SEQTOPK_OPS] = made.decisions;
+    if (!(*plan = finish(&made)))
+        return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "no memory for a plan of %d decisions", (int)made.decisions);
     return SEQTOPK_OK;
 }
 
 void seqtopk_plan_destroy(seqtopk_plan *plan) { free(plan); }
 
 seqtopk_any_fn *seqtopk_plan_kernel(const seqtopk_plan *plan, seqtopk_op op, int64_t tokens) {
-    seqtopk_any_fn *found = NULL;
-    for (int32_t i = 0; i < plan->decisions; i++)
-        if (plan->decision[i].row->op == op && plan->decision[i].tokens_from <= tokens)
-            found = plan->decision[i].row->function;
-    return found;
+    int32_t i = plan->first[op + 1] - 1;
+    while (plan->decision[i].tokens_from > tokens) /* the first is from 0 */
+        i--;
+    return plan->decision[i].row->function;
 }
 
 int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t tokens) {
@@ -173,14 +268,14 @@ int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t tokens) {
 
 int32_t seqtopk_max_per_token(const seqtopk_plan *plan) { return plan ? plan->most : 0; }
 
-int32_t seqtopk_plan_choice_count(const seqtopk_plan *plan) { return plan ? plan->decisions : 0; }
+int32_t seqtopk_plan_choice_count(const seqtopk_plan *plan) { return plan ? plan->first[SEQTOPK_OPS] : 0; }
 
 seqtopk_status seqtopk_plan_choice(const seqtopk_plan *plan, int32_t index, seqtopk_choice *choice) {
     if (!plan || !choice)
         return SEQTOPK_E_NULL;
     if (choice->struct_size != sizeof *choice)
         return SEQTOPK_E_STRUCT;
-    if (index < 0 || index >= plan->decisions)
+    if (index < 0 || index >= plan->first[SEQTOPK_OPS])
         return SEQTOPK_E_VALUE;
     const seqtopk_decision *decision = plan->decision + index;
     choice->candidates = decision->candidates;

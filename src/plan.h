@@ -4,7 +4,7 @@
 
 #include "src/registry.h"
 
-enum { SEQTOPK_MAX_EXPERTS = 65536, SEQTOPK_MAX_CHOICES = 32, SEQTOPK_MAX_PARTS = 1024 };
+enum { SEQTOPK_MAX_EXPERTS = 65536, SEQTOPK_MAX_PARTS = 1024 };
 
 /* Which kernel serves an op for calls of at least tokens_from tokens. */
 typedef struct seqtopk_decision {
@@ -12,6 +12,7 @@ typedef struct seqtopk_decision {
     const char *why;
     int64_t tokens_from;
     int32_t candidates;
+    int32_t line; /* of the tuning file; 0: not by it */
 } seqtopk_decision;
 
 struct seqtopk_plan {
@@ -19,8 +20,8 @@ struct seqtopk_plan {
     /* Every token's first `sure` candidates are selected, those after its first `most` never are: min_experts and
      * max_experts in sequence scope, K and K in token scope. */
     int32_t sure, most;
-    int32_t decisions;
-    seqtopk_decision decision[SEQTOPK_MAX_CHOICES]; /* by op, then by tokens_from */
+    int32_t first[SEQTOPK_OPS + 1]; /* the decisions on op o: [first[o], first[o + 1]), by tokens_from */
+    seqtopk_decision decision[];    /* then the texts of those that a tuning file made */
 };
 
 /* Copies *desc with every default resolved, or says which field is wrong. */

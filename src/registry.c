@@ -46,6 +46,11 @@ const seqtopk_row seqtopk_registry[] = {
 };
 const int32_t seqtopk_registry_size = sizeof seqtopk_registry / sizeof *seqtopk_registry;
 
+int seqtopk_op_reads_logits(seqtopk_op op) {
+    return op == SEQTOPK_OP_score || op == SEQTOPK_OP_keys || op == SEQTOPK_OP_sweep || op == SEQTOPK_OP_pick ||
+           op == SEQTOPK_OP_weights;
+}
+
 int32_t seqtopk_kernel_count(void) { return seqtopk_registry_size; }
 
 seqtopk_status seqtopk_kernel_get(int32_t index, seqtopk_kernel *kernel) {

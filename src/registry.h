@@ -43,6 +43,9 @@ typedef struct seqtopk_row {
 extern const seqtopk_row seqtopk_registry[];
 extern const int32_t seqtopk_registry_size;
 
+/* Whether the rows of an op are of one dtype of logits each; else they are of keys or ids, whatever the logits are. */
+int seqtopk_op_reads_logits(seqtopk_op op);
+
 /* Rows of isa.def by name; -1 if there is none. */
 int32_t seqtopk_isa_index(const char *name);
 

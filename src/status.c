@@ -51,14 +51,14 @@ seqtopk_status seqtopk_error_clear(seqtopk_error *error) {
     return SEQTOPK_OK;
 }
 
-seqtopk_status seqtopk_take_struct(void *ours, size_t our_size, const void *theirs, const char *name,
-                                   seqtopk_error *error) {
+seqtopk_status seqtopk_take_grown_struct(void *ours, size_t our_size, size_t first_size, const void *theirs,
+                                         const char *name, seqtopk_error *error) {
     enum { MOST = 4096 };
     uint32_t size;
     if (!theirs)
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "%s is NULL", name);
     memcpy(&size, theirs, sizeof size);
-    if (size < our_size || size > MOST)
+    if ((size < our_size && size != first_size) || size > MOST)
         return seqtopk_fail(error, SEQTOPK_E_STRUCT, -1,
                             "%s.struct_size is %" PRIu32 ", not %zu: begin with the struct's *_INIT macro", name, size,
                             our_size);
@@ -67,6 +67,12 @@ seqtopk_status seqtopk_take_struct(void *ours, size_t our_size, const void *thei
             return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                                 "%s sets a field that library %s does not know (byte %zu): link a newer library", name,
                                 SEQTOPK_VERSION, i);
-    memcpy(ours, theirs, our_size);
+    memset(ours, 0, our_size);
+    memcpy(ours, theirs, size < our_size ? size : our_size);
     return SEQTOPK_OK;
+}
+
+seqtopk_status seqtopk_take_struct(void *ours, size_t our_size, const void *theirs, const char *name,
+                                   seqtopk_error *error) {
+    return seqtopk_take_grown_struct(ours, our_size, our_size, theirs, name, error);
 }

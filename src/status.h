@@ -21,4 +21,8 @@ seqtopk_status seqtopk_error_clear(seqtopk_error *error);
 seqtopk_status seqtopk_take_struct(void *ours, size_t our_size, const void *theirs, const char *name,
                                    seqtopk_error *error);
 
+/* The same for a struct that had `first_size` bytes in the first version. */
+seqtopk_status seqtopk_take_grown_struct(void *ours, size_t our_size, size_t first_size, const void *theirs,
+                                         const char *name, seqtopk_error *error);
+
 #endif

@@ -149,6 +149,9 @@ typedef enum seqtopk_order {
     SEQTOPK_ORDER_RANK = 1    /* best first, as torch.topk lists them */
 } seqtopk_order;
 
+/* What was measured on a machine: see "tuning files" below. */
+typedef struct seqtopk_tuning seqtopk_tuning;
+
 /*
  * One routing problem, but for the data. Start from SEQTOPK_DESC_INIT; only `experts` and `top_k` must be set.
  */
@@ -189,6 +192,11 @@ typedef struct seqtopk_desc {
      */
     const char *isa;
     const char *kernel;
+    /*
+     * Which kernels are fast here, for the stages that are not forced. NULL: the machine's own file if there is one
+     * (seqtopk_tuning_machine); seqtopk_tuning_none(): no file is looked for. Read by seqtopk_plan_create only.
+     */
+    const seqtopk_tuning *tuning;
 } seqtopk_desc;
 #define SEQTOPK_DESC_INIT SEQTOPK_INIT_(seqtopk_desc)
 
@@ -359,7 +367,7 @@ typedef struct seqtopk_choice {
     int32_t candidates;    /* kernels that could have served */
     const char *op;
     const char *kernel;    /* its name */
-    const char *why;       /* "the widest usable ISA", "forced by SEQTOPK_ISA", ... ; lives as long as the plan */
+    const char *why;       /* "forced by SEQTOPK_ISA", "tuning file PATH line 12", "model: ..."; lives as long as the plan */
     int64_t tokens_from;
 } seqtopk_choice;
 #define SEQTOPK_CHOICE_INIT SEQTOPK_INIT_(seqtopk_choice)
@@ -367,6 +375,62 @@ typedef struct seqtopk_choice {
 /* The decisions of a plan, [0, count). */
 SEQTOPK_API int32_t seqtopk_plan_choice_count(const seqtopk_plan *plan);
 SEQTOPK_API seqtopk_status seqtopk_plan_choice(const seqtopk_plan *plan, int32_t index, seqtopk_choice *choice);
+
+/* -------------------------------------------------------- tuning files -- */
+
+/*
+ * Which kernel is fastest, for how many tokens, differs from machine to machine. A tuning file says what was measured on
+ * one; `seqtopk tune` writes it. Without one a model chooses. A tuning file changes how long a route takes and nothing
+ * else: not a bit of what comes out, and it never makes a kernel run that this machine cannot run or that does not apply.
+ *
+ * Files are of one machine, library version and build. A file that is damaged or another's is not used at all, a line of
+ * it that makes no sense here (a kernel that is gone or has changed since) not either; both can be asked for the reason.
+ *
+ * A plan looks up, stage by stage, the tuned shape that is nearest to its own: the sum of |log2| of the ratios of E and of
+ * K and of half of that of the threads, and 1/2 for another scope and 1/4 for another score. Beyond 2 nothing is near, and
+ * the model chooses; so it does for T that are more than two powers of two away from any that was measured.
+ */
+
+/* Stands for no tuning at all. */
+SEQTOPK_API const seqtopk_tuning *seqtopk_tuning_none(void);
+
+/*
+ * This machine's own. The first call, by seqtopk_plan_create most often, looks for the file: SEQTOPK_TUNING in the
+ * environment if that is set (a path, or "none"); else $XDG_CACHE_HOME/seqtopk or ~/.cache/seqtopk, then /etc/seqtopk,
+ * then the directory that the library was built with (option tuning_dir), in each for a file of this machine's name.
+ * The first that can be used is, as long as the process lives. Never NULL; any thread may call.
+ */
+SEQTOPK_API const seqtopk_tuning *seqtopk_tuning_machine(void);
+
+/*
+ * Takes a file's text, which is copied, or reads a file. *tuning is the caller's to free; no plan needs it once made. Any
+ * number of threads may use one. SEQTOPK_E_TUNING: of no use here, and why; SEQTOPK_E_FILE: cannot be read;
+ * SEQTOPK_E_MEMORY. On failure *tuning is NULL.
+ */
+SEQTOPK_API seqtopk_status seqtopk_tuning_parse(seqtopk_tuning **tuning, const void *text, size_t size,
+                                                seqtopk_error *error);
+SEQTOPK_API seqtopk_status seqtopk_tuning_load(seqtopk_tuning **tuning, const char *path, seqtopk_error *error);
+
+/* NULL is fine, and so are the two above, which stay. */
+SEQTOPK_API void seqtopk_tuning_free(seqtopk_tuning *tuning);
+
+typedef struct seqtopk_tuning_info {
+    uint32_t struct_size;
+    int32_t decisions;   /* that can be used here */
+    int32_t dropped;     /* lines that cannot */
+    const char *path;    /* of the file; NULL: from no file */
+    const char *reason;  /* what seqtopk_tuning_machine found, a line for each place it looked at; else "" */
+} seqtopk_tuning_info;
+#define SEQTOPK_TUNING_INFO_INIT SEQTOPK_INIT_(seqtopk_tuning_info)
+
+/* Reads the whole text to answer. Strings live as long as `tuning`. */
+SEQTOPK_API seqtopk_status seqtopk_tuning_get_info(const seqtopk_tuning *tuning, seqtopk_tuning_info *info);
+
+/* Why line *line was dropped, for index in [0, dropped); NULL beyond. Static. Reads the text up to that line. */
+SEQTOPK_API const char *seqtopk_tuning_dropped(const seqtopk_tuning *tuning, int32_t index, int32_t *line);
+
+/* What a tuning file of this machine must say: CPU, usable instruction sets, caches, compiler and version. Static. */
+SEQTOPK_API const char *seqtopk_machine_key(void);
 
 #ifdef __cplusplus
 }
