@@ -97,6 +97,13 @@ typedef int64_t seqtopk_sweep_fn(const seqtopk_rows *rows, int64_t first, int64_
                                  seqtopk_catch *caught);
 
 /*
+ * collect: what sweep catches, of keys [last - first, E] that are there already: those not below `low` (finite), +inf among
+ * them, -inf never. Goes on behind the caught->size candidates that there are; that ends as -1 where there was no room.
+ */
+typedef void seqtopk_collect_fn(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
+                                seqtopk_catch *caught);
+
+/*
  * trim: bounds the candidates of tokens [first, last), `caught` beginning at the first: of each token those after its first
  * `most` go (1 <= most), and order becomes +inf for its first `sure` (at most 16). Moves what stays together; caught->size
  * becomes how many that is.

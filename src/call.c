@@ -75,20 +75,21 @@ static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input
 
 /* A bump allocator over the scratch, which only counts where there is none. */
 typedef struct {
-    char *base;
+    uintptr_t base;
     size_t used;
 } arena;
 
+/* By way of integers: whether the scratch reaches so far is asked at the end. */
 static void *take(arena *a, int64_t count, size_t size) {
-    void *p = a->base ? a->base + a->used : NULL;
+    void *p = (void *)(a->base + a->used);
     a->used += ((size_t)count * size + 63) & ~(size_t)63;
     return p;
 }
 
 static int64_t rows_of_block(int32_t experts) { return experts < 4096 ? 4096 / experts : 1; }
 
-/* Lays out the scratch; with base NULL only *call's pointers are meaningless and the answer, the size, counts. */
-static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t tokens, int64_t sequences, char *base,
+/* Lays out the scratch at `base` and answers its size. */
+static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t tokens, int64_t sequences, uintptr_t base,
                       int32_t part, int32_t parts) {
     const int32_t experts = plan->desc.experts;
     const int64_t pairs = tokens * plan->desc.top_k;
@@ -111,12 +112,13 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
     call->token_offsets = take(&a, tokens + 1, sizeof(int32_t));
     call->reservoir = take(&a, pairs, 2 * sizeof(float));
     call->expert_ids = (int32_t *)(void *)call->reservoir;
-    call->list_weights = base ? call->reservoir + pairs : NULL;
+    call->list_weights = (float *)((uintptr_t)call->reservoir + (size_t)pairs * sizeof(float));
     call->histograms = take(&a, (int64_t)parts * experts, sizeof(int32_t));
     call->block_rows = rows_of_block(experts);
     for (int32_t p = 0; p < parts; p++) {
         seqtopk_room room;
         room.keys = take(&a, call->block_rows * experts + SEQTOPK_CATCH_SLACK, sizeof(float));
+        room.spare = take(&a, call->block_rows * experts + SEQTOPK_CATCH_SLACK, sizeof(float));
         room.key_ids = take(&a, call->block_rows * experts + SEQTOPK_CATCH_SLACK, sizeof(uint16_t));
         room.scores = take(&a, experts, sizeof(float));
         room.values = take(&a, experts, sizeof(float));
@@ -134,7 +136,7 @@ size_t seqtopk_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t se
     if (seqtopk_max_selected(plan, tokens) < 0 || sequences < 0 || sequences > INT32_MAX || threads < 1 ||
         threads > SEQTOPK_MAX_PARTS)
         return 0;
-    return lay_out(&call, plan, tokens, sequences ? sequences : 1, NULL, 0, threads);
+    return lay_out(&call, plan, tokens, sequences ? sequences : 1, 0, 0, threads);
 }
 
 static size_t dtype_size(seqtopk_dtype dtype) { return dtype == SEQTOPK_DTYPE_F32 ? 4 : 2; }
@@ -167,11 +169,12 @@ static void describe_rows(seqtopk_call *call) {
 
 static void look_up_kernels(seqtopk_call *call) {
     const int64_t tokens = call->in.tokens;
-#define LOOK_UP(op) call->op = (seqtopk_##op##_fn *)seqtopk_plan_kernel(call->plan, SEQTOPK_OP_##op, tokens)
+#define LOOK_UP(op) call->op = (seqtopk_##op##_fn *)seqtopk_plan_row(call->plan, SEQTOPK_OP_##op, tokens)->function
     LOOK_UP(score);
     LOOK_UP(keys);
     LOOK_UP(sweep);
     LOOK_UP(pick);
+    LOOK_UP(collect);
     LOOK_UP(rank);
     LOOK_UP(trim);
     LOOK_UP(filter);
@@ -183,6 +186,7 @@ static void look_up_kernels(seqtopk_call *call) {
     LOOK_UP(count);
     LOOK_UP(scatter);
 #undef LOOK_UP
+    call->staged = seqtopk_plan_row(call->plan, SEQTOPK_OP_sweep, tokens)->isa == 0;
 }
 
 seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
@@ -208,14 +212,13 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
     call->sequences = call->in.cu_seqlens ? call->in.sequences : 1;
     call->part = part;
     call->parts = parts;
-    const size_t needed = lay_out(call, plan, call->in.tokens, call->sequences, NULL, part, parts);
+    const uintptr_t base = ((uintptr_t)scratch + 63) & ~(uintptr_t)63;
+    const size_t needed = lay_out(call, plan, call->in.tokens, call->sequences, base, part, parts);
     if (!scratch)
         FAIL(SEQTOPK_E_NULL, "scratch is NULL; this call needs %zu bytes (seqtopk_scratch_size)", needed);
     if (scratch_size < needed)
         FAIL(SEQTOPK_E_CAPACITY, "scratch has %zu bytes; this call needs %zu (seqtopk_scratch_size)", scratch_size,
              needed);
-    char *base = (char *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
-    lay_out(call, plan, call->in.tokens, call->sequences, base, part, parts);
     if (call->out.token_offsets)
         call->token_offsets = call->out.token_offsets;
     if (call->out.expert_ids)

@@ -16,19 +16,23 @@ typedef struct seqtopk_slot {
 
 /* What a part caught of a sequence; the runs of tokens that both share come one after the other. */
 typedef struct seqtopk_run {
-    int64_t size; /* candidates; -1: not swept, the sequence goes stage by stage */
-    float low;    /* no candidate down to this key was missed */
+    int64_t size;        /* candidates; -1: not swept, the sequence goes stage by stage */
+    float low;           /* no candidate down to this key was missed */
+    int32_t exact;       /* the run is the whole sequence, and `place` where it is cut */
+    seqtopk_place place;
 } seqtopk_run;
 
 /* Where a sequence is cut. */
 typedef struct seqtopk_sequence {
     seqtopk_cut cut;
-    int32_t swept; /* its winners are among what its runs caught; else among all its keys */
+    int32_t swept;    /* its winners are among what its runs caught; else among all its keys */
+    int32_t has_keys; /* what its runs caught is of use for weights */
 } seqtopk_sequence;
 
 /* A part's own room. */
 typedef struct seqtopk_room {
     float *keys;    /* [block_rows, E] */
+    float *spare;      /* as many */
     uint16_t *key_ids; /* as many */
     float *scores;  /* [E] */
     float *values;  /* [E] */
@@ -46,10 +50,12 @@ typedef struct seqtopk_call {
 
     seqtopk_rows rows;
     seqtopk_weighing weighing;
+    int staged; /* the plan's sweep is the reference's, which is none */
     seqtopk_score_fn *score;
     seqtopk_keys_fn *keys;
     seqtopk_sweep_fn *sweep;
     seqtopk_pick_fn *pick;
+    seqtopk_collect_fn *collect;
     seqtopk_rank_fn *rank;
     seqtopk_trim_fn *trim;
     seqtopk_filter_fn *filter;
@@ -99,11 +105,11 @@ int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last);
 /* Stage by stage: where the sequence of tokens [first, last) is cut. */
 seqtopk_cut seqtopk_find_cut(const seqtopk_call *call, int64_t first, int64_t last);
 
-/* In one sweep (swept.c): whether this call goes so at all, what this part catches, where a sequence is cut (0 if its
+/* Candidates first (swept.c): whether this call goes so at all, what this part catches, where a sequence is cut (0 if its
  * candidates do not tell), and its winners among tokens [first, last), listed from pair `at` on, or counted if !list. */
 int seqtopk_sweeps(const seqtopk_call *call);
 int64_t seqtopk_sweep_share(const seqtopk_call *call);
-int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_cut *cut);
+int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence);
 int64_t seqtopk_list_swept(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list);
 
 /* Token scope at once (picked.c): whether this call goes so, this part's tokens listed (answers the first bad one, or -1),

@@ -253,13 +253,6 @@ seqtopk_status seqtopk_plan_create(seqtopk_plan **plan, const seqtopk_desc *desc
 
 void seqtopk_plan_destroy(seqtopk_plan *plan) { free(plan); }
 
-seqtopk_any_fn *seqtopk_plan_kernel(const seqtopk_plan *plan, seqtopk_op op, int64_t tokens) {
-    int32_t i = plan->first[op + 1] - 1;
-    while (plan->decision[i].tokens_from > tokens) /* the first is from 0 */
-        i--;
-    return plan->decision[i].row->function;
-}
-
 int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t tokens) {
     if (!plan || tokens < 0 || tokens > INT32_MAX / plan->desc.top_k)
         return -1;

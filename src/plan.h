@@ -31,6 +31,11 @@ seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *
 int64_t seqtopk_model_limit(const seqtopk_row *row, const seqtopk_desc *desc);
 
 /* The kernel that serves `op` in a call of so many tokens. */
-seqtopk_any_fn *seqtopk_plan_kernel(const seqtopk_plan *plan, seqtopk_op op, int64_t tokens);
+static inline const seqtopk_row *seqtopk_plan_row(const seqtopk_plan *plan, seqtopk_op op, int64_t tokens) {
+    int32_t i = plan->first[op + 1] - 1;
+    while (plan->decision[i].tokens_from > tokens) /* the first is from 0 */
+        i--;
+    return plan->decision[i].row;
+}
 
 #endif

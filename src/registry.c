@@ -19,7 +19,7 @@ static int always(const seqtopk_desc *desc) {
 }
 
 static int sweeps(const seqtopk_desc *desc) {
-    return desc->scope == SEQTOPK_SCOPE_SEQUENCE && (desc->groups <= 1 || desc->group_top_k == desc->groups);
+    return desc->scope == SEQTOPK_SCOPE_SEQUENCE;
 }
 
 static int picks(const seqtopk_desc *desc) {

@@ -21,14 +21,14 @@ static void step_score(seqtopk_call *call) {
 static void step_cut(seqtopk_call *call) {
     if (call->plan->desc.scope == SEQTOPK_SCOPE_TOKEN) {
         if (call->part == 0)
-            call->sequence[0] = (seqtopk_sequence){{INFINITY, 0, -1}, 0};
+            call->sequence[0] = (seqtopk_sequence){{INFINITY, 0, -1}, 0, 0};
         return;
     }
     for (int64_t s = call->part; s < call->sequences; s += call->parts) {
         seqtopk_sequence *sequence = call->sequence + s;
         int64_t first, last;
         seqtopk_call_sequence(call, s, &first, &last);
-        sequence->swept = seqtopk_sweeps(call) && seqtopk_find_swept_cut(call, s, &sequence->cut);
+        sequence->swept = seqtopk_sweeps(call) && seqtopk_find_swept_cut(call, s, sequence);
         if (!sequence->swept)
             sequence->cut = seqtopk_find_cut(call, first, last);
     }
@@ -74,7 +74,7 @@ static int64_t list_run(seqtopk_call *call, int64_t s, int64_t first, int64_t la
 
 static int64_t weigh_run(seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
     (void)list;
-    seqtopk_weigh_tokens(call, first, last, call->sequence[s].swept || seqtopk_all_picked(call));
+    seqtopk_weigh_tokens(call, first, last, (call->sequence[s].swept && call->sequence[s].has_keys) || seqtopk_all_picked(call));
     return at;
 }
 

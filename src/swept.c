@@ -1,27 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A sequence in one sweep. A few of its rows tell about where it will be cut; the sweep scores all rows and catches the
+ * A sequence by its candidates. A few of its rows tell about where it will be cut; one sweep scores all rows and catches the
  * candidates down to a little below that; the cut is then found among those, exactly. The sample only decides how much is
  * caught: if that was too little or too much, the sequence goes stage by stage instead.
+ *
+ * Where keys are more than a sweep can make of logits (bias, groups, many sure experts), the candidates are caught from keys,
+ * block by block; a sequence of one block is its own sample.
  */
 #include "src/call.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 enum {
-    SAMPLE_ROWS = 64,      /* at most */
-    SAMPLE_SHARE = 32,     /* of a long sequence, one row in so many */
+    SAMPLE_ROWS = 64,  /* at most */
+    SAMPLE_SHARE = 32, /* of a long sequence, one row in so many */
     SAMPLE_FEWEST = 8,
-    MOST_SURE = 16,        /* what a sweep can catch for certain */
-    LOGITS_TO_SWEEP = 4096 /* shorter sequences are done sooner stage by stage */
+    MOST_SURE = 16 /* what a sweep can catch for certain */
 };
 
 int seqtopk_sweeps(const seqtopk_call *call) {
+    return call->plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE;
+}
+
+/* Whether candidates are caught from keys, not from logits. */
+static int by_keys(const seqtopk_call *call) {
     const seqtopk_plan *plan = call->plan;
     const int grouped = plan->desc.groups > 1 && plan->desc.group_top_k < plan->desc.groups;
-    return plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE && !grouped && plan->sure <= MOST_SURE &&
-           call->rows.key != SEQTOPK_KEY_SCORE;
+    return grouped || plan->sure > MOST_SURE || call->rows.key == SEQTOPK_KEY_SCORE;
+}
+
+static int is_one_block(const seqtopk_call *call, int64_t begin, int64_t end, int64_t first, int64_t last) {
+    return begin == first && end == last && end - begin <= call->block_rows;
 }
 
 /* What part `part` catches of sequence s, whose first such token is `first`. */
@@ -30,7 +41,8 @@ static seqtopk_catch run_catch(const seqtopk_call *call, int64_t s, int32_t part
     seqtopk_catch run = call->caught;
     run.keys += at;
     run.ids += at;
-    run.order += at;
+    /* Keys that were made for this tell already what is sure and what is lost. */
+    run.order = by_keys(call) || call->runs[s + part].exact ? run.keys : run.order + at;
     run.room = call->room.words;
     run.capacity = 2 * call->plan->desc.top_k * (last - first);
     run.size = 0;
@@ -44,7 +56,8 @@ static int estimate(const seqtopk_call *call, int64_t first, int64_t last, float
     int64_t n = tokens / SAMPLE_SHARE < SAMPLE_FEWEST ? SAMPLE_FEWEST : tokens / SAMPLE_SHARE;
     n = n > SAMPLE_ROWS ? SAMPLE_ROWS : n;
     n = n > call->block_rows ? call->block_rows : n;
-    if (tokens * experts < LOGITS_TO_SWEEP || tokens < 4 * n || n < SAMPLE_FEWEST / 2)
+    n = n > tokens / 4 ? tokens / 4 : n;
+    if (n < 1)
         return 0;
     float shift[SAMPLE_ROWS], lse[SAMPLE_ROWS];
     uint8_t mask[SAMPLE_ROWS];
@@ -80,31 +93,76 @@ static int estimate(const seqtopk_call *call, int64_t first, int64_t last, float
     return fabsf(*low) <= 1e30f;
 }
 
-/* Sweeps this part's tokens; answers the first with NaN or +inf, or -1. */
+/* A run's candidates out of the logits; answers the first token with NaN or +inf, or -1. */
+static int64_t catch_by_sweep(const seqtopk_call *call, int64_t first, int64_t last, seqtopk_run *run,
+                              seqtopk_catch *caught) {
+    const int64_t bad = call->sweep(&call->rows, first, last, run->low, call->plan->sure, caught);
+    if (bad < 0 && caught->size > 0 && caught->order != caught->keys)
+        call->trim(caught, first, last, call->plan->sure, call->plan->most);
+    run->size = caught->size;
+    return bad < 0 && run->size < 0 ? call->score(&call->rows, first, last) : bad;
+}
+
+/* The candidates of a sequence that is one block, down to its cut. */
+static void catch_one_block(const seqtopk_call *call, int64_t first, int64_t last, seqtopk_run *run,
+                            seqtopk_catch *caught) {
+    const int32_t experts = call->rows.experts;
+    const int64_t budget = seqtopk_unmasked(call->in.token_mask, first, last) * call->plan->desc.top_k;
+    if (budget < 1)
+        return;
+    seqtopk_candidate_keys(call, first, last, call->room.keys);
+    run->place = call->rank(call->room.keys, (last - first) * experts, budget, call->room.spare);
+    if (!(fabsf(run->place.key) <= FLT_MAX))
+        return;
+    run->low = run->place.key;
+    call->collect(call->room.keys, experts, first, last, run->low, caught);
+    run->size = caught->size;
+    run->exact = run->size >= 0;
+}
+
+/* A run's candidates out of keys that are made block by block. */
+static void catch_by_keys(const seqtopk_call *call, int64_t first, int64_t last, seqtopk_run *run, seqtopk_catch *caught) {
+    for (int64_t t = first, next; t < last && caught->size >= 0; t = next) {
+        next = last - t < call->block_rows ? last : t + call->block_rows;
+        seqtopk_candidate_keys(call, t, next, call->room.keys);
+        call->collect(call->room.keys, call->rows.experts, t, next, run->low, caught);
+    }
+    run->size = caught->size;
+}
+
+/* Catches the candidates of this part's tokens; answers the first with NaN or +inf, or -1. */
 int64_t seqtopk_sweep_share(const seqtopk_call *call) {
-    int64_t first, last, bad = -1;
+    int64_t first, last;
+    const int keyed = by_keys(call);
     seqtopk_call_share(call, call->part, &first, &last);
     for (int64_t s = 0; s < call->sequences; s++) {
-        int64_t begin, end;
+        int64_t begin, end, bad;
         seqtopk_call_sequence(call, s, &begin, &end);
         const int64_t from = begin > first ? begin : first, to = end < last ? end : last;
         seqtopk_run *run = call->runs + s + call->part;
         if (from >= to)
             continue;
         run->size = -1;
-        if (estimate(call, begin, end, &run->low)) {
-            seqtopk_catch caught = run_catch(call, s, call->part, from, to);
-            bad = call->sweep(&call->rows, from, to, run->low, call->plan->sure, &caught);
-            if (bad < 0 && caught.size > 0 && caught.order != caught.keys)
-                call->trim(&caught, from, to, call->plan->sure, call->plan->most);
-            run->size = caught.size;
-        }
-        if (bad < 0 && run->size < 0)
+        run->exact = 0;
+        seqtopk_catch caught = run_catch(call, s, call->part, from, to);
+        const int one_block = is_one_block(call, begin, end, from, to);
+        if (call->staged) {
+            bad = catch_by_sweep(call, from, to, run, &caught); /* declines */
+        } else if (one_block || !estimate(call, begin, end, &run->low)) {
             bad = call->score(&call->rows, from, to);
+            if (bad < 0 && one_block)
+                catch_one_block(call, from, to, run, &caught);
+        } else if (keyed) {
+            bad = call->score(&call->rows, from, to);
+            if (bad < 0)
+                catch_by_keys(call, from, to, run, &caught);
+        } else {
+            bad = catch_by_sweep(call, from, to, run, &caught);
+        }
         if (bad >= 0)
             return bad;
     }
-    return bad;
+    return -1;
 }
 
 /* A run of a sequence, as the part that cuts it sees what another part caught. */
@@ -146,7 +204,13 @@ static seqtopk_cut find_tie(const seqtopk_call *call, int64_t s, float key, int6
     return (seqtopk_cut){key, INT32_MAX - 1, INT64_MAX};
 }
 
-int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_cut *cut) {
+/* Where the n-th candidate stands, by what `place` says about its key. */
+static seqtopk_cut cut_at(const seqtopk_call *call, int64_t s, seqtopk_place place, int64_t n) {
+    return place.above + place.equal == n ? (seqtopk_cut){place.key, INT32_MAX - 1, INT64_MAX}
+                                          : find_tie(call, s, place.key, n - place.above);
+}
+
+int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence) {
     int64_t begin, end, caught = 0;
     int32_t runs = 0;
     run_view view;
@@ -165,6 +229,12 @@ int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_cut *cut
     }
     if (budget < 1 || caught < budget)
         return 0;
+    /* Keys with a bias are not scores, and of those that are sure only +inf is known. */
+    sequence->has_keys = !by_keys(call) && !(view.run->exact && call->plan->sure > 0);
+    if (runs == 1 && view.run->exact) {
+        sequence->cut = cut_at(call, s, view.run->place, budget);
+        return 1;
+    }
     if (runs > 1) {
         int64_t at = 0;
         for (int32_t part = 0; next_run(call, s, &part, &view); at += view.run->size)
@@ -172,10 +242,9 @@ int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_cut *cut
         keys = room;
     }
     const seqtopk_place place = call->rank(keys, caught, budget, room);
-    if (place.key < low)
+    if (!(place.key >= low && place.key <= FLT_MAX))
         return 0; /* candidates of such keys were not all caught */
-    *cut = place.above + place.equal == budget ? (seqtopk_cut){place.key, INT32_MAX - 1, INT64_MAX}
-                                               : find_tie(call, s, place.key, budget - place.above);
+    sequence->cut = cut_at(call, s, place, budget);
     return 1;
 }
 

@@ -26,6 +26,7 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
 #include "arch/common/pick.inc"
+#include "arch/common/collect.inc"
 #endif
 #include "arch/common/dtype_end.inc"
 

@@ -6,6 +6,7 @@
 
 seqtopk_emit_fn seqtopk_emit_f32__ref_scan;
 seqtopk_filter_fn seqtopk_filter_f32__ref_scan;
+seqtopk_collect_fn seqtopk_collect_f32__ref_scan;
 seqtopk_trim_fn seqtopk_trim_f32__ref_count;
 seqtopk_count_fn seqtopk_count_i32__ref_scan;
 seqtopk_scatter_fn seqtopk_scatter_i32__ref_scan;
@@ -24,6 +25,26 @@ int32_t seqtopk_emit_f32__ref_scan(const float *keys, int32_t experts, int64_t t
         }
     }
     return n;
+}
+
+void seqtopk_collect_f32__ref_scan(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
+                                   seqtopk_catch *caught) {
+    int64_t size = caught->size;
+    for (int64_t t = first; t < last; t++, keys += experts) {
+        const int64_t begin = size;
+        for (int32_t e = 0; e < experts; e++) {
+            if (!(keys[e] >= low))
+                continue;
+            if (size == caught->capacity) {
+                caught->size = -1;
+                return;
+            }
+            caught->keys[size] = keys[e];
+            caught->ids[size++] = (uint16_t)e;
+        }
+        caught->counts[t] = (int32_t)(size - begin);
+    }
+    caught->size = size;
 }
 
 int64_t seqtopk_filter_f32__ref_scan(const seqtopk_catch *from, int64_t first, int64_t last, float key, int ties,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sweep by compression of ids. */
+/* sweep and collect by compression of ids. */
 #include "vec.h"
 
 #include "arch/common/few.h"
@@ -32,6 +32,19 @@ static inline float float_of_f16(uint16_t x) { return _cvtsh_ss(x); }
 #include "arch/common/limits.inc"
 #include "collect.inc"
 #include "arch/common/dtype_end.inc"
+
+void seqtopk_collect_f32__avx512_compress(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
+                                          seqtopk_catch *caught) {
+    const seqtopk_rows rows = {.logits = keys,
+                               .stride = (int64_t)experts * (int64_t)sizeof *keys,
+                               .experts = experts,
+                               .score = SEQTOPK_SCORE_LOGITS,
+                               .key = SEQTOPK_KEY_LOGIT};
+    seqtopk_catch own = *caught;
+    own.counts += first;
+    (void)collect_all_f32(&rows, 0, last - first, low, 0, 0, &own);
+    caught->size = own.size;
+}
 
 #define ROWS_DTYPE bf16
 #define ROWS_TYPE uint16_t
