@@ -8,9 +8,11 @@
 #include "arch/kernel.h"
 #include "src/registry.h"
 
+#ifndef VEC_MASKED_LOADS
 static const float minus_infinity_f32 = -INFINITY;
 static const uint16_t minus_infinity_bf16 = 0xff80;
 static const uint16_t minus_infinity_f16 = 0xfc00;
+#endif
 
 #define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about)                                            \
     seqtopk_##op##_fn seqtopk_##op##_##dtype##__##isa##_##algorithm;

@@ -80,18 +80,20 @@ static inline vec vec_load_f16(const uint16_t *p, int i) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p + i)));
 }
 
-/* The lanes of the mask from memory, -inf in the others; what they do not name is not read. */
-static inline vec vec_load_lanes_f32(const float *p, __mmask16 lanes) {
-    return _mm512_mask_loadu_ps(_mm512_set1_ps(-__builtin_inff()), lanes, p);
+/* The first n elements, n > 0, and -inf beyond; no more than those is read. */
+#define VEC_MASKED_LOADS
+static inline __mmask16 vec_first(int32_t n) { return (__mmask16)_bzhi_u32(0xffff, n > 255 ? 255 : (unsigned)n); }
+static inline vec vec_load_upto_f32(const float *p, int32_t n) {
+    return _mm512_mask_loadu_ps(_mm512_set1_ps(-__builtin_inff()), vec_first(n), p);
 }
 
-static inline vec vec_load_lanes_bf16(const uint16_t *p, __mmask16 lanes) {
-    const __m256i x = _mm256_mask_loadu_epi16(_mm256_set1_epi16((short)0xff80), lanes, p);
+static inline vec vec_load_upto_bf16(const uint16_t *p, int32_t n) {
+    const __m256i x = _mm256_mask_loadu_epi16(_mm256_set1_epi16((short)0xff80), vec_first(n), p);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
 }
 
-static inline vec vec_load_lanes_f16(const uint16_t *p, __mmask16 lanes) {
-    return _mm512_cvtph_ps(_mm256_mask_loadu_epi16(_mm256_set1_epi16((short)0xfc00), lanes, p));
+static inline vec vec_load_upto_f16(const uint16_t *p, int32_t n) {
+    return _mm512_cvtph_ps(_mm256_mask_loadu_epi16(_mm256_set1_epi16((short)0xfc00), vec_first(n), p));
 }
 
 /*
