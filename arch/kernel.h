@@ -154,8 +154,9 @@ typedef void seqtopk_weights_fn(const seqtopk_rows *rows, const seqtopk_weighing
 /* count: adds to histogram [E] the pairs of each expert. */
 typedef void seqtopk_count_fn(const int32_t *ids, int64_t n, int32_t *histogram);
 
-/* scatter: puts the pairs of tokens [first, last) at their experts' cursors [E], which move on. tokens, slots: or NULL. */
+/* scatter: puts the pairs of tokens [first, last) at their experts' cursors [E], which ascend with the experts and move on.
+ * room [E] is the kernel's to use. tokens, slots: or NULL. */
 typedef void seqtopk_scatter_fn(const int32_t *offsets, const int32_t *ids, int64_t first, int64_t last,
-                                int32_t *cursors, int32_t *tokens, int32_t *slots);
+                                int32_t experts, int32_t *cursors, int32_t *room, int32_t *tokens, int32_t *slots);
 
 #endif

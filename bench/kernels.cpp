@@ -379,7 +379,8 @@ void run_count(benchmark::State &state, const Stage &s, seqtopk_count_fn *count)
 }
 
 void run_scatter(benchmark::State &state, const Stage &s, seqtopk_scatter_fn *scatter) {
-    std::vector<int32_t> cursors(static_cast<size_t>(s.shape.experts)), tokens(s.shape.budget()), slots(tokens);
+    std::vector<int32_t> cursors(static_cast<size_t>(s.shape.experts)), room(cursors), tokens(s.shape.budget()),
+        slots(tokens);
     time(
         state, s,
         [&](const Turn &turn) {
@@ -389,8 +390,8 @@ void run_scatter(benchmark::State &state, const Stage &s, seqtopk_scatter_fn *sc
             std::exclusive_scan(cursors.begin(), cursors.end(), cursors.begin(), 0);
         },
         [&](const Turn &turn) {
-            scatter(turn.lists.offsets.data(), turn.lists.ids.data(), 0, s.shape.tokens, cursors.data(), tokens.data(),
-                    slots.data());
+            scatter(turn.lists.offsets.data(), turn.lists.ids.data(), 0, s.shape.tokens, s.shape.experts, cursors.data(),
+                    room.data(), tokens.data(), slots.data());
         });
 }
 

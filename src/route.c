@@ -119,28 +119,36 @@ static void step_finish(seqtopk_call *call) {
     call->count(call->expert_ids + from, call->token_offsets[last] - from, histogram);
 }
 
-/* permute: the expert-major lists. An expert's pairs stand in the order of the parts, hence of the tokens. */
+/* Where this part's first pair of each expert goes, and where each expert's pairs begin. An expert's pairs stand in the
+ * order of the parts, hence of the tokens. */
+static void find_places(const seqtopk_call *call, int32_t *cursors, int32_t *offsets) {
+    const int32_t experts = call->rows.experts, *histogram = call->histograms;
+    int32_t at = 0;
+    for (int32_t e = 0; e < experts; e++) {
+        offsets[e] = at;
+        for (int32_t p = 0; p < call->part; p++)
+            at += histogram[(int64_t)p * experts + e];
+        cursors[e] = at;
+        for (int32_t p = call->part; p < call->parts; p++)
+            at += histogram[(int64_t)p * experts + e];
+    }
+}
+
+/* permute: the expert-major lists. */
 static void step_permute(seqtopk_call *call) {
     const int32_t experts = call->rows.experts;
-    int32_t *cursors = call->room.ids, at = 0;
+    int32_t *cursors = call->room.ids, *room = call->room.group_ids;
+    const int first_part = call->part == 0 && call->out.expert_offsets;
+    int64_t first, last;
     if (!wants_experts(call))
         return;
-    for (int32_t e = 0; e < experts; e++) {
-        if (call->part == 0 && call->out.expert_offsets)
-            call->out.expert_offsets[e] = at;
-        for (int32_t p = 0; p < call->parts; p++) {
-            if (p == call->part)
-                cursors[e] = at;
-            at += call->histograms[(int64_t)p * experts + e];
-        }
-    }
-    if (call->part == 0 && call->out.expert_offsets)
-        call->out.expert_offsets[experts] = at;
-    int64_t first, last;
+    find_places(call, cursors, first_part ? call->out.expert_offsets : room);
+    if (first_part)
+        call->out.expert_offsets[experts] = call->token_offsets[call->in.tokens];
     seqtopk_call_share(call, call->part, &first, &last);
     if (call->out.expert_tokens || call->out.expert_slots)
-        call->scatter(call->token_offsets, call->expert_ids, first, last, cursors, call->out.expert_tokens,
-                      call->out.expert_slots);
+        call->scatter(call->token_offsets, call->expert_ids, first, last, experts, cursors, room,
+                      call->out.expert_tokens, call->out.expert_slots);
 }
 
 typedef void step_fn(seqtopk_call *call);
