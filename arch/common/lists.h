@@ -69,8 +69,7 @@ typedef struct {
 } places;
 
 /* The lists grow at all experts' cursors at once: what comes next there is asked for a line ahead. */
-INLINE void place_pair(const places *to, uint32_t expert, uint32_t number, int32_t slot) {
-    const int32_t place = to->cursors[expert]++;
+INLINE void place_pair(const places *to, int32_t place, uint32_t number, int32_t slot) {
     if (to->numbers) {
         to->numbers[place] = (int32_t)number;
         __builtin_prefetch(to->numbers + place + LINE, 1);
@@ -82,17 +81,19 @@ INLINE void place_pair(const places *to, uint32_t expert, uint32_t number, int32
 }
 
 INLINE void place_pairs(const places *to, const int32_t *ids, const uint32_t *numbers, int32_t slot, int32_t n) {
-    int32_t i = 0;
+    int32_t *cursors = to->cursors, i = 0;
     for (; i + 4 <= n; i += 4) {
         const uint64_t experts = load_two(ids + i), more_experts = load_two(ids + i + 2);
         const uint64_t tells = load_two(numbers + i), tells_more = load_two(numbers + i + 2);
-        place_pair(to, first_of(experts), first_of(tells), slot + i);
-        place_pair(to, second_of(experts), second_of(tells), slot + i + 1);
-        place_pair(to, first_of(more_experts), first_of(tells_more), slot + i + 2);
-        place_pair(to, second_of(more_experts), second_of(tells_more), slot + i + 3);
+        const int32_t a = cursors[first_of(experts)]++, b = cursors[second_of(experts)]++;
+        const int32_t c = cursors[first_of(more_experts)]++, d = cursors[second_of(more_experts)]++;
+        place_pair(to, a, first_of(tells), slot + i);
+        place_pair(to, b, second_of(tells), slot + i + 1);
+        place_pair(to, c, first_of(tells_more), slot + i + 2);
+        place_pair(to, d, second_of(tells_more), slot + i + 3);
     }
     for (; i < n; i++)
-        place_pair(to, (uint32_t)ids[i], numbers[i], slot + i);
+        place_pair(to, cursors[ids[i]]++, numbers[i], slot + i);
 }
 
 /* The pairs of tokens [first, last), as many as can be numbered at a time, or those of one token that has more. */
