@@ -27,6 +27,61 @@ static void make_pipe(float *keys, size_t n) {
         keys[i] = (float)(i < n / 2 ? i : n - i);
 }
 
+/* Where kernels can be led astray, beside the kinds of logits. */
+typedef enum { BAD_PIPE, BAD_SAMPLE, BAD_BUCKET, BAD_RISING, BAD_COLUMNS, BAD_NUMBERS, BAD_SURE, BAD_KINDS } bad_kind;
+
+static const char *const bad_names[BAD_KINDS] = {"pipe", "sample", "bucket", "rising", "columns", "numbers", "sure"};
+
+/* Kernels sample 64 keys evenly. Here these are the best of all, and so again in what is left without them. */
+static void mislead_samples(float *keys, size_t n) {
+    enum { SAMPLE = 64, ROUNDS = 24 };
+    size_t *left = check_alloc(n, sizeof *left), size = n;
+    for (size_t i = 0; i < n; i++) {
+        keys[i] = (float)random_normal(&run.random);
+        left[i] = i;
+    }
+    for (int round = 0; round < ROUNDS && size > 2 * SAMPLE; round++) {
+        size_t kept = 0, next = 0;
+        for (size_t i = 0; i < size; i++)
+            if (next < SAMPLE && i == size * (2 * next + 1) / (2 * SAMPLE)) {
+                keys[left[i]] = (float)(99 - round);
+                next++;
+            } else {
+                left[kept++] = left[i];
+            }
+        size = kept;
+    }
+    free(left);
+}
+
+static void make_bad_keys(float *keys, size_t n, bad_kind kind) {
+    random_state *r = &run.random;
+    make_pipe(keys, n);
+    for (size_t i = 0; i < n; i++) {
+        /* One digit holds all but the ends; each next digit too. */
+        const uint32_t bucket = 0x40400000 + random_below(r, 1u << (i % 4 * 7 + 1));
+        uint32_t number = (uint32_t)random_u64(r);
+        switch (kind) {
+        case BAD_BUCKET: memcpy(keys + i, &bucket, 4); break;
+        case BAD_RISING: keys[i] = (float)i + (float)random_unit(r); break;
+        case BAD_COLUMNS: keys[i] = i % 64 == 5 ? (float)random_unit(r) : -1 - (float)random_unit(r); break;
+        case BAD_NUMBERS: /* any float there is, but NaN */
+            if ((number & 0x7f800000) == 0x7f800000)
+                number &= 0xff800000;
+            memcpy(keys + i, &number, 4);
+            break;
+        case BAD_SURE: keys[i] = random_below(r, 3) ? (float)random_normal(r) : random_below(r, 2) ? INFINITY : -INFINITY; break;
+        default: break;
+        }
+    }
+    if (kind == BAD_SAMPLE)
+        mislead_samples(keys, n);
+    if (kind == BAD_BUCKET && n > 2) {
+        keys[0] = -FLT_MAX;
+        keys[n - 1] = FLT_MAX;
+    }
+}
+
 static int falling(const void *a, const void *b) {
     const float x = *(const float *)a, y = *(const float *)b;
     return (x < y) - (x > y);
@@ -65,20 +120,21 @@ static void check_nth_case(const float *keys, size_t n, size_t k, const char *ki
 }
 
 static void check_nth(void) {
-    static const size_t sizes[] = {1, 2, 3, 5, 8, 9, 10, 17, 63, 100, 1000, 4099, 40000};
+    static const size_t sizes[] = {1, 2, 3, 5, 8, 9, 10, 17, 63, 64, 65, 100, 127, 128, 129, 200, 257, 1000, 4099, 40000};
     for (size_t i = 0; i < COUNT(sizes); i++) {
         const size_t n = sizes[i], ks[] = {1, 2, n / 8, n / 2, n - 1, n};
         if (run.quick && n > 5000)
             break;
         float *keys = check_alloc(n, sizeof *keys);
-        for (int kind = 0; kind <= RANDOM_KINDS; kind++) {
+        for (int kind = 0; kind < RANDOM_KINDS + BAD_KINDS; kind++) {
+            const char *name = kind < RANDOM_KINDS ? random_kind_name((random_kind)kind) : bad_names[kind - RANDOM_KINDS];
             if (kind < RANDOM_KINDS)
                 make_keys(keys, n, (random_kind)kind);
             else
-                make_pipe(keys, n);
+                make_bad_keys(keys, n, (bad_kind)(kind - RANDOM_KINDS));
             for (size_t j = 0; j < COUNT(ks); j++)
                 if (ks[j] >= 1 && ks[j] <= n && (n < 2000 || random_below(&run.random, 3) == 0))
-                    check_nth_case(keys, n, ks[j], kind < RANDOM_KINDS ? random_kind_name((random_kind)kind) : "pipe");
+                    check_nth_case(keys, n, ks[j], name);
         }
         free(keys);
     }
@@ -214,22 +270,23 @@ static void check_rank_case(const float *keys, size_t n, size_t k, const char *k
     free(sorted);
 }
 
-/* Finite keys, and -inf for what is excluded: nobody ranks what is selected in any case. */
 static void check_rank(void) {
-    static const size_t sizes[] = {1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 100, 511, 1000, 4099, 40000};
+    static const size_t sizes[] = {1,   2,   3,   15,  16,  17,  31,  32,  33,  63,   64,   65,   79,   100,  127,
+                                   128, 129, 191, 255, 256, 257, 383, 511, 640, 1000, 2049, 4099, 9000, 40000};
     for (size_t i = 0; i < COUNT(sizes); i++) {
-        const size_t n = sizes[i], ks[] = {1, 2, n / 8, n / 2, n - n / 8, n - 1, n};
+        const size_t n = sizes[i], ks[] = {1, 2, 8, 31, n / 32, n / 8, n / 4, n / 2, n - n / 8, n - n / 4, n - 1, n};
         if (run.quick && n > 5000)
             break;
         float *keys = check_alloc(n, sizeof *keys);
-        for (int kind = 0; kind <= RANDOM_KINDS; kind++) {
+        for (int kind = 0; kind < RANDOM_KINDS + BAD_KINDS; kind++) {
+            const char *name = kind < RANDOM_KINDS ? random_kind_name((random_kind)kind) : bad_names[kind - RANDOM_KINDS];
             if (kind < RANDOM_KINDS)
                 random_logits(&run.random, (random_kind)kind, SEQTOPK_DTYPE_F32, keys, 1, n, n);
             else
-                make_pipe(keys, n);
+                make_bad_keys(keys, n, (bad_kind)(kind - RANDOM_KINDS));
             for (size_t j = 0; j < COUNT(ks); j++)
-                if (ks[j] >= 1 && ks[j] <= n && (n < 2000 || random_below(&run.random, 3) == 0))
-                    check_rank_case(keys, n, ks[j], kind < RANDOM_KINDS ? random_kind_name((random_kind)kind) : "pipe");
+                if (ks[j] >= 1 && ks[j] <= n && (n < 300 || random_below(&run.random, n < 2000 ? 2 : 4) == 0))
+                    check_rank_case(keys, n, ks[j], name);
         }
         free(keys);
     }

@@ -21,7 +21,10 @@
  *   vec_load_u16(p), vec_store_bits(p, a)   small integers as lanes of 32 bits
  *   vec_of_raw_f32, _bf16, _f16 (a)      floats from lanes whose low bits are elements
  *   vec_first_bit(bits)                  the lowest bit's number, any number of at least 64 if there is none
+ *   vec_load_first(p, n)                 n elements (0 or more) and nothing beyond them; -inf in the other lanes
  *   vec_store_first(p, a, n)             the first n lanes and nothing beyond
+ *   vec_store_split(left, right, a, mask)   the lanes of the mask from `left` on, the others up to `right`; other lanes
+ *                                        may be written within a vector's length of either
  *   vec_across(a, stride)                lanes whose numbers differ in the bit `stride` change places
  *   vec_choose(mask, a, b)               lanes of a where mask[VEC_LANES] is -1, of b where it is 0
  *   vec_raise(a, mask)                   +inf in the lanes of the mask, a in the others

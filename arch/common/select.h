@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The kernels that read keys: rank (the k-th largest, by compressing ever narrower brackets), and filter (winners out of
- * the candidates). For the ISA whose vec.h stands before this, with its name SELECT_ISA.
+ * The kernels that read the candidates of tokens: filter, trim and top. For the ISA whose vec.h stands before this, with
+ * its name SELECT_ISA.
  */
 #include "arch/common/few.h"
 #include "arch/kernel.h"
@@ -11,93 +11,9 @@
 #define SELECT_NAME_(op, isa, algorithm) SELECT_NAME__(op, isa, algorithm)
 #define SELECT_NAME(op, algorithm) SELECT_NAME_(op, SELECT_ISA, algorithm)
 
-seqtopk_rank_fn seqtopk_rank_f32__ref_quickselect;
-seqtopk_rank_fn SELECT_NAME(rank, compress);
 seqtopk_filter_fn SELECT_NAME(filter, compress);
 seqtopk_trim_fn SELECT_NAME(trim, sort16);
 seqtopk_top_fn seqtopk_top_f32__ref_insertion, SELECT_NAME(top, lanes);
-
-/* How many keys are above `most`, and how many at or above `least`. */
-static inline void count_brackets(const float *keys, int64_t n, float least, float most, int64_t *above, int64_t *upto) {
-    const vec low = vec_set1(least), high = vec_set1(most);
-    int64_t over = 0, in = 0, i = 0;
-    for (; i + VEC_LANES <= n; i += VEC_LANES) {
-        const vec x = vec_load(keys + i);
-        over += __builtin_popcount(vec_mask_gt(x, high));
-        in += __builtin_popcount(vec_mask_ge(x, low));
-    }
-    for (; i < n; i++) {
-        over += keys[i] > most;
-        in += keys[i] >= least;
-    }
-    *above = over;
-    *upto = in;
-}
-
-/* Moves the keys of one side, or of the bracket itself, to `to`, which may be where they are; -inf are lost. */
-enum { KEEP_ABOVE, KEEP_INSIDE, KEEP_BELOW };
-
-static inline int64_t keep(const int side, const float *keys, int64_t n, float least, float most, float *to) {
-    const vec low = vec_set1(least), high = vec_set1(most), excluded = vec_set1(-INFINITY);
-    int64_t kept = 0, i = 0;
-    for (; i + VEC_LANES <= n; i += VEC_LANES) {
-        const vec x = vec_load(keys + i);
-        const uint32_t in = side == KEEP_ABOVE    ? vec_mask_gt(x, high)
-                            : side == KEEP_INSIDE ? vec_mask_ge(x, low) & vec_mask_ge(high, x)
-                                                  : vec_mask_gt(low, x) & vec_mask_gt(x, excluded);
-        vec_store(to + kept, vec_compress(x, in));
-        kept += __builtin_popcount(in);
-    }
-    for (; i < n; i++) {
-        const float x = keys[i];
-        to[kept] = x;
-        kept += side == KEEP_ABOVE    ? x > most
-                : side == KEEP_INSIDE ? x >= least && x <= most
-                                      : x < least && x > -INFINITY;
-    }
-    return kept;
-}
-
-seqtopk_place SELECT_NAME(rank, compress)(const float *keys, int64_t n, int64_t k, float *room) {
-    const int64_t wanted = k;
-    seqtopk_place place;
-    for (int patience = 24; n > 2 * LANES && k <= n; patience--) {
-        float sample[LANES];
-        vec sorted[VECS];
-        int64_t above, upto;
-        if (patience == 0)
-            break;
-        for (int i = 0; i < LANES; i++)
-            sample[i] = keys[(n * (2 * i + 1)) / (2 * LANES)];
-        for (int v = 0; v < VECS; v++)
-            sorted[v] = vec_load(sample + v * VEC_LANES);
-        sort16(sorted);
-        for (int v = 0; v < VECS; v++)
-            vec_store(sample + v * VEC_LANES, sorted[v]);
-        /* Where the key is to be expected in the sample, and two places to either side. */
-        const int64_t at = (k - 1) * LANES / n;
-        const float most = at < 2 ? INFINITY : sample[at - 2], least = at > LANES - 4 ? -FLT_MAX : sample[at + 3];
-        count_brackets(keys, n, least, most, &above, &upto);
-        if (least == most && k > above && k <= upto)
-            return (seqtopk_place){most, wanted - k + above, upto - above};
-        if (k <= above) {
-            n = keep(KEEP_ABOVE, keys, n, least, most, room);
-        } else if (k > upto) {
-            n = keep(KEEP_BELOW, keys, n, least, most, room);
-            k -= upto;
-        } else if (upto - above == n) { /* ties */
-            break;
-        } else {
-            n = keep(KEEP_INSIDE, keys, n, least, most, room);
-            k -= above;
-        }
-        keys = room;
-    }
-    /* What is still long was made to mislead the sample. */
-    place = n > 2 * LANES && k <= n ? seqtopk_rank_f32__ref_quickselect(keys, n, k, room) : rank_few(keys, n, k);
-    place.above += wanted - k;
-    return place;
-}
 
 static inline float next_up(float x) { return nextafterf(x, INFINITY); }
 

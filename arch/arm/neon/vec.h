@@ -79,17 +79,20 @@ static inline uint16_t vec_bits16_nlt(const vec *x, vec limit) {
 
 static inline uint64_t vec_first_bit(uint64_t bits) { return bits ? (uint64_t)__builtin_ctzll(bits) : 64; }
 
-static inline vec vec_compress(vec a, uint32_t mask) {
+/* The lanes of a mask, moved together to the front, and the others after them. */
+static inline vec vec_part(vec a, uint32_t mask) {
 #define LANE(n) 4 * (n), 4 * (n) + 1, 4 * (n) + 2, 4 * (n) + 3
+#define ROW(a, b, c, d) {LANE(a), LANE(b), LANE(c), LANE(d)}
     static const uint8_t lanes[16][16] = {
-        {LANE(0)},          {LANE(0)},          {LANE(1)},          {LANE(0), LANE(1)},
-        {LANE(2)},          {LANE(0), LANE(2)}, {LANE(1), LANE(2)}, {LANE(0), LANE(1), LANE(2)},
-        {LANE(3)},          {LANE(0), LANE(3)}, {LANE(1), LANE(3)}, {LANE(0), LANE(1), LANE(3)},
-        {LANE(2), LANE(3)}, {LANE(0), LANE(2), LANE(3)}, {LANE(1), LANE(2), LANE(3)},
-        {LANE(0), LANE(1), LANE(2), LANE(3)}};
+        ROW(0, 1, 2, 3), ROW(0, 1, 2, 3), ROW(1, 0, 2, 3), ROW(0, 1, 2, 3), ROW(2, 0, 1, 3), ROW(0, 2, 1, 3),
+        ROW(1, 2, 0, 3), ROW(0, 1, 2, 3), ROW(3, 0, 1, 2), ROW(0, 3, 1, 2), ROW(1, 3, 0, 2), ROW(0, 1, 3, 2),
+        ROW(2, 3, 0, 1), ROW(0, 2, 3, 1), ROW(1, 2, 3, 0), ROW(0, 1, 2, 3)};
+#undef ROW
 #undef LANE
     return vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(a), vld1q_u8(lanes[mask])));
 }
+
+static inline vec vec_compress(vec a, uint32_t mask) { return vec_part(a, mask); }
 
 static inline vec vec_load_u16(const uint16_t *p) { return vreinterpretq_f32_u32(vmovl_u16(vld1_u16(p))); }
 static inline void vec_store_bits(int32_t *p, vec a) { vst1q_s32(p, vreinterpretq_s32_f32(a)); }
@@ -98,6 +101,17 @@ static inline vec vec_of_raw_f32(vec a) { return a; }
 static inline vec vec_of_raw_bf16(vec a) { return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a), 16)); }
 static inline vec vec_of_raw_f16(vec a) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(vreinterpretq_u32_f32(a))));
+}
+
+static inline vec vec_load_first(const float *p, int n) {
+    vec a = vdupq_n_f32(-__builtin_inff());
+    switch (n) {
+    case 0: return a;
+    case 1: return vld1q_lane_f32(p, a, 0);
+    case 2: return vcombine_f32(vld1_f32(p), vget_low_f32(a));
+    case 3: return vcombine_f32(vld1_f32(p), vld1_lane_f32(p + 2, vget_low_f32(a), 0));
+    default: return vld1q_f32(p);
+    }
 }
 
 static inline void vec_store_first(float *p, vec a, int n) {
@@ -112,6 +126,12 @@ static inline void vec_store_first(float *p, vec a, int n) {
     }
     if (n & 1)
         vst1q_lane_f32(p, a, 0);
+}
+
+static inline void vec_store_split(float *left, float *right, vec a, uint32_t mask) {
+    const vec parted = vec_part(a, mask);
+    vst1q_f32(left, parted);
+    vst1q_f32(right - 4, parted);
 }
 
 /* The lanes `stride` away by exclusive or; stride is a constant once loops are unrolled. */

@@ -73,12 +73,30 @@ static inline uint16_t vec_bits16_nlt(const vec *x, vec limit) {
 }
 static inline uint64_t vec_first_bit(uint64_t bits) { return _tzcnt_u64(bits); }
 
-/* The lanes that a mask names, as a byte each, found by pext instead of a table of 256 rows that would leave the cache. */
-static inline vec vec_compress(vec a, uint32_t mask) {
-    const uint64_t wide = _pdep_u64(mask, 0x0101010101010101) * 0xff;
-    const uint64_t lanes = _pext_u64(0x0706050403020100, wide);
-    return _mm256_permutevar8x32_ps(a, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)lanes)));
+/* The lanes of a mask, moved together to the front, and the others after them. A lane's number takes a byte of the table,
+ * which is 2 KiB so: rows of eight 32-bit numbers would leave the cache. */
+static inline vec vec_part(vec a, uint32_t mask) {
+#define BIT(m, b) ((uint64_t)(m) >> (b) & 1)
+#define BELOW(m, b) (__builtin_popcount((m) & ((1u << (b)) - 1)))
+/* Where lane b goes, as bits of its byte there. */
+#define LANE(m, b) ((uint64_t)(b) << 8 * (BIT(m, b) ? BELOW(m, b) : __builtin_popcount(m) + (b) - BELOW(m, b)))
+#define ROW(m) (LANE(m, 1) | LANE(m, 2) | LANE(m, 3) | LANE(m, 4) | LANE(m, 5) | LANE(m, 6) | LANE(m, 7))
+#define ROWS4(m) ROW(m), ROW((m) + 1), ROW((m) + 2), ROW((m) + 3)
+#define ROWS16(m) ROWS4(m), ROWS4((m) + 4), ROWS4((m) + 8), ROWS4((m) + 12)
+#define ROWS64(m) ROWS16(m), ROWS16((m) + 16), ROWS16((m) + 32), ROWS16((m) + 48)
+    static const uint64_t lanes[256] = {ROWS64(0u), ROWS64(64u), ROWS64(128u), ROWS64(192u)};
+#undef ROWS64
+#undef ROWS16
+#undef ROWS4
+#undef ROW
+#undef LANE
+#undef BELOW
+#undef BIT
+    const __m128i row = _mm_loadl_epi64((const __m128i *)(const void *)(lanes + mask));
+    return _mm256_permutevar8x32_ps(a, _mm256_cvtepu8_epi32(row));
 }
+
+static inline vec vec_compress(vec a, uint32_t mask) { return vec_part(a, mask); }
 
 static inline vec vec_load_u16(const uint16_t *p) {
     return _mm256_castsi256_ps(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
@@ -96,9 +114,20 @@ static inline vec vec_of_raw_f16(vec a) {
     return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1)));
 }
 
+static inline vec vec_load_first(const float *p, int n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), in = _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane);
+    return _mm256_blendv_ps(_mm256_set1_ps(-__builtin_inff()), _mm256_maskload_ps(p, in), _mm256_castsi256_ps(in));
+}
+
 static inline void vec_store_first(float *p, vec a, int n) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), a);
+}
+
+static inline void vec_store_split(float *left, float *right, vec a, uint32_t mask) {
+    const vec parted = vec_part(a, mask);
+    _mm256_storeu_ps(left, parted);
+    _mm256_storeu_ps(right - 8, parted);
 }
 
 /* The lanes `stride` away by exclusive or; stride is a constant once loops are unrolled. */

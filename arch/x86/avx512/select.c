@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* rank and filter, from the templates of arch/common. */
+/* filter, trim and top, from the templates of arch/common. */
 #include "vec.h"
 
 #define SELECT_ISA avx512

@@ -129,8 +129,18 @@ static inline vec vec_of_raw_f32(vec a) { return a; }
 static inline vec vec_of_raw_bf16(vec a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 16)); }
 static inline vec vec_of_raw_f16(vec a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_castps_si512(a))); }
 
+static inline vec vec_load_first(const float *p, int n) {
+    return _mm512_mask_loadu_ps(_mm512_set1_ps(-__builtin_inff()), (__mmask16)_bzhi_u32(0xffff, (unsigned)n), p);
+}
+
 static inline void vec_store_first(float *p, vec a, int n) {
     _mm512_mask_storeu_ps(p, (__mmask16)_bzhi_u32(0xffff, (unsigned)n), a);
+}
+
+static inline void vec_store_split(float *left, float *right, vec a, uint32_t mask) {
+    const int rest = 16 - __builtin_popcount(mask);
+    _mm512_storeu_ps(left, _mm512_maskz_compress_ps((__mmask16)mask, a));
+    vec_store_first(right - rest, _mm512_maskz_compress_ps((__mmask16)~mask, a), rest);
 }
 
 /* The lanes `stride` away by exclusive or; stride is a constant once loops are unrolled. */

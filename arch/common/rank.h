@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/* What the variants of rank share: up to 64 keys ranked by a network, larger arrays sampled, counted and compressed. */
+#ifndef SEQTOPK_ARCH_COMMON_RANK_H
+#define SEQTOPK_ARCH_COMMON_RANK_H
+
+#include "arch/common/few.h"
+
+enum { FEW = 64, FEW_VECS = FEW / VEC_LANES };
+
+/* The first n keys, which may be none or more than there are lanes; -inf in the other lanes. */
+static inline vec load_first(const float *p, int64_t n) {
+    return vec_load_first(p, n > VEC_LANES ? VEC_LANES : n > 0 ? (int)n : 0);
+}
+
+/* A column of a network over 16 lanes whose result falls, or rises. */
+static inline void order16(vec x[VECS], const int stride, const int32_t *larger, const int rising) {
+    vec across[VECS];
+    for (int v = 0; v < VECS; v++)
+        across[v] = VECS > 1 && stride >= VEC_LANES ? x[v ^ (stride / VEC_LANES)] : vec_across(x[v], stride);
+    for (int v = 0; v < VECS; v++) {
+        const vec most = vec_max(x[v], across[v]), least = vec_min(x[v], across[v]);
+        x[v] = vec_choose(larger + v * VEC_LANES, rising ? least : most, rising ? most : least);
+    }
+}
+
+/* Sorts x [16] that first falls and then rises, or the other way round, or is a rotation of such. */
+static inline void merge16(vec x[VECS], const int rising) {
+    static const int32_t larger[4][LANES] = {
+        {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0},
+        {-1, -1, -1, -1, 0, 0, 0, 0, -1, -1, -1, -1, 0, 0, 0, 0},
+        {-1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0},
+        {-1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0},
+    };
+    order16(x, 8, larger[0], rising);
+    order16(x, 4, larger[1], rising);
+    order16(x, 2, larger[2], rising);
+    order16(x, 1, larger[3], rising);
+}
+
+/* The first eight columns of the 16 lanes, four groups at a time so that their latencies overlap: runs of 8 that fall and rise. */
+static inline void runs8(vec x[VECS]) {
+    static const int32_t larger[6][LANES] = {
+        {-1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1}, /* 2, 1 */
+        {-1, -1, 0, 0, 0, 0, -1, -1, -1, -1, 0, 0, 0, 0, -1, -1}, /* 4, 2 */
+        {-1, 0, -1, 0, 0, -1, 0, -1, -1, 0, -1, 0, 0, -1, 0, -1}, /* 4, 1 */
+        {-1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1}, /* 8, 4 */
+        {-1, -1, 0, 0, -1, -1, 0, 0, 0, 0, -1, -1, 0, 0, -1, -1}, /* 8, 2 */
+        {-1, 0, -1, 0, -1, 0, -1, 0, 0, -1, 0, -1, 0, -1, 0, -1}, /* 8, 1 */
+    };
+    order16(x, 1, larger[0], 0);
+    order16(x, 2, larger[1], 0);
+    order16(x, 1, larger[2], 0);
+    order16(x, 4, larger[3], 0);
+    order16(x, 2, larger[4], 0);
+    order16(x, 1, larger[5], 0);
+}
+
+/* Lane by lane the larger to a and the smaller to b. Of two zeros, which are equal, each is kept. */
+static inline void part_vec(vec *a, vec *b) {
+    const vec most = vec_max(*a, *b), least = vec_min(*b, *a);
+    *a = most;
+    *b = least;
+}
+
+/* x [16 * groups] sorted, largest first: a bitonic network. groups: 1, 2 or 4. */
+static inline void sort_groups(vec *x, const int groups) {
+    for (int g = 0; g < groups; g++)
+        runs8(x + g * VECS);
+    for (int g = 0; g < groups; g++)
+        merge16(x + g * VECS, g & 1);
+    for (int pair = 0; pair < groups / 2; pair++) {
+        vec *const y = x + 2 * pair * VECS;
+        for (int v = 0; v < VECS; v++)
+            pair ? part_vec(y + VECS + v, y + v) : part_vec(y + v, y + VECS + v);
+        merge16(y, pair);
+        merge16(y + VECS, pair);
+    }
+    if (groups == 4) {
+        for (int v = 0; v < 2 * VECS; v++)
+            part_vec(x + v, x + 2 * VECS + v);
+        for (int half = 0; half < 4; half += 2)
+            for (int v = 0; v < VECS; v++)
+                part_vec(x + half * VECS + v, x + (half + 1) * VECS + v);
+        for (int g = 0; g < 4; g++)
+            merge16(x + g * VECS, 0);
+    }
+}
+
+/* The place of the k-th largest of keys [n], n <= 16 * groups. */
+static inline seqtopk_place rank_groups(const float *keys, int64_t n, int64_t k, const int groups) {
+    vec x[FEW_VECS], sorted[FEW_VECS];
+    float fallen[FEW];
+    for (int v = 0; v < groups * VECS; v++)
+        sorted[v] = x[v] = load_first(keys + v * VEC_LANES, n - v * VEC_LANES);
+    sort_groups(sorted, groups);
+    for (int v = 0; v < groups * VECS; v++)
+        vec_store(fallen + v * VEC_LANES, sorted[v]);
+    seqtopk_place place = {fallen[k - 1], 0, 0};
+    const vec key = vec_set1(place.key);
+    for (int v = 0; v < groups * VECS; v++) {
+        place.above += __builtin_popcount(vec_mask_gt(x[v], key));
+        place.equal += __builtin_popcount(vec_mask_eq(x[v], key));
+    }
+    return place;
+}
+
+/* The same for n <= FEW. */
+static inline seqtopk_place rank_few64(const float *keys, int64_t n, int64_t k) {
+    return n <= LANES ? rank_groups(keys, n, k, 1) : n <= 2 * LANES ? rank_groups(keys, n, k, 2) : rank_groups(keys, n, k, 4);
+}
+
+/* Keys from all over keys [n], n > FEW, sorted. */
+static inline void sort_sample(const float *keys, int64_t n, float sorted[FEW]) {
+    vec x[FEW_VECS];
+    for (int64_t i = 0; i < FEW; i++)
+        sorted[i] = keys[(n * (2 * i + 1)) / (2 * FEW)];
+    for (int v = 0; v < FEW_VECS; v++)
+        x[v] = vec_load(sorted + v * VEC_LANES);
+    sort_groups(x, FEW / LANES);
+    for (int v = 0; v < FEW_VECS; v++)
+        vec_store(sorted + v * VEC_LANES, x[v]);
+}
+
+/* Floats numbered in their order, -0 just before +0; and back. */
+static inline uint32_t number_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits >> 31 ? ~bits : bits | 0x80000000;
+}
+
+static inline float numbered(uint32_t number) {
+    const uint32_t bits = number >> 31 ? number & 0x7fffffff : ~number;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/*
+ * The numbers between which a key is known to be. Where sampling does not get on, halving these does, in 32 steps at the
+ * most: no input takes more than so many passes.
+ */
+typedef struct {
+    uint32_t least, most;
+} between;
+
+static inline between anywhere(void) { return (between){number_of(-INFINITY), number_of(INFINITY)}; }
+static inline float middle(between b) { return numbered(b.least + (b.most - b.least) / 2); }
+/* It is above x, or below it. */
+static inline void rise(between *b, float x) { b->least = number_of(x) + 1 > b->least ? number_of(x) + 1 : b->least; }
+static inline void fall(between *b, float x) { b->most = number_of(x) - 1 < b->most ? number_of(x) - 1 : b->most; }
+
+/* How many keys are above `most`, and how many at or above `least`. */
+static inline void count_brackets(const float *keys, int64_t n, float least, float most, int64_t *above, int64_t *upto) {
+    const vec low = vec_set1(least), high = vec_set1(most);
+    int64_t over = 0, in = 0, i = 0;
+    for (; i + VEC_LANES <= n; i += VEC_LANES) {
+        const vec x = vec_load(keys + i);
+        over += __builtin_popcount(vec_mask_gt(x, high));
+        in += __builtin_popcount(vec_mask_ge(x, low));
+    }
+    if (i < n) {
+        const vec x = load_first(keys + i, n - i);
+        over += __builtin_popcount(vec_mask_gt(x, high) & first_lanes(n - i));
+        in += __builtin_popcount(vec_mask_ge(x, low) & first_lanes(n - i));
+    }
+    *above = over;
+    *upto = in;
+}
+
+/* Which keys to keep: above `most`, from `least` on, both at once, up to `most`, or below `least`. */
+enum { KEEP_ABOVE, KEEP_FROM, KEEP_INSIDE, KEEP_UPTO, KEEP_BELOW };
+
+static inline uint32_t to_keep(const int what, vec x, vec low, vec high, int64_t *above) {
+    if (what == KEEP_ABOVE)
+        return vec_mask_gt(x, high);
+    if (what == KEEP_FROM)
+        return vec_mask_ge(x, low);
+    if (what == KEEP_UPTO)
+        return vec_mask_ge(high, x);
+    if (what == KEEP_BELOW)
+        return vec_mask_gt(low, x);
+    const uint32_t over = vec_mask_gt(x, high);
+    *above += __builtin_popcount(over);
+    return vec_mask_ge(x, low) & ~over;
+}
+
+/* Moves such keys together to `to` [n], which may be where they are; answers how many. *above gets those above `most`
+ * where that is not known from the answer: KEEP_INSIDE. */
+static inline int64_t keep(const int what, const float *keys, int64_t n, float least, float most, float *to, int64_t *above) {
+    const vec low = vec_set1(least), high = vec_set1(most);
+    int64_t kept = 0, over = 0, i = 0;
+    for (; i + VEC_LANES <= n; i += VEC_LANES) {
+        const vec x = vec_load(keys + i);
+        const uint32_t in = to_keep(what, x, low, high, &over);
+        vec_store(to + kept, vec_compress(x, in));
+        kept += __builtin_popcount(in);
+    }
+    if (i < n) {
+        const vec x = load_first(keys + i, n - i);
+        /* -inf beyond the end are never above. */
+        const uint32_t in = to_keep(what, x, low, high, &over) & first_lanes(n - i);
+        const int taken = __builtin_popcount(in);
+        vec_store_first(to + kept, vec_compress(x, in), taken);
+        kept += taken;
+    }
+    if (above)
+        *above = over;
+    return kept;
+}
+
+#endif

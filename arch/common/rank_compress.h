@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rank by compression: a sorted sample tells between which two values the key is likely to be; one pass compresses what
+ * is there, and counts what is above; and again, until the network of rank.h can sort the rest. For the ISA whose vec.h
+ * stands before this.
+ */
+#ifndef SEQTOPK_ARCH_COMMON_RANK_COMPRESS_H
+#define SEQTOPK_ARCH_COMMON_RANK_COMPRESS_H
+
+#include "arch/common/rank.h"
+
+/* A guess: the keys to keep. */
+typedef struct {
+    float least, most;
+    int what; /* KEEP_FROM, KEEP_INSIDE or KEEP_UPTO */
+} guess;
+
+/*
+ * Two standard deviations of the sample's place to either side: where that is wrong, what was dropped is wanted after
+ * all. Short arrays take less, so that what is left is sorted at once. A bound that would drop little is not worth the
+ * comparison.
+ */
+static inline guess guess_from(const float sorted[FEW], int64_t n, int64_t k) {
+    enum { WORTH = 10 };
+    const float share = (float)k / (float)n;
+    const int64_t at = (k - 1) * FEW / n, narrow = FEW * (FEW / 2) / n;
+    int64_t wide = 2 + (int64_t)(2 * sqrtf((float)FEW * share * (1 - share)));
+    if (n < 16 * FEW && wide > narrow)
+        wide = narrow < 2 ? 2 : narrow;
+    const int64_t before = at - wide, after = FEW - 1 - (at + wide);
+    guess g = {after >= 0 ? sorted[at + wide] : -INFINITY, before >= 0 ? sorted[before] : INFINITY, KEEP_INSIDE};
+    if (before < WORTH && before <= after) {
+        g.what = KEEP_FROM;
+        g.most = INFINITY;
+    } else if (after < WORTH) {
+        g.what = KEEP_UPTO;
+        g.least = -INFINITY;
+    }
+    return g;
+}
+
+static inline int64_t keep_guessed(const float *keys, int64_t n, guess g, float *to, int64_t *above) {
+    int64_t kept;
+    *above = 0;
+    if (g.what == KEEP_INSIDE)
+        return keep(KEEP_INSIDE, keys, n, g.least, g.most, to, above);
+    if (g.what == KEEP_FROM)
+        return keep(KEEP_FROM, keys, n, g.least, g.most, to, NULL);
+    kept = keep(KEEP_UPTO, keys, n, g.least, g.most, to, NULL);
+    *above = n - kept;
+    return kept;
+}
+
+/* The keys above a guess, or below it. */
+static __attribute__((noinline)) void keep_other(int above, const float *keys, int64_t n, guess g, float *to) {
+    if (above)
+        keep(KEEP_ABOVE, keys, n, g.least, g.most, to, NULL);
+    else
+        keep(KEEP_BELOW, keys, n, g.least, g.most, to, NULL);
+}
+
+static inline seqtopk_place rank_by_compression(const float *keys, int64_t n, int64_t k, float *room) {
+    enum { PATIENCE = 8 }; /* rounds that leave more than half; three-way ones among them */
+    const int64_t wanted = k, size = n;
+    between where = anywhere();
+    int bad = 0;
+    while (n > FEW) {
+        float sorted[FEW];
+        guess g;
+        if (bad > PATIENCE) {
+            g = (guess){middle(where), middle(where), KEEP_INSIDE};
+        } else {
+            sort_sample(keys, n, sorted);
+            g = guess_from(sorted, n, k);
+            /* Many equal keys: one value, against those on both of its sides. */
+            if (bad & 1)
+                g = (guess){sorted[(k - 1) * FEW / n], sorted[(k - 1) * FEW / n], KEEP_INSIDE};
+        }
+        /* What a guess drops may be wanted after all; so it must not be overwritten, or be counted before. */
+        float *to = keys != room ? room : 2 * n <= size ? room + n : NULL;
+        int64_t above, kept;
+        if (to) {
+            kept = keep_guessed(keys, n, g, to, &above);
+        } else {
+            count_brackets(keys, n, g.least, g.most, &above, &kept);
+            kept -= above;
+            to = room;
+            if (k > above && k <= above + kept && g.least < g.most)
+                keep_guessed(keys, n, g, to, &above);
+        }
+        const int64_t before = n;
+        if (k <= above) {
+            keep_other(1, keys, n, g, to);
+            rise(&where, g.most);
+            n = above;
+        } else if (k > above + kept) {
+            keep_other(0, keys, n, g, to);
+            fall(&where, g.least);
+            n -= above + kept;
+            k -= above + kept;
+        } else if (g.least == g.most) {
+            return (seqtopk_place){g.most, wanted - k + above, kept};
+        } else {
+            k -= above;
+            n = kept;
+        }
+        bad += n > before / 2;
+        keys = to;
+    }
+    seqtopk_place place = rank_few64(keys, n, k);
+    place.above += wanted - k;
+    return place;
+}
+
+#endif
