@@ -2,7 +2,8 @@
 /*
  * Every kernel of the registry that runs here, alone, on one thread, with what a route over f32 logits would hand it.
  * Names are <op>/<T>x<E>/k<K>/<kernel>; beside them stands what the standard library has for the same work (peer:...).
- * The floor of route.cpp is `score` itself here. A row that is not in f32 is fed the same logits, converted.
+ * Beside `rank`, after a sweep, stand its other uses: rank-all, rank-sample, rank-row. The floor of route.cpp is
+ * `score` itself here. A row that is not in f32 is fed the same logits, converted.
  */
 #include "peers.h"
 
@@ -291,6 +292,27 @@ void run_rank(benchmark::State &state, const Stage &s, seqtopk_rank_fn *rank) {
     });
 }
 
+/* All keys of a turn's first rows, in place as a sweep's sample is ranked or with room beside them. */
+void run_rank_rows(benchmark::State &state, const Stage &s, seqtopk_rank_fn *rank, int64_t rows, bool in_place) {
+    const size_t n = static_cast<size_t>(rows) * static_cast<size_t>(s.shape.experts);
+    const size_t k = static_cast<size_t>(rows) * static_cast<size_t>(s.shape.top_k);
+    std::vector<float> keys(n), room(n);
+    float expected = 0;
+    time(
+        state, s,
+        [&](const Turn &turn) {
+            std::copy_n(turn.keys, n, keys.begin());
+            expected = nth_element(keys.data(), n, k);
+            std::copy_n(turn.keys, n, keys.begin());
+        },
+        [&](const Turn &) {
+            float *const to = in_place ? keys.data() : room.data();
+            if (rank(keys.data(), static_cast<int64_t>(n), static_cast<int64_t>(k), to).key != expected)
+                fail(state, "not the k-th largest key");
+        });
+    count_work(state, {rows, s.shape.experts, s.shape.top_k});
+}
+
 void run_rank_peer(benchmark::State &state, const Stage &s, NthFn *nth) {
     std::vector<float> room(s.shape.elements());
     time(state, s, nothing, [&](const Turn &turn) {
@@ -421,6 +443,21 @@ template <typename Run> void add(const std::string &name, Run run) {
     benchmark::RegisterBenchmark(name.c_str(), run)->UseManualTime()->Unit(benchmark::kMicrosecond);
 }
 
+/* rank beside its use after a sweep: of a short sequence at once, of a sample, of one row. */
+void add_rank_rows(const Shape &shape, const seqtopk_row *row) {
+    const auto add_rows = [&](const char *what, int64_t rows, bool in_place) {
+        add(std::string("rank-") + what + "/" + shape.name() + "/" + row->name,
+            [shape, row, rows, in_place](benchmark::State &state) {
+                run_rank_rows(state, stage(shape, row->dtype), function_of<seqtopk_rank_fn>(*row), rows, in_place);
+            });
+    };
+    if (shape.elements() <= 16384)
+        add_rows("all", shape.tokens, false);
+    if (shape.tokens >= 512)
+        add_rows("sample", 64, true);
+    add_rows("row", 1, false);
+}
+
 void add_nth_peer(const Shape &shape, const char *name, NthFn *nth) {
     add("nth/" + shape.name() + "/peer:" + name,
         [shape, nth](benchmark::State &state) { run_nth(state, stage(shape, SEQTOPK_ROW_f32), nth); });
@@ -444,7 +481,11 @@ void add_all() {
             const seqtopk_row *row = &seqtopk_registry[i];
             desc.scope =
                 row->op == SEQTOPK_OP_top || row->op == SEQTOPK_OP_pick ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE;
-            if (seqtopk_isa_runs(row->isa) && row->applies(&desc) && !declines(*row))
+            if (!seqtopk_isa_runs(row->isa) || !row->applies(&desc))
+                continue;
+            if (row->op == SEQTOPK_OP_rank)
+                add_rank_rows(shape, row);
+            if (!declines(*row))
                 add(std::string(row->op_name) + "/" + shape.name() + "/" + row->name,
                     [shape, row](benchmark::State &state) { run_row(state, shape, row); });
         }

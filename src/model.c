@@ -9,6 +9,8 @@ int64_t seqtopk_model_limit(const seqtopk_row *row, const seqtopk_desc *desc) {
     const int is_heap = strcmp(row->algorithm, "heap") == 0;
     if (row->op == SEQTOPK_OP_nth && is_heap)
         return 64 / desc->top_k; /* a heap of so few keys stays in cache lines that are hot anyway */
+    if (row->op == SEQTOPK_OP_rank && is_heap)
+        return desc->top_k <= 32 ? 32 / desc->top_k : -1; /* the keys of a few tokens: maxima tell of so few at once */
     if (row->op == SEQTOPK_OP_top && strcmp(row->algorithm, "insertion") == 0)
         return desc->top_k <= 32 ? INT64_MAX : -1; /* its moves grow with k * k */
     if (strcmp(row->algorithm, "slots6") == 0)

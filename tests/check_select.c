@@ -32,23 +32,27 @@ typedef enum { BAD_PIPE, BAD_SAMPLE, BAD_BUCKET, BAD_RISING, BAD_COLUMNS, BAD_NU
 
 static const char *const bad_names[BAD_KINDS] = {"pipe", "sample", "bucket", "rising", "columns", "numbers", "sure"};
 
-/* Kernels sample 64 keys evenly. Here these are the best of all, and so again in what is left without them. */
+/* Kernels sample 64 keys evenly, alone or by fours. Here these are the best of all, and so again in what is left. */
+static int is_sampled(size_t i, size_t n) {
+    enum { SAMPLE = 64 };
+    const size_t one = i * SAMPLE / n, four = i * (SAMPLE / 4) / (n - 3);
+    return i == n * (2 * one + 1) / (2 * SAMPLE) ||
+           (four < SAMPLE / 4 && i - (n - 3) * (2 * four + 1) / (SAMPLE / 2) < 4); /* before it: a large difference */
+}
+
 static void mislead_samples(float *keys, size_t n) {
-    enum { SAMPLE = 64, ROUNDS = 24 };
     size_t *left = check_alloc(n, sizeof *left), size = n;
     for (size_t i = 0; i < n; i++) {
         keys[i] = (float)random_normal(&run.random);
         left[i] = i;
     }
-    for (int round = 0; round < ROUNDS && size > 2 * SAMPLE; round++) {
-        size_t kept = 0, next = 0;
+    for (int round = 0; round < 24 && size > 256; round++) {
+        size_t kept = 0;
         for (size_t i = 0; i < size; i++)
-            if (next < SAMPLE && i == size * (2 * next + 1) / (2 * SAMPLE)) {
+            if (is_sampled(i, size))
                 keys[left[i]] = (float)(99 - round);
-                next++;
-            } else {
+            else
                 left[kept++] = left[i];
-            }
         size = kept;
     }
     free(left);
@@ -70,7 +74,9 @@ static void make_bad_keys(float *keys, size_t n, bad_kind kind) {
                 number &= 0xff800000;
             memcpy(keys + i, &number, 4);
             break;
-        case BAD_SURE: keys[i] = random_below(r, 3) ? (float)random_normal(r) : random_below(r, 2) ? INFINITY : -INFINITY; break;
+        case BAD_SURE:
+            keys[i] = random_below(r, 3) ? (float)random_normal(r) : random_below(r, 2) ? INFINITY : -INFINITY;
+            break;
         default: break;
         }
     }

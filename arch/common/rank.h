@@ -37,7 +37,7 @@ static inline void merge16(vec x[VECS], const int rising) {
     order16(x, 1, larger[3], rising);
 }
 
-/* The first eight columns of the 16 lanes, four groups at a time so that their latencies overlap: runs of 8 that fall and rise. */
+/* What comes before merge16: one run of 8 that falls, and one that rises. */
 static inline void runs8(vec x[VECS]) {
     static const int32_t larger[6][LANES] = {
         {-1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1}, /* 2, 1 */
@@ -106,14 +106,24 @@ static inline seqtopk_place rank_groups(const float *keys, int64_t n, int64_t k,
 
 /* The same for n <= FEW. */
 static inline seqtopk_place rank_few64(const float *keys, int64_t n, int64_t k) {
-    return n <= LANES ? rank_groups(keys, n, k, 1) : n <= 2 * LANES ? rank_groups(keys, n, k, 2) : rank_groups(keys, n, k, 4);
+    return n <= LANES       ? rank_groups(keys, n, k, 1)
+           : n <= 2 * LANES ? rank_groups(keys, n, k, 2)
+                            : rank_groups(keys, n, k, 4);
 }
 
-/* Keys from all over keys [n], n > FEW, sorted. */
+/*
+ * Keys from all over keys [n], n > FEW, sorted. Four neighbours at a time are had for the price of one, but are likely
+ * to be of one token and tell less; where passes are long, that counts.
+ */
 static inline void sort_sample(const float *keys, int64_t n, float sorted[FEW]) {
+    enum { LONG = 16384 };
     vec x[FEW_VECS];
-    for (int64_t i = 0; i < FEW; i++)
-        sorted[i] = keys[(n * (2 * i + 1)) / (2 * FEW)];
+    if (n <= LONG)
+        for (uint64_t i = 0; i < FEW; i += 4)
+            memcpy(sorted + i, keys + (uint64_t)(n - 3) * (i + 2) / FEW, 4 * sizeof *sorted);
+    else
+        for (uint64_t i = 0; i < FEW; i++)
+            sorted[i] = keys[(uint64_t)n * (2 * i + 1) / (2 * FEW)];
     for (int v = 0; v < FEW_VECS; v++)
         x[v] = vec_load(sorted + v * VEC_LANES);
     sort_groups(x, FEW / LANES);
@@ -136,8 +146,8 @@ static inline float numbered(uint32_t number) {
 }
 
 /*
- * The numbers between which a key is known to be. Where sampling does not get on, halving these does, in 32 steps at the
- * most: no input takes more than so many passes.
+ * The numbers between which a key is known to be. Where sampling does not get on, halving these does, in 32 steps at
+ * the most: no input takes more than so many passes.
  */
 typedef struct {
     uint32_t least, most;
@@ -150,7 +160,8 @@ static inline void rise(between *b, float x) { b->least = number_of(x) + 1 > b->
 static inline void fall(between *b, float x) { b->most = number_of(x) - 1 < b->most ? number_of(x) - 1 : b->most; }
 
 /* How many keys are above `most`, and how many at or above `least`. */
-static inline void count_brackets(const float *keys, int64_t n, float least, float most, int64_t *above, int64_t *upto) {
+static inline void count_brackets(const float *keys, int64_t n, float least, float most, int64_t *above,
+                                  int64_t *upto) {
     const vec low = vec_set1(least), high = vec_set1(most);
     int64_t over = 0, in = 0, i = 0;
     for (; i + VEC_LANES <= n; i += VEC_LANES) {
@@ -186,7 +197,8 @@ static inline uint32_t to_keep(const int what, vec x, vec low, vec high, int64_t
 
 /* Moves such keys together to `to` [n], which may be where they are; answers how many. *above gets those above `most`
  * where that is not known from the answer: KEEP_INSIDE. */
-static inline int64_t keep(const int what, const float *keys, int64_t n, float least, float most, float *to, int64_t *above) {
+static inline int64_t keep(const int what, const float *keys, int64_t n, float least, float most, float *to,
+                           int64_t *above) {
     const vec low = vec_set1(least), high = vec_set1(most);
     int64_t kept = 0, over = 0, i = 0;
     for (; i + VEC_LANES <= n; i += VEC_LANES) {

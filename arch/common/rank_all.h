@@ -30,4 +30,6 @@ seqtopk_place RANK_NAME(rank, radix)(const float *keys, int64_t n, int64_t k, fl
     return rank_by_digits(keys, n, k, room);
 }
 
-float RANK_NAME(nth, quickselect)(float *keys, size_t n, size_t k) { return quickselect(keys, (int64_t)n, (int64_t)k).key; }
+float RANK_NAME(nth, quickselect)(float *keys, size_t n, size_t k) {
+    return quickselect(keys, (int64_t)n, (int64_t)k).key;
+}

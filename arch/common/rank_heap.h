@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * rank for few of many: a reservoir of keys that may be among the first k, whose cut turns most vectors away by one
- * comparison. Where it is full all but a little more than k of it go, which costs less for each key taken in than to keep
- * a heap in order. For the smallest k there is a cut to begin with: at least k keys reach the k-th largest of the maxima
- * of groups.
+ * comparison. Where it is full all but a little more than k of it go, which costs less for each key taken in than to
+ * keep a heap in order. For the smallest k there is a cut to begin with: at least k keys reach the k-th largest of the
+ * maxima of groups.
  */
 #ifndef SEQTOPK_ARCH_COMMON_RANK_HEAP_H
 #define SEQTOPK_ARCH_COMMON_RANK_HEAP_H
@@ -39,7 +39,10 @@ static inline void take_in(reservoir *r, vec x, uint32_t inside, vec cut, const 
     const uint32_t above = vec_mask_gt(x, cut) & inside;
     const int count = __builtin_popcount(above);
     r->ties += __builtin_popcount(vec_mask_eq(x, cut) & inside);
-    vec_store_first(r->keys + r->size, vec_compress(x, above), whole ? VEC_LANES : count);
+    if (whole)
+        vec_store(r->keys + r->size, vec_compress(x, above));
+    else
+        vec_store_first(r->keys + r->size, vec_compress(x, above), count);
     r->size += count;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rank by digits of the keys' numbers in the order of floats. The digits are counted from the range in which the keys lie,
- * since the exponents of a router's keys are few; what shares the k-th largest's digit is compressed for the next. Four
- * rounds at the most, whatever the keys are.
+ * rank by digits of the keys' numbers in the order of floats. The digits are counted from the range in which the keys
+ * lie, since the exponents of a router's keys are few; what shares the k-th largest's digit is compressed for the next.
+ * Four rounds at the most, whatever the keys are.
  */
 #ifndef SEQTOPK_ARCH_COMMON_RANK_RADIX_H
 #define SEQTOPK_ARCH_COMMON_RANK_RADIX_H

@@ -73,8 +73,10 @@ static inline uint16_t vec_bits16_nlt(const vec *x, vec limit) {
 }
 static inline uint64_t vec_first_bit(uint64_t bits) { return _tzcnt_u64(bits); }
 
-/* The lanes of a mask, moved together to the front, and the others after them. A lane's number takes a byte of the table,
- * which is 2 KiB so: rows of eight 32-bit numbers would leave the cache. */
+/*
+ * The lanes of a mask, moved together to the front, and the others after them. A lane's number takes a byte of the
+ * table, which is 2 KiB so: rows of eight 32-bit numbers would leave the cache.
+ */
 static inline vec vec_part(vec a, uint32_t mask) {
 #define BIT(m, b) ((uint64_t)(m) >> (b) & 1)
 #define BELOW(m, b) (__builtin_popcount((m) & ((1u << (b)) - 1)))
