@@ -110,10 +110,11 @@ typedef void seqtopk_collect_fn(const float *keys, int32_t experts, int64_t firs
  */
 typedef void seqtopk_trim_fn(seqtopk_catch *caught, int64_t first, int64_t last, int32_t sure, int32_t most);
 
-/* Token-major lists in the making: keys stand where weights will. */
+/* Token-major lists in the making: keys stand where weights will, or with to_scores the scores (`score`) of such keys. */
 typedef struct seqtopk_lists {
     int32_t *offsets, *ids;
     float *keys;
+    int32_t to_scores, score;
 } seqtopk_lists;
 
 /*
@@ -134,8 +135,8 @@ typedef int64_t seqtopk_pick_fn(const seqtopk_rows *rows, int64_t first, int64_t
 typedef int64_t seqtopk_filter_fn(const seqtopk_catch *from, int64_t first, int64_t last, float key, int ties,
                                   const seqtopk_lists *to, int64_t at, int64_t end);
 
-/* weigh: the keys (LOGPROB or LOGIT) of the winners of tokens [first, last) become their weights, in place. Not for a
- * softmax over sqrtsoftplus scores, whose roundings count: weights sees the logits. */
+/* weigh: the keys (LOGPROB or LOGIT) of the winners of tokens [first, last) become their weights, in place; scores do
+ * as well, as keys whose score is LOGITS. Not for a softmax over sqrtsoftplus scores, whose roundings count: weights sees the logits. */
 typedef void seqtopk_weigh_fn(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
                               const int32_t *offsets, float *weights);
 

@@ -119,8 +119,11 @@ int64_t seqtopk_pick_share(const seqtopk_call *call);
 int seqtopk_all_picked(const seqtopk_call *call);
 int64_t seqtopk_join_picked(const seqtopk_call *call);
 
-/* After ids and offsets: weights of tokens [first, last), from keys that stand in their places or from the logits. */
-void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int from_keys);
+/* Where lists with keys (or, if that is wanted and does, scores) in the places of weights are written. */
+seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys);
+
+/* After ids and offsets: weights of tokens [first, last), from scores that stand in their places or from the logits. */
+void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores);
 
 /* After weights: order, padded and dense rows of tokens [first, last). */
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last);

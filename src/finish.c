@@ -80,17 +80,31 @@ static void write_dense(const seqtopk_call *call, int64_t token) {
     }
 }
 
-void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int from_keys) {
-    const seqtopk_output *out = &call->out;
-    if (!out->weights && !out->padded_weights && !out->routing_probs)
+static int wants_weights(const seqtopk_call *call) {
+    return call->out.weights || call->out.padded_weights || call->out.routing_probs;
+}
+
+/* Where a score's own roundings count, its logit is needed once more. */
+static int needs_logits(const seqtopk_call *call) {
+    return call->rows.score == SEQTOPK_SCORE_SQRTSOFTPLUS && call->weighing.norm == SEQTOPK_NORM_SOFTMAX;
+}
+
+seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys) {
+    return (seqtopk_lists){.offsets = call->token_offsets,
+                           .ids = call->expert_ids,
+                           .keys = call->list_weights,
+                           .to_scores = has_keys && wants_weights(call) && !needs_logits(call),
+                           .score = call->rows.score};
+}
+
+void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores) {
+    const seqtopk_weighing *how = &call->weighing;
+    if (!wants_weights(call))
         return;
-    /* Where a score's own roundings count, its logit is needed once more. */
-    const int fine = call->rows.score == SEQTOPK_SCORE_SQRTSOFTPLUS && call->weighing.norm == SEQTOPK_NORM_SOFTMAX;
-    if (from_keys && !fine)
-        call->weigh(call->rows.score, &call->weighing, first, last, call->token_offsets, call->list_weights);
-    else
-        call->weights(&call->rows, &call->weighing, first, last, call->token_offsets, call->expert_ids,
-                      call->list_weights);
+    if (!has_scores || needs_logits(call))
+        call->weights(&call->rows, how, first, last, call->token_offsets, call->expert_ids, call->list_weights);
+    else if (how->norm != SEQTOPK_NORM_NONE || how->scale != 1.0f)
+        call->weigh(SEQTOPK_SCORE_LOGITS, how, first, last, call->token_offsets, call->list_weights);
 }
 
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last) {

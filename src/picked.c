@@ -15,7 +15,7 @@ int seqtopk_picks(const seqtopk_call *call) {
 
 int64_t seqtopk_pick_share(const seqtopk_call *call) {
     const int32_t top_k = call->plan->desc.top_k;
-    const seqtopk_lists to = {call->token_offsets, call->expert_ids, call->list_weights};
+    const seqtopk_lists to = seqtopk_lists_of(call, 1);
     seqtopk_slot *slot = call->slots + call->part;
     int32_t counts[16];
     seqtopk_catch room = {.keys = call->room.keys,

@@ -89,7 +89,7 @@ static int estimate(const seqtopk_call *call, int64_t first, int64_t last, float
         place = expected + 0.6 * (eligible - expected);
     if (place < 1.0)
         return 0;
-    *low = call->rank(call->room.keys, n * experts, (int64_t)place, call->room.keys).key;
+    *low = call->rank(call->room.keys, n * experts, (int64_t)place, call->room.spare).key;
     return fabsf(*low) <= 1e30f;
 }
 
@@ -248,13 +248,6 @@ int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence
     return 1;
 }
 
-/* The winners of tokens [first, last), all before the cut's token or all after it. */
-static int64_t list_run(const seqtopk_call *call, const seqtopk_catch *from, int64_t first, int64_t last, int ties,
-                        int64_t at, int64_t end, int list, float key) {
-    const seqtopk_lists to = {call->token_offsets, call->expert_ids, call->list_weights};
-    return first < last ? call->filter(from, first, last, key, ties, list ? &to : NULL, at, end) : at;
-}
-
 static void skip_tokens(seqtopk_catch *from, int64_t first, int64_t last) {
     for (int64_t t = first; t < last; t++) {
         from->keys += from->counts[t];
@@ -264,31 +257,38 @@ static void skip_tokens(seqtopk_catch *from, int64_t first, int64_t last) {
 }
 
 /* The cut's own token: ties up to the cut's expert. */
-static int64_t list_cut_token(const seqtopk_call *call, const seqtopk_catch *from, const seqtopk_cut *cut, int64_t at,
-                              int list) {
-    if (list)
-        call->token_offsets[cut->token] = (int32_t)at;
+static int64_t list_cut_token(const seqtopk_call *call, const seqtopk_catch *from, const seqtopk_cut *cut,
+                              const seqtopk_lists *to, int64_t at) {
+    static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f};
+    const int64_t begin = at;
+    if (to)
+        to->offsets[cut->token] = (int32_t)at;
     for (int32_t i = 0; i < from->counts[cut->token]; i++)
         if (from->order[i] > cut->key || (from->order[i] == cut->key && from->ids[i] <= cut->expert)) {
-            if (list) {
-                call->expert_ids[at] = from->ids[i];
-                call->list_weights[at] = from->keys[i];
+            if (to) {
+                to->ids[at] = from->ids[i];
+                to->keys[at] = from->keys[i];
             }
             at++;
         }
+    const int32_t own[] = {0, (int32_t)(at - begin)};
+    if (to && to->to_scores)
+        call->weigh(to->score, &plain, 0, 1, own, to->keys + begin);
     return at;
 }
 
 int64_t seqtopk_list_swept(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
     const seqtopk_cut *cut = &call->sequence[s].cut;
+    const seqtopk_lists lists = seqtopk_lists_of(call, call->sequence[s].has_keys), *to = list ? &lists : NULL;
     seqtopk_catch from = run_catch(call, s, call->part, first, last);
     /* Beyond these pairs stand another part's. */
     const int64_t end = call->parts > 1 ? call->slots[call->part].end : seqtopk_max_selected(call->plan, call->in.tokens);
     if (cut->token < first || cut->token >= last)
-        return list_run(call, &from, first, last, cut->token >= last, at, end, list, cut->key);
-    at = list_run(call, &from, first, cut->token, 1, at, end, list, cut->key);
+        return call->filter(&from, first, last, cut->key, cut->token >= last, to, at, end);
+    if (first < cut->token)
+        at = call->filter(&from, first, cut->token, cut->key, 1, to, at, end);
     skip_tokens(&from, first, cut->token);
-    at = list_cut_token(call, &from, cut, at, list);
+    at = list_cut_token(call, &from, cut, to, at);
     skip_tokens(&from, cut->token, cut->token + 1);
-    return list_run(call, &from, cut->token + 1, last, 0, at, end, list, cut->key);
+    return cut->token + 1 < last ? call->filter(&from, cut->token + 1, last, cut->key, 0, to, at, end) : at;
 }

@@ -4,6 +4,7 @@
 #define SEQTOPK_ARCH_COMMON_FEW_H
 
 #include "arch/common/lanes.h"
+#include "arch/common/weigh.h"
 #include "arch/kernel.h"
 
 /* Lanes [0, n) of a, and `other` in those from n on; n may be negative. */
@@ -112,7 +113,10 @@ static inline uint32_t take_first(vec x, uint32_t inside, first_k *first) {
 }
 
 /* Puts the first `taken` lanes at place `at` of the lists, and nothing at or beyond `end`. */
-static inline void append(const seqtopk_lists *to, int64_t at, int64_t end, vec keys, vec ids, int taken) {
+static inline __attribute__((always_inline)) void append(const seqtopk_lists *to, int64_t at, int64_t end, vec keys,
+                                                         vec ids, int taken) {
+    if (to->to_scores)
+        keys = score_of_key(to->score, keys);
     if (end - at >= VEC_LANES) {
         vec_store(to->keys + at, keys);
         vec_store_bits(to->ids + at, ids);

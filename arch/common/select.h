@@ -44,6 +44,8 @@ int64_t SELECT_NAME(filter, compress)(const seqtopk_catch *from, int64_t first, 
             const uint32_t in = vec_mask_ge(vec_load(order + i), cut) & first_lanes(n - i);
             masks[group] = in;
             before[group] = (uint32_t)at;
+            __builtin_prefetch(lists.keys + at + 8 * LANES, 1);
+            __builtin_prefetch(lists.ids + at + 8 * LANES, 1);
             append(&lists, at, end, vec_compress(vec_load(keys + i), in), vec_compress(vec_load_u16(ids + i), in),
                    __builtin_popcount(in));
             at += __builtin_popcount(in);

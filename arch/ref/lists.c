@@ -4,6 +4,9 @@
 
 #include <math.h>
 
+/* In rows.c, with the arithmetic. */
+float seqtopk_ref_score(int32_t score, float key);
+
 seqtopk_emit_fn seqtopk_emit_f32__ref_scan;
 seqtopk_filter_fn seqtopk_filter_f32__ref_scan;
 seqtopk_collect_fn seqtopk_collect_f32__ref_scan;
@@ -59,7 +62,7 @@ int64_t seqtopk_filter_f32__ref_scan(const seqtopk_catch *from, int64_t first, i
                 continue;
             if (to) {
                 to->ids[at] = from->ids[i];
-                to->keys[at] = from->keys[i];
+                to->keys[at] = to->to_scores ? seqtopk_ref_score(to->score, from->keys[i]) : from->keys[i];
             }
             at++;
         }
