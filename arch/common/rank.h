@@ -159,6 +159,19 @@ static inline float middle(between b) { return numbered(b.least + (b.most - b.le
 static inline void rise(between *b, float x) { b->least = number_of(x) + 1 > b->least ? number_of(x) + 1 : b->least; }
 static inline void fall(between *b, float x) { b->most = number_of(x) - 1 < b->most ? number_of(x) - 1 : b->most; }
 
+/* How many keys are above x, or at it too. */
+static inline int64_t count_above(const float *keys, int64_t n, float x, const int or_at) {
+    const vec limit = vec_set1(x);
+    int64_t count = 0, i = 0;
+    for (; i + VEC_LANES <= n; i += VEC_LANES) {
+        const vec y = vec_load(keys + i);
+        count += __builtin_popcount(or_at ? vec_mask_ge(y, limit) : vec_mask_gt(y, limit));
+    }
+    for (; i < n; i++)
+        count += or_at ? keys[i] >= x : keys[i] > x;
+    return count;
+}
+
 /* How many keys are above `most`, and how many at or above `least`. */
 static inline void count_brackets(const float *keys, int64_t n, float least, float most, int64_t *above,
                                   int64_t *upto) {

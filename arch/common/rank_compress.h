@@ -51,6 +51,19 @@ static inline int64_t keep_guessed(const float *keys, int64_t n, guess g, float 
     return kept;
 }
 
+/* The same without moving anything. */
+static inline int64_t count_guessed(const float *keys, int64_t n, guess g, int64_t *above) {
+    int64_t upto = n;
+    *above = 0;
+    if (g.what == KEEP_INSIDE)
+        count_brackets(keys, n, g.least, g.most, above, &upto);
+    else if (g.what == KEEP_FROM)
+        upto = count_above(keys, n, g.least, 1);
+    else
+        *above = count_above(keys, n, g.most, 0);
+    return upto - *above;
+}
+
 /* The keys above a guess, or below it. */
 static __attribute__((noinline)) void keep_other(int above, const float *keys, int64_t n, guess g, float *to) {
     if (above)
@@ -82,8 +95,7 @@ static inline seqtopk_place rank_by_compression(const float *keys, int64_t n, in
         if (to) {
             kept = keep_guessed(keys, n, g, to, &above);
         } else {
-            count_brackets(keys, n, g.least, g.most, &above, &kept);
-            kept -= above;
+            kept = count_guessed(keys, n, g, &above);
             to = room;
             if (k > above && k <= above + kept && g.least < g.most)
                 keep_guessed(keys, n, g, to, &above);
