@@ -121,16 +121,23 @@ static void step_finish(seqtopk_call *call) {
 
 /* Where this part's first pair of each expert goes, and where each expert's pairs begin. An expert's pairs stand in the
  * order of the parts, hence of the tokens. */
-static void find_places(const seqtopk_call *call, int32_t *cursors, int32_t *offsets) {
-    const int32_t experts = call->rows.experts, *histogram = call->histograms;
+static void find_places(const seqtopk_call *call, int32_t *restrict cursors, int32_t *restrict offsets) {
+    const int32_t experts = call->rows.experts;
     int32_t at = 0;
+    memset(cursors, 0, (size_t)experts * sizeof *cursors);
+    memcpy(offsets, call->histograms, (size_t)experts * sizeof *offsets);
+    for (int32_t p = 1; p < call->parts; p++) {
+        const int32_t *histogram = call->histograms + (int64_t)p * experts;
+        if (p == call->part)
+            memcpy(cursors, offsets, (size_t)experts * sizeof *cursors);
+        for (int32_t e = 0; e < experts; e++)
+            offsets[e] += histogram[e];
+    }
     for (int32_t e = 0; e < experts; e++) {
+        const int32_t pairs = offsets[e];
         offsets[e] = at;
-        for (int32_t p = 0; p < call->part; p++)
-            at += histogram[(int64_t)p * experts + e];
-        cursors[e] = at;
-        for (int32_t p = call->part; p < call->parts; p++)
-            at += histogram[(int64_t)p * experts + e];
+        cursors[e] += at;
+        at += pairs;
     }
 }
 
