@@ -3,10 +3,10 @@
  * The expert-major lists: scatter, with two stores a pair. What bounds a counting sort is the stores that each go to another
  * cache line than the last, one a cycle at best, and a pair has three of them: its token, its slot, and the cursor moved on.
  * Here token and slot go as one number, 16 bits each, counted from where a block of pairs begins, to the token's place; what
- * lies ready is then widened line by line. How many experts a token has cannot be foreseen, so that a loop over them
+ * lies ready is then widened in one go. How many experts a token has cannot be foreseen, so that a loop over them
  * misjudges a branch for every token: instead whole lines of numbers are laid down for a token, the next token's over the
  * surplus, and pairs are taken from there without a look at tokens. For the ISA whose flags this is compiled with, named
- * LISTS_ISA; the compiler's own vectors are all that is needed.
+ * LISTS_ISA, with LISTS_LANES int32 in a vector; the compiler's own vectors are all that is needed.
  */
 #include "arch/kernel.h"
 
@@ -24,13 +24,14 @@
 seqtopk_scatter_fn LISTS_NAME(scatter, packed);
 
 enum {
-    LINE = 16,           /* int32 in a cache line */
+    LINE = 16,           /* int32 in a cache line, and */
+    LANES = LISTS_LANES, /* in a vector */
     NUMBERED = 2048,     /* pairs that are numbered at a time, and */
     TOKENS_AT_ONCE = 64, /* their tokens: few enough for the first-level cache */
     BLOCK = 65536,       /* pairs and tokens that 16 bits can tell apart */
     WORTH_PACKING = 8    /* pairs of an expert in a block, below which widening costs more than a store */
 };
-typedef uint32_t line __attribute__((vector_size(4 * LINE), aligned(4), may_alias));
+typedef uint32_t ints __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 /* How tokens and slots become numbers: packed, both counted from where the block begins, or the token alone. */
 typedef struct {
@@ -44,14 +45,18 @@ INLINE uint32_t number_of(const numbering *by, int64_t token, int32_t slot) {
 
 /* The numbers of a token's n pairs from `slot` on, in whole lines. */
 INLINE void number_pairs(uint32_t *numbers, const numbering *by, int64_t token, int32_t slot, int32_t n) {
-    const line zero = {0}, steps = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    line numbered = number_of(by, token, slot) + (by->packed ? steps : zero);
-    *(line *)numbers = numbered;
-    for (int32_t i = LINE; __builtin_expect(i < n, 0); i += LINE) {
-        if (by->packed)
-            numbered += LINE;
-        *(line *)(numbers + i) = numbered;
-    }
+    static const uint32_t steps[LINE] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const uint32_t number = number_of(by, token, slot);
+    int32_t i = 0;
+    do {
+        for (int32_t lane = 0; lane < LINE; lane += LANES) {
+            ints numbered = (ints){0} + number;
+            if (by->packed)
+                numbered += *(const ints *)(steps + lane) + (uint32_t)i;
+            *(ints *)(numbers + i + lane) = numbered;
+        }
+        i += LINE;
+    } while (__builtin_expect(i < n, 0));
 }
 
 /* Two neighbours in one load. */
@@ -126,10 +131,10 @@ static inline int64_t end_of_stretch(const int32_t *offsets, int64_t first, int6
 static inline void widen(int32_t *tokens, int32_t *slots, int32_t n, const numbering *by) {
     const uint32_t token = (uint32_t)by->token, slot = (uint32_t)by->slot;
     int32_t i = 0;
-    for (; i + LINE <= n; i += LINE) {
-        const line packed = *(const line *)(tokens + i);
-        *(line *)(slots + i) = (packed & 0xffff) + slot;
-        *(line *)(tokens + i) = (packed >> 16) + token;
+    for (; i + LANES <= n; i += LANES) {
+        const ints packed = *(const ints *)(tokens + i);
+        *(ints *)(slots + i) = (packed & 0xffff) + slot;
+        *(ints *)(tokens + i) = (packed >> 16) + token;
     }
     for (; i < n; i++) {
         const uint32_t packed = (uint32_t)tokens[i];
