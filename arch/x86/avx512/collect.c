@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* sweep and collect by compression of ids. */
+/* sweep, pick and collect by compression of ids. */
 #include "vec.h"
+
+#include "columns.h"
 
 #include "arch/common/few.h"
 #include "arch/common/weigh.h"
@@ -27,6 +29,7 @@ static inline float float_of_f16(uint16_t x) { return _cvtsh_ss(x); }
 #include "arch/common/score.inc"
 #include "arch/common/limits.inc"
 #include "collect.inc"
+#include "pick.inc"
 #include "arch/common/dtype_end.inc"
 
 void seqtopk_collect_f32__avx512_compress(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
@@ -38,7 +41,8 @@ void seqtopk_collect_f32__avx512_compress(const float *keys, int32_t experts, in
                                .key = SEQTOPK_KEY_LOGIT};
     seqtopk_catch own = *caught;
     own.counts += first;
-    (void)collect_all_f32(&rows, 0, last - first, low, 0, 0, &own);
+    collect_f32 c = collect_of_f32(&rows, &own, 0, low);
+    collect_rows_f32(&c, 0, last - first, 0, catch_logits_f32, no_end_f32);
     caught->size = own.size;
 }
 
@@ -49,6 +53,7 @@ void seqtopk_collect_f32__avx512_compress(const float *keys, int32_t experts, in
 #include "arch/common/score.inc"
 #include "arch/common/limits.inc"
 #include "collect.inc"
+#include "pick.inc"
 #include "arch/common/dtype_end.inc"
 
 #define ROWS_DTYPE f16
@@ -58,4 +63,5 @@ void seqtopk_collect_f32__avx512_compress(const float *keys, int32_t experts, in
 #include "arch/common/score.inc"
 #include "arch/common/limits.inc"
 #include "collect.inc"
+#include "pick.inc"
 #include "arch/common/dtype_end.inc"
