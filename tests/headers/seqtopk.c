@@ -12,6 +12,7 @@ MADE(seqtopk_output, SEQTOPK_OUTPUT_INIT)
 MADE(seqtopk_parallel, SEQTOPK_PARALLEL_INIT)
 MADE(seqtopk_kernel, SEQTOPK_KERNEL_INIT)
 MADE(seqtopk_choice, SEQTOPK_CHOICE_INIT)
+MADE(seqtopk_tuning_info, SEQTOPK_TUNING_INFO_INIT)
 
 int seqtopk_header_c(void);
 int seqtopk_header_c(void) {
@@ -20,5 +21,6 @@ int seqtopk_header_c(void) {
            use_seqtopk_output()->struct_size == sizeof(seqtopk_output) &&
            use_seqtopk_parallel()->struct_size == sizeof(seqtopk_parallel) &&
            use_seqtopk_kernel()->struct_size == sizeof(seqtopk_kernel) &&
-           use_seqtopk_choice()->struct_size == sizeof(seqtopk_choice);
+           use_seqtopk_choice()->struct_size == sizeof(seqtopk_choice) &&
+           use_seqtopk_tuning_info()->struct_size == sizeof(seqtopk_tuning_info);
 }

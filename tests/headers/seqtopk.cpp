@@ -11,9 +11,10 @@ int seqtopk_header_cpp() {
     seqtopk_parallel parallel = SEQTOPK_PARALLEL_INIT;
     seqtopk_kernel kernel = SEQTOPK_KERNEL_INIT;
     seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
+    seqtopk_tuning_info tuning = SEQTOPK_TUNING_INFO_INIT;
     /* The macros set the size and leave the rest zero, which is the default. */
     return error.token == -1 && desc.struct_size == sizeof desc && desc.experts == 0 &&
            input.struct_size == sizeof input && output.struct_size == sizeof output &&
            parallel.struct_size == sizeof parallel && kernel.struct_size == sizeof kernel &&
-           choice.struct_size == sizeof choice;
+           choice.struct_size == sizeof choice && tuning.struct_size == sizeof tuning;
 }

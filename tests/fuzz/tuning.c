@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Tuning files, which may come from anywhere. What is read must be what is written again; what a plan takes from it must
+ * be what it could have been forced to.
+ */
+#include "fuzz.h"
+
+#include "src/machine_key.h"
+#include "src/wisdom_text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+const size_t fuzz_longest = 1 << 13;
+
+static void fail(const char *what) {
+    fprintf(stderr, "fuzz: %s\n", what);
+    abort();
+}
+
+/* The end line that makes a text whole; answers its new size. */
+static size_t sign(uint8_t *data, size_t size, size_t capacity, uint32_t decisions) {
+    char end[64];
+    int length = snprintf(end, sizeof end, "end %u ", (unsigned)decisions);
+    if (size + (size_t)length + SEQTOPK_WISDOM_DIGITS + 1 > capacity)
+        return size;
+    memcpy(data + size, end, (size_t)length);
+    size += (size_t)length;
+    length = snprintf(end, sizeof end, "%016llx\n", (unsigned long long)seqtopk_wisdom_checksum((char *)data, size));
+    memcpy(data + size, end, (size_t)length);
+    return size + (size_t)length;
+}
+
+static uint64_t next(uint64_t *state) {
+    *state = *state * UINT64_C(6364136223846793005) + 1442695040888963407u;
+    return *state >> 33;
+}
+
+/* Most inputs get a header, lines that are nearly right and a checksum that is: past the door, into the house. */
+void fuzz_shape(uint8_t *data, size_t *size, size_t capacity, uint64_t random) {
+    static const char *const scopes[] = {"sequence", "token", "online"};
+    static const char *const scores[] = {"softmax", "sigmoid", "sqrtsoftplus", "logits"};
+    static const char *const ends[] = {"alone", "ref_heap 7 close", "ref_scan 99 clear", "x 0 clear", ""};
+    if (random % 8 == 0)
+        return;
+    const size_t lines = next(&random) % 40;
+    size_t at = (size_t)snprintf((char *)data, capacity, "seqtopk-tuning 1\nlibrary %s\nmachine %s\n", SEQTOPK_VERSION,
+                                 seqtopk_machine_key());
+    for (size_t i = 0; i < lines && at + 256 < capacity; i++) {
+        const seqtopk_row *row = seqtopk_registry + next(&random) % (uint64_t)seqtopk_registry_size;
+        char *to = (char *)data + at;
+        if (i == 0 || next(&random) % 4 == 0)
+            at += (size_t)snprintf(to, 256, "[%s %s %s %s %d %d %d]\n", row->op_name, row->dtype_name,
+                                   scopes[next(&random) % 17 % 3], scores[next(&random) % 4], 1 << next(&random) % 9,
+                                   1 + (int)(next(&random) % 9), 1 + (int)(next(&random) % 3));
+        at += (size_t)snprintf((char *)data + at, 128, "%u %s@%d %u %u %s\n", 1u << next(&random) % 32,
+                               seqtopk_wisdom_row_word(row), (int)(next(&random) % 16 ? row->revision : 9),
+                               (unsigned)next(&random), (unsigned)(next(&random) % 1100000), ends[next(&random) % 5]);
+    }
+    for (uint64_t changes = next(&random) % 4; changes > 0; changes--)
+        data[40 + next(&random) % (at - 40)] = (uint8_t)next(&random);
+    *size = next(&random) % 16 ? sign(data, at, capacity, (uint32_t)next(&random)) : at;
+}
+
+static void check_codec(const char *text, size_t size) {
+    const seqtopk_wisdom_reader any = seqtopk_wisdom_reader_any();
+    seqtopk_wisdom w, back;
+    seqtopk_error error = SEQTOPK_ERROR_INIT;
+    if (seqtopk_wisdom_parse(&w, text, size, &any, &error)) {
+        if (!error.message[0] || strchr(error.message, '\n') || w.decision)
+            fail("a refusal is one line and leaves nothing");
+        return;
+    }
+    if (w.dropped < w.notes || (size_t)w.size + (size_t)w.dropped > size)
+        fail("more than there was");
+    for (int32_t i = 0; i < w.size; i++)
+        if (seqtopk_tuned_shape_check(&w.decision[i].shape) || seqtopk_tuned_check(w.decision + i) ||
+            (i > 0 && seqtopk_tuned_compare(w.decision + i - 1, w.decision + i) >= 0))
+            fail("a decision that is none, or out of order");
+    const size_t length = seqtopk_wisdom_encode(&w, NULL, 0);
+    char *written = malloc(length), *again = malloc(length);
+    if (!written || !again || seqtopk_wisdom_encode(&w, written, length) != length)
+        fail("writing");
+    if (seqtopk_wisdom_parse(&back, written, length, &any, &error) || back.size != w.size || back.dropped)
+        fail("what was written is not read");
+    for (int32_t i = 0; i < w.size; i++) {
+        w.decision[i].line = back.decision[i].line = 0;
+        if (memcmp(w.decision + i, back.decision + i, sizeof *w.decision) != 0)
+            fail("what was written is read as something else");
+    }
+    if (seqtopk_wisdom_encode(&back, again, length) != length || memcmp(written, again, length) != 0)
+        fail("the same decisions are written in two ways");
+    free(written);
+    free(again);
+    seqtopk_wisdom_free(&w);
+    seqtopk_wisdom_free(&back);
+}
+
+static void check_plan(const seqtopk_tuning *tuning, seqtopk_desc desc) {
+    seqtopk_plan *plan, *forced;
+    desc.tuning = tuning;
+    if (seqtopk_plan_create(&plan, &desc, NULL))
+        fail("no plan");
+    seqtopk_choice choice = SEQTOPK_CHOICE_INIT, before = SEQTOPK_CHOICE_INIT;
+    for (int32_t i = 0; seqtopk_plan_choice(plan, i, &choice) == SEQTOPK_OK; i++) {
+        if (before.op && strcmp(before.op, choice.op) == 0 ? choice.tokens_from <= before.tokens_from
+                                                           : choice.tokens_from != 0)
+            fail("choices overlap, or begin late");
+        before = choice;
+        if (strncmp(choice.why, "tuning", 6) != 0)
+            continue;
+        desc.tuning = seqtopk_tuning_none();
+        desc.kernel = choice.kernel;
+        if (seqtopk_plan_create(&forced, &desc, NULL))
+            fail("a tuning file chose what cannot be forced");
+        seqtopk_plan_destroy(forced);
+        desc.kernel = NULL;
+    }
+    seqtopk_plan_destroy(plan);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    check_codec((const char *)data, size);
+    seqtopk_tuning *tuning;
+    if (seqtopk_tuning_parse(&tuning, data, size, NULL))
+        return 0;
+    for (int i = 0; i < 4; i++) {
+        seqtopk_desc desc = SEQTOPK_DESC_INIT;
+        desc.experts = 16 << 2 * (i & 1);
+        desc.top_k = 4;
+        desc.scope = (seqtopk_scope)(i >> 1);
+        desc.dtype = (seqtopk_dtype)(i % 3);
+        check_plan(tuning, desc);
+    }
+    seqtopk_tuning_info info = SEQTOPK_TUNING_INFO_INIT;
+    int32_t line, last = 0;
+    if (seqtopk_tuning_get_info(tuning, &info) || !info.reason)
+        fail("info");
+    for (int32_t i = 0; i < info.dropped; i++, last = line)
+        if (!seqtopk_tuning_dropped(tuning, i, &line) || line <= last)
+            fail("a dropped line without a reason or out of order");
+    if (seqtopk_tuning_dropped(tuning, info.dropped, &line))
+        fail("a reason too many");
+    seqtopk_tuning_free(tuning);
+    return 0;
+}
