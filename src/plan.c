@@ -144,22 +144,22 @@ static void take_model(draft *d, seqtopk_op op, const seqtopk_decision *model, i
 
 static void choose(draft *d, seqtopk_op op, const forced *f) {
     seqtopk_decision model[MOST_OF_MODEL];
-    seqtopk_tuned_rows tuned;
     if (f->row[op]) {
         decide(d, op, (seqtopk_decision){f->row[op], f->kernels_from, 0, 1, 0});
         return;
     }
     const int32_t count = ask_model(d, op, f, model);
-    if (!d->tuning || !seqtopk_tuned_look_up(d->tuning, &d->desc, op, &tuned)) {
+    const seqtopk_tuned_rows *tuned = d->tuning ? seqtopk_tuned_look_up(d->tuning, &d->desc, op) : NULL;
+    if (!tuned) {
         take_model(d, op, model, count, 0, INT64_MAX);
         return;
     }
     for (int b = 0; b < SEQTOPK_WISDOM_BUCKETS; b++) {
         const int64_t from = b ? INT64_C(1) << b : 0;
         const int64_t to = b + 1 < SEQTOPK_WISDOM_BUCKETS ? INT64_C(1) << (b + 1) : INT64_MAX;
-        const seqtopk_row *row = tuned.row[b] < 0 ? NULL : seqtopk_registry + tuned.row[b];
+        const seqtopk_row *row = tuned->row[b] < 0 ? NULL : seqtopk_registry + tuned->row[b];
         if (row && seqtopk_isa_runs(row->isa) && fits(row, &d->desc))
-            decide(d, op, (seqtopk_decision){row, NULL, from, model[0].candidates, tuned.line[b]});
+            decide(d, op, (seqtopk_decision){row, NULL, from, model[0].candidates, tuned->line[b]});
         else
             take_model(d, op, model, count, from, to);
     }

@@ -35,6 +35,7 @@ const seqtopk_row seqtopk_registry[] = {
      #isa,                                                                                                             \
      #algorithm,                                                                                                       \
      about,                                                                                                            \
+     #isa "_" #algorithm,                                                                                              \
      (seqtopk_any_fn *)seqtopk_##op##_##dtype##__##isa##_##algorithm,                                                  \
      applies,                                                                                                          \
      SEQTOPK_OP_##op,                                                                                                  \

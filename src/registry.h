@@ -33,6 +33,7 @@ typedef void seqtopk_any_fn(void);
 
 typedef struct seqtopk_row {
     const char *name, *op_name, *dtype_name, *isa_name, *algorithm, *about;
+    const char *variant; /* "<isa>_<algorithm>": the name without op and dtype */
     seqtopk_any_fn *function; /* of type seqtopk_<op>_fn */
     int (*applies)(const seqtopk_desc *desc);
     seqtopk_op op;

@@ -13,7 +13,8 @@ enum {
     FARTHEST = 2 * OCTAVE,
     FARTHEST_BUCKETS = 2      /* of T */
 };
-enum { UNREAD, KNOWN, EMPTY };
+
+static const seqtopk_tuned_rows empty; /* read, and no line of it was any good */
 
 /* log2(n), straight between powers of two; n >= 1. */
 static int16_t logarithm(int32_t n) {
@@ -35,32 +36,35 @@ seqtopk_status seqtopk_tuned_index(seqtopk_tuning *tuning, seqtopk_error *error)
         if (seqtopk_wisdom_next(&cursor, &tuned, &reason) != SEQTOPK_WISDOM_HEADING || !has_lines(&cursor))
             continue;
         if (tuning->sections == capacity) {
-            capacity = capacity ? 2 * capacity : 256;
+            capacity = capacity ? 2 * capacity : 16 + (int32_t)(tuning->size / 512); /* a full file needs no second turn */
             seqtopk_tuned_section *larger = realloc(tuning->section, (size_t)capacity * sizeof *larger);
             if (!larger)
                 return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "no memory for %d tuned shapes", (int)capacity);
             tuning->section = larger;
         }
-        tuning->section[tuning->sections++] = (seqtopk_tuned_section){
-            .shape = tuned.shape,
-            .experts = logarithm(tuned.shape.experts),
-            .top_k = logarithm(tuned.shape.top_k),
-            .threads = logarithm(tuned.shape.threads),
-            .line = cursor.line,
-            .at = (uint32_t)(cursor.at - tuning->text),
-        };
+        seqtopk_tuned_section *section = tuning->section + tuning->sections++;
+        section->shape = tuned.shape;
+        section->experts = logarithm(tuned.shape.experts);
+        section->top_k = logarithm(tuned.shape.top_k);
+        section->threads = logarithm(tuned.shape.threads);
+        section->line = cursor.line;
+        section->at = (uint32_t)(cursor.at - tuning->text);
+        atomic_init(&section->rows, NULL);
         tuning->first[tuned.shape.op + 1] = tuning->sections;
     }
     for (int op = 0; op < SEQTOPK_OPS; op++) /* those without any */
         if (tuning->first[op + 1] < tuning->first[op])
             tuning->first[op + 1] = tuning->first[op];
-    if (tuning->sections == 0)
-        return SEQTOPK_OK;
-    /* Zero is valid for lock-free atomics. Untouched pages cost nothing. */
-    tuning->words = calloc((size_t)tuning->sections, sizeof *tuning->words);
-    if (!tuning->words)
-        return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "no memory for %d tuned shapes", (int)tuning->sections);
     return SEQTOPK_OK;
+}
+
+void seqtopk_tuned_free(seqtopk_tuning *tuning) {
+    for (int32_t s = 0; s < tuning->sections; s++) {
+        const seqtopk_tuned_rows *rows = atomic_load_explicit(&tuning->section[s].rows, memory_order_acquire);
+        if (rows != &empty)
+            free((seqtopk_tuned_rows *)rows);
+    }
+    free(tuning->section);
 }
 
 static int bucket_of(int32_t tokens) {
@@ -70,28 +74,57 @@ static int bucket_of(int32_t tokens) {
     return bucket;
 }
 
-/* Reads what stands under a heading, unless that was done before. */
-static _Atomic uint64_t *read_section(const seqtopk_tuning *tuning, int32_t s) {
-    _Atomic uint64_t *words = tuning->words[s];
-    if (atomic_load_explicit(words + SEQTOPK_TUNED_KNOWN, memory_order_acquire))
-        return words;
+/* The nearest bucket that was measured, the lower of two; -1: that is too far. */
+static int nearest_bucket(uint32_t measured, int bucket) {
+    for (int away = 0; away <= FARTHEST_BUCKETS; away++) {
+        if (bucket - away >= 0 && (measured >> (bucket - away) & 1))
+            return bucket - away;
+        if (bucket + away < SEQTOPK_WISDOM_BUCKETS && (measured >> (bucket + away) & 1))
+            return bucket + away;
+    }
+    return -1;
+}
+
+/* Reads what stands under a heading; no memory for it: `empty`. */
+static const seqtopk_tuned_rows *read_rows(const seqtopk_tuning *tuning, const seqtopk_tuned_section *section) {
+    seqtopk_tuned_rows read;
+    uint32_t measured = 0;
     seqtopk_wisdom_cursor cursor = tuning->start;
-    cursor.at = tuning->text + tuning->section[s].at;
-    cursor.line = tuning->section[s].line;
-    cursor.shape = tuning->section[s].shape;
+    cursor.at = tuning->text + section->at;
+    cursor.line = section->line;
+    cursor.shape = section->shape;
+    cursor.rows = -1;
     cursor.lost = SEQTOPK_WISDOM_KEPT;
-    uint64_t known = EMPTY;
     while (has_lines(&cursor)) {
         seqtopk_tuned tuned;
         seqtopk_wisdom_reason reason;
         if (seqtopk_wisdom_next(&cursor, &tuned, &reason) != SEQTOPK_WISDOM_DECISION)
             continue;
-        atomic_store_explicit(words + bucket_of(tuned.tokens), (uint64_t)tuned.line << 32 | (uint32_t)(tuned.row + 1),
-                              memory_order_relaxed);
-        known = KNOWN;
+        const int bucket = bucket_of(tuned.tokens);
+        read.row[bucket] = tuned.row;
+        read.line[bucket] = tuned.line;
+        measured |= 1u << bucket;
     }
-    atomic_store_explicit(words + SEQTOPK_TUNED_KNOWN, known, memory_order_release);
-    return words;
+    seqtopk_tuned_rows *rows = measured ? malloc(sizeof *rows) : NULL;
+    for (int b = 0; b < SEQTOPK_WISDOM_BUCKETS && rows; b++) {
+        const int from = nearest_bucket(measured, b);
+        rows->row[b] = from < 0 ? -1 : read.row[from];
+        rows->line[b] = from < 0 ? 0 : read.line[from];
+    }
+    return rows ? rows : &empty;
+}
+
+/* Two threads may both read it; the one that comes second takes the first's. */
+static const seqtopk_tuned_rows *rows_of(const seqtopk_tuning *tuning, seqtopk_tuned_section *section) {
+    const seqtopk_tuned_rows *rows = atomic_load_explicit(&section->rows, memory_order_acquire);
+    if (rows)
+        return rows;
+    const seqtopk_tuned_rows *mine = read_rows(tuning, section);
+    if (atomic_compare_exchange_strong_explicit(&section->rows, &rows, mine, memory_order_acq_rel, memory_order_acquire))
+        return mine;
+    if (mine != &empty)
+        free((seqtopk_tuned_rows *)mine);
+    return rows;
 }
 
 static int32_t apart(int32_t a, int32_t b) { return a < b ? b - a : a - b; }
@@ -111,7 +144,7 @@ static int32_t nearest(const seqtopk_tuning *tuning, const seqtopk_desc *desc, s
                                  (section->shape.scope == (int32_t)desc->scope ? 0 : OTHER_SCOPE) +
                                  (section->shape.score == (int32_t)desc->score ? 0 : OTHER_SCORE);
         if (distance < least &&
-            atomic_load_explicit(tuning->words[s] + SEQTOPK_TUNED_KNOWN, memory_order_relaxed) != EMPTY) {
+            atomic_load_explicit(&section->rows, memory_order_relaxed) != &empty) {
             least = distance;
             best = s;
         }
@@ -119,24 +152,11 @@ static int32_t nearest(const seqtopk_tuning *tuning, const seqtopk_desc *desc, s
     return best;
 }
 
-int seqtopk_tuned_look_up(const seqtopk_tuning *tuning, const seqtopk_desc *desc, seqtopk_op op, seqtopk_tuned_rows *rows) {
-    _Atomic uint64_t *words;
+const seqtopk_tuned_rows *seqtopk_tuned_look_up(const seqtopk_tuning *tuning, const seqtopk_desc *desc, seqtopk_op op) {
+    const seqtopk_tuned_rows *rows = NULL;
     do { /* until one has decisions: every turn but the last leaves one section less to find */
         const int32_t section = nearest(tuning, desc, op);
-        if (section < 0)
-            return 0;
-        words = read_section(tuning, section);
-    } while (atomic_load_explicit(words + SEQTOPK_TUNED_KNOWN, memory_order_relaxed) == EMPTY);
-    for (int b = 0; b < SEQTOPK_WISDOM_BUCKETS; b++) {
-        uint64_t word = 0;
-        for (int away = 0; away <= FARTHEST_BUCKETS && !word; away++) {
-            if (b - away >= 0)
-                word = atomic_load_explicit(words + b - away, memory_order_relaxed);
-            if (!word && b + away < SEQTOPK_WISDOM_BUCKETS)
-                word = atomic_load_explicit(words + b + away, memory_order_relaxed);
-        }
-        rows->row[b] = (int32_t)(uint32_t)word - 1;
-        rows->line[b] = (int32_t)(word >> 32);
-    }
-    return 1;
+        rows = section < 0 ? NULL : rows_of(tuning, tuning->section + section);
+    } while (rows == &empty);
+    return rows;
 }

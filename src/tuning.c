@@ -19,8 +19,7 @@ static void discard(seqtopk_tuning *tuning) {
     free(tuning->text);
     free(tuning->path);
     free(tuning->reason);
-    free(tuning->section);
-    free(tuning->words);
+    seqtopk_tuned_free(tuning);
     free(tuning);
 }
 

@@ -36,8 +36,10 @@ static int has_rows(seqtopk_op op, int32_t dtype) {
 }
 
 seqtopk_wisdom_reason seqtopk_tuned_shape_check(const seqtopk_tuned_shape *s) {
-    if (!has_rows(s->op, s->dtype))
-        return SEQTOPK_WISDOM_UNKNOWN_OP;
+    return has_rows(s->op, s->dtype) ? seqtopk_tuned_numbers_check(s) : SEQTOPK_WISDOM_UNKNOWN_OP;
+}
+
+seqtopk_wisdom_reason seqtopk_tuned_numbers_check(const seqtopk_tuned_shape *s) {
     const int sound = s->scope >= 0 && s->scope < SEQTOPK_WISDOM_SCOPES && s->score >= 0 &&
                       s->score < SEQTOPK_WISDOM_SCORES && s->experts >= 1 && s->experts <= SEQTOPK_MAX_EXPERTS &&
                       s->top_k >= 1 && s->top_k <= s->experts && s->threads >= 1 && s->threads <= SEQTOPK_MAX_PARTS;

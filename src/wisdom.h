@@ -33,6 +33,7 @@ enum {
     SEQTOPK_WISDOM_LIBRARY = 32,        /* of a version */
     SEQTOPK_WISDOM_NOTES = 32,          /* dropped lines that are told one by one; all are counted */
     SEQTOPK_WISDOM_BUCKETS = 31,        /* T is one of 2^0 .. 2^30 */
+    SEQTOPK_WISDOM_ROWS = 24,           /* of an op and dtype that are found fast */
     SEQTOPK_WISDOM_LARGEST_TOKENS = 1 << 30,
     SEQTOPK_WISDOM_LARGEST_SPREAD = 1000000
 };
@@ -165,6 +166,8 @@ typedef struct seqtopk_wisdom_cursor {
     seqtopk_tuned_shape shape;
     int32_t tokens;
     seqtopk_wisdom_reason lost; /* of the last heading, if it was dropped: its decisions go with it */
+    /* Looked up once for many lines: a row of the heading's op and dtype, and all of them, or the first; -1: not yet. */
+    int32_t op_row, rows, row[SEQTOPK_WISDOM_ROWS];
 } seqtopk_wisdom_cursor;
 
 /* As seqtopk_wisdom_parse, but reads header and end only. */

@@ -24,28 +24,37 @@ static int is_digit(char c) { return c >= '0' && c <= '9'; }
 
 /* A number without sign or leading zero; -1: there is none, `most` + 1: it is larger than `most`. */
 static int64_t take_number(const char **at, int64_t most) {
+    enum { SAFE_DIGITS = 18 };
     const char *digit = *at;
     int64_t number = 0;
     if (!is_digit(*digit) || (*digit == '0' && is_digit(digit[1])))
         return -1;
     for (; is_digit(*digit); digit++)
-        number = number > most ? number : 10 * number + (*digit - '0');
+        if (digit - *at < SAFE_DIGITS)
+            number = 10 * number + (*digit - '0');
+    const int is_large = number > most || digit - *at > SAFE_DIGITS;
     *at = digit;
-    return number > most ? most + 1 : number;
+    return is_large ? most + 1 : number;
 }
 
-/* A word of letters, digits, '_', '.' and '-'; its length, 0: there is none. */
+/* Letters, digits, '_', '.' and '-': a bit for each character, 32 in a row. */
+static int is_word_character(char c) {
+    static const uint32_t words[8] = {0, 0x03ff6000, 0x87fffffe, 0x07fffffe};
+    const unsigned char u = (unsigned char)c;
+    return words[u >> 5] >> (u & 31) & 1;
+}
+
+/* A word; its length, 0: there is none. */
 static size_t take_word(const char **at) {
-    const char *begin = *at;
-    for (;; ++*at) {
-        const char c = **at;
-        if (!(is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '.' || c == '-'))
-            return (size_t)(*at - begin);
-    }
+    const char *begin = *at, *end = begin;
+    while (is_word_character(*end))
+        end++;
+    *at = end;
+    return (size_t)(end - begin);
 }
 
 static int is_word(const char *begin, size_t size, const char *word) {
-    return strlen(word) == size && memcmp(begin, word, size) == 0;
+    return strncmp(begin, word, size) == 0 && word[size] == 0;
 }
 
 static int32_t find_word(const char *begin, size_t size, const char *const *words, int32_t count) {
@@ -169,21 +178,18 @@ seqtopk_status seqtopk_wisdom_open(seqtopk_wisdom_cursor *cursor, const char *te
 
 /* ------------------------------------------------------------------ lines -- */
 
-/* The op and dtype of a heading; as in the heading before it, most often. */
-static int find_op(const char *op, size_t op_size, const char *dtype, size_t dtype_size, seqtopk_tuned_shape *shape) {
-    for (int32_t i = 0; i < seqtopk_registry_size; i++) {
-        const seqtopk_row *row = seqtopk_registry + i;
-        if (is_word(op, op_size, row->op_name) && is_word(dtype, dtype_size, row->dtype_name)) {
-            shape->op = row->op;
-            shape->dtype = row->dtype;
-            return 1;
-        }
+/* A row of the op and dtype of a heading, `last` if it will do; -1: there is none. */
+static int32_t find_op(const char *op, size_t op_size, const char *dtype, size_t dtype_size, int32_t last) {
+    for (int32_t i = -1; i < seqtopk_registry_size; i++) {
+        const seqtopk_row *row = seqtopk_registry + (i < 0 ? last : i);
+        if (is_word(op, op_size, row->op_name) && is_word(dtype, dtype_size, row->dtype_name))
+            return (int32_t)(row - seqtopk_registry);
     }
-    return 0;
+    return -1;
 }
 
 /* "[op dtype scope score experts top_k threads]" */
-static seqtopk_wisdom_reason read_heading(const char *at, const char *end, seqtopk_tuned_shape *shape) {
+static seqtopk_wisdom_reason read_heading(const char *at, const char *end, int32_t *op_row, seqtopk_tuned_shape *shape) {
     const char *words[4];
     size_t sizes[4];
     int64_t numbers[3];
@@ -201,27 +207,49 @@ static seqtopk_wisdom_reason read_heading(const char *at, const char *end, seqto
     }
     if (at != end)
         return SEQTOPK_WISDOM_SYNTAX;
-    if (!find_op(words[0], sizes[0], words[1], sizes[1], shape))
+    const int32_t row = find_op(words[0], sizes[0], words[1], sizes[1], *op_row);
+    if (row < 0)
         return SEQTOPK_WISDOM_UNKNOWN_OP;
+    *op_row = row;
+    shape->op = seqtopk_registry[row].op;
+    shape->dtype = seqtopk_registry[row].dtype;
     shape->scope = find_word(words[2], sizes[2], seqtopk_wisdom_scopes, SEQTOPK_WISDOM_SCOPES);
     shape->score = find_word(words[3], sizes[3], seqtopk_wisdom_scores, SEQTOPK_WISDOM_SCORES);
     shape->experts = (int32_t)numbers[0];
     shape->top_k = (int32_t)numbers[1];
     shape->threads = (int32_t)numbers[2];
-    return seqtopk_tuned_shape_check(shape);
+    return seqtopk_tuned_numbers_check(shape);
 }
 
-static int32_t find_row(const char *word, size_t size, const seqtopk_tuned_shape *shape) {
-    for (int32_t i = 0; i < seqtopk_registry_size; i++) {
-        const seqtopk_row *row = seqtopk_registry + i;
-        if (row->op == shape->op && row->dtype == shape->dtype && is_word(word, size, seqtopk_wisdom_row_word(row)))
-            return i;
+/* From row `from` on, the next of the shape's op and dtype; at the end the registry's size. */
+static int32_t next_row(int32_t from, const seqtopk_tuned_shape *shape) {
+    while (from < seqtopk_registry_size &&
+           (seqtopk_registry[from].op != shape->op || seqtopk_registry[from].dtype != shape->dtype))
+        from++;
+    return from;
+}
+
+/* The row of that variant; -1: there is none. */
+static int32_t find_row(const char *word, size_t size, seqtopk_wisdom_cursor *cursor) {
+    if (cursor->rows < 0) {
+        cursor->rows = 0;
+        for (int32_t i = next_row(0, &cursor->shape); i < seqtopk_registry_size && cursor->rows < SEQTOPK_WISDOM_ROWS;
+             i = next_row(i + 1, &cursor->shape))
+            cursor->row[cursor->rows++] = i;
     }
+    for (int32_t i = 0; i < cursor->rows; i++)
+        if (is_word(word, size, seqtopk_registry[cursor->row[i]].variant))
+            return cursor->row[i];
+    if (cursor->rows == SEQTOPK_WISDOM_ROWS)
+        for (int32_t i = next_row(cursor->row[SEQTOPK_WISDOM_ROWS - 1] + 1, &cursor->shape); i < seqtopk_registry_size;
+             i = next_row(i + 1, &cursor->shape))
+            if (is_word(word, size, seqtopk_registry[i].variant))
+                return i;
     return -1;
 }
 
 /* "tokens row@revision ps spread alone" or "tokens row@revision ps spread runner-up ps clear|close" */
-static seqtopk_wisdom_reason read_decision(const char *at, const char *end, const seqtopk_wisdom_reader *reader,
+static seqtopk_wisdom_reason read_decision(const char *at, const char *end, seqtopk_wisdom_cursor *cursor,
                                            seqtopk_tuned *tuned) {
     const int64_t tokens = take_number(&at, SEQTOPK_WISDOM_LARGEST_TOKENS);
     if (tokens < 0 || *at++ != ' ')
@@ -258,8 +286,8 @@ static seqtopk_wisdom_reason read_decision(const char *at, const char *end, cons
         return SEQTOPK_WISDOM_SYNTAX;
     tuned->tokens = (int32_t)tokens;
     tuned->spread = (int32_t)spread;
-    tuned->row = find_row(row, row_size, &tuned->shape);
-    tuned->runner_up = alone ? -1 : find_row(runner_up, runner_up_size, &tuned->shape);
+    tuned->row = find_row(row, row_size, cursor);
+    tuned->runner_up = alone ? -1 : find_row(runner_up, runner_up_size, cursor);
     if (!alone && tuned->runner_up < 0) { /* it is gone; what it lost to still won */
         tuned->runner_up_ps = 0;
         tuned->clear = 1;
@@ -269,7 +297,7 @@ static seqtopk_wisdom_reason read_decision(const char *at, const char *end, cons
         return reason;
     if (seqtopk_registry[tuned->row].revision != revision)
         return SEQTOPK_WISDOM_REVISION;
-    if (!(reader->isas >> seqtopk_registry[tuned->row].isa & 1))
+    if (!(cursor->reader.isas >> seqtopk_registry[tuned->row].isa & 1))
         return SEQTOPK_WISDOM_NOT_USABLE;
     return reason;
 }
@@ -281,7 +309,7 @@ seqtopk_wisdom_line seqtopk_wisdom_next(seqtopk_wisdom_cursor *cursor, seqtopk_t
     cursor->at = end + 1;
     tuned->line = cursor->line++;
     if (*at == '[') {
-        *reason = read_heading(at, end, &tuned->shape);
+        *reason = read_heading(at, end, &cursor->op_row, &tuned->shape);
         if (!*reason && seqtopk_tuned_shape_compare(&cursor->shape, &tuned->shape) >= 0)
             *reason = SEQTOPK_WISDOM_ORDER;
         cursor->lost = *reason;
@@ -289,12 +317,13 @@ seqtopk_wisdom_line seqtopk_wisdom_next(seqtopk_wisdom_cursor *cursor, seqtopk_t
         if (*reason)
             return SEQTOPK_WISDOM_DROPPED;
         cursor->shape = tuned->shape;
+        cursor->rows = -1;
         return SEQTOPK_WISDOM_HEADING;
     }
     *reason = cursor->lost;
     if (!*reason) {
         tuned->shape = cursor->shape;
-        *reason = read_decision(at, end, &cursor->reader, tuned);
+        *reason = read_decision(at, end, cursor, tuned);
     }
     if (!*reason && tuned->tokens <= cursor->tokens)
         *reason = SEQTOPK_WISDOM_ORDER;

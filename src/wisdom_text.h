@@ -19,13 +19,9 @@ enum {
     SEQTOPK_WISDOM_SCORES = sizeof seqtopk_wisdom_scores / sizeof *seqtopk_wisdom_scores
 };
 
-/* How a row is called under a heading: its name after "seqtopk_<op>_<dtype>__". */
-static inline const char *seqtopk_wisdom_row_word(const seqtopk_row *row) {
-    return row->name + strlen("seqtopk_") + strlen(row->op_name) + strlen("_") + strlen(row->dtype_name) + strlen("__");
-}
-
-/* 0, or what is wrong with a shape, or with a decision, in the order of seqtopk_wisdom_reason. */
+/* 0, or what is wrong with a shape, the numbers of a shape, or a decision, in the order of seqtopk_wisdom_reason. */
 seqtopk_wisdom_reason seqtopk_tuned_shape_check(const seqtopk_tuned_shape *shape);
+seqtopk_wisdom_reason seqtopk_tuned_numbers_check(const seqtopk_tuned_shape *shape);
 seqtopk_wisdom_reason seqtopk_tuned_check(const seqtopk_tuned *tuned);
 
 /* Against damage, not against malice: a forged file can be slow and nothing else. Four lanes, so that a large file is not

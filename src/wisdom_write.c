@@ -70,7 +70,7 @@ static void put_decision(sink *to, const seqtopk_tuned *tuned) {
     const seqtopk_row *row = seqtopk_registry + tuned->row;
     put_number(to, (uint64_t)tuned->tokens);
     put_word(to, " ");
-    put_word(to, seqtopk_wisdom_row_word(row));
+    put_word(to, row->variant);
     put_word(to, "@");
     put_number(to, (uint64_t)row->revision);
     put_word(to, " ");
@@ -82,7 +82,7 @@ static void put_decision(sink *to, const seqtopk_tuned *tuned) {
         return;
     }
     put_word(to, " ");
-    put_word(to, seqtopk_wisdom_row_word(seqtopk_registry + tuned->runner_up));
+    put_word(to, seqtopk_registry[tuned->runner_up].variant);
     put_word(to, " ");
     put_number(to, (uint64_t)tuned->runner_up_ps);
     put_word(to, tuned->clear ? " clear\n" : " close\n");

@@ -54,7 +54,7 @@ void fuzz_shape(uint8_t *data, size_t *size, size_t capacity, uint64_t random) {
                                    scopes[next(&random) % 17 % 3], scores[next(&random) % 4], 1 << next(&random) % 9,
                                    1 + (int)(next(&random) % 9), 1 + (int)(next(&random) % 3));
         at += (size_t)snprintf((char *)data + at, 128, "%u %s@%d %u %u %s\n", 1u << next(&random) % 32,
-                               seqtopk_wisdom_row_word(row), (int)(next(&random) % 16 ? row->revision : 9),
+                               row->variant, (int)(next(&random) % 16 ? row->revision : 9),
                                (unsigned)next(&random), (unsigned)(next(&random) % 1100000), ends[next(&random) % 5]);
     }
     for (uint64_t changes = next(&random) % 4; changes > 0; changes--)
