@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+#include "src/choose.h"
+#include "src/status.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- forcing -- */
+
+static const char *given(const char *field, const char *variable) {
+    const char *value = field ? field : getenv(variable);
+    return value && *value ? value : NULL;
+}
+
+static int fits(const seqtopk_row *row, const seqtopk_desc *desc) {
+    return (row->dtype == (int32_t)desc->dtype || !seqtopk_op_reads_logits(row->op)) && row->applies(desc);
+}
+
+static seqtopk_status force_isa(seqtopk_forced *f, seqtopk_error *error) {
+    f->isa_index = -1;
+    if (!f->isa)
+        return SEQTOPK_OK;
+    f->isa_index = seqtopk_isa_index(f->isa);
+    if (f->isa_index < 0)
+        return seqtopk_fail(error, SEQTOPK_E_ISA, -1, "%s: \"%.40s\" is no instruction set of this build", f->isa_from,
+                            f->isa);
+    if (!seqtopk_isa_runs(f->isa_index))
+        return seqtopk_fail(error, SEQTOPK_E_ISA, -1, "%s: this machine cannot run %s; it needs %s", f->isa_from, f->isa,
+                            seqtopk_isa_features(f->isa));
+    return SEQTOPK_OK;
+}
+
+static const seqtopk_row *find_row(const char *name, size_t length) {
+    for (int32_t i = 0; i < seqtopk_registry_size; i++)
+        if (strlen(seqtopk_registry[i].name) == length && memcmp(seqtopk_registry[i].name, name, length) == 0)
+            return seqtopk_registry + i;
+    return NULL;
+}
+
+static seqtopk_status force_kernels(seqtopk_forced *f, const seqtopk_desc *desc, seqtopk_error *error) {
+    for (const char *name = f->kernels; name && *name;) {
+        const int length = (int)strcspn(name, ",");
+        const seqtopk_row *row = find_row(name, (size_t)length);
+        if (!row)
+            return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: there is no kernel \"%.*s\"", f->kernels_from,
+                                length > 80 ? 80 : length, name);
+        if (!seqtopk_isa_runs(row->isa))
+            return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: this machine cannot run %s", f->kernels_from,
+                                row->name);
+        if (!fits(row, desc))
+            return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: %s does not apply to this plan (%s)", f->kernels_from,
+                                row->name, row->about);
+        if (f->row[row->op] && f->row[row->op] != row)
+            return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: %s and %s are for the same stage", f->kernels_from,
+                                f->row[row->op]->name, row->name);
+        f->row[row->op] = row;
+        name += length;
+        name += *name == ',';
+    }
+    return SEQTOPK_OK;
+}
+
+seqtopk_status seqtopk_force(seqtopk_forced *f, const seqtopk_desc *desc, seqtopk_error *error) {
+    *f = (seqtopk_forced){
+        .isa = given(desc->isa, "SEQTOPK_ISA"),
+        .isa_from = desc->isa ? "forced by desc.isa" : "forced by SEQTOPK_ISA",
+        .kernels = given(desc->kernel, "SEQTOPK_KERNEL"),
+        .kernels_from = desc->kernel ? "forced by desc.kernel" : "forced by SEQTOPK_KERNEL",
+    };
+    const seqtopk_status status = force_isa(f, error);
+    return status ? status : force_kernels(f, desc, error);
+}
+
+/* --------------------------------------------------------------- choosing -- */
+
+/* The widest ISA that has a usable row for `op`: a forced one, or whatever runs. The reference has every op. */
+static int32_t best_isa(seqtopk_op op, const seqtopk_desc *desc, const seqtopk_forced *f) {
+    int32_t best = 0;
+    for (int32_t i = 0; i < seqtopk_registry_size; i++) {
+        const seqtopk_row *row = seqtopk_registry + i;
+        if (row->op == op && fits(row, desc) && seqtopk_isa_runs(row->isa) && row->isa > best &&
+            (f->isa_index < 0 || row->isa == f->isa_index))
+            best = row->isa;
+    }
+    return best;
+}
+
+/* The same kernel for the same reason goes on. */
+static void decide(seqtopk_draft *d, seqtopk_op op, seqtopk_decision decision) {
+    const seqtopk_decision *last = d->decision + d->decisions - 1;
+    if (d->decisions > d->first[op] && last->row == decision.row && !last->line == !decision.line)
+        return;
+    d->decision[d->decisions++] = decision;
+}
+
+static int32_t count_candidates(seqtopk_op op, const seqtopk_desc *desc) {
+    int32_t candidates = 0;
+    for (int32_t i = 0; i < seqtopk_registry_size; i++)
+        candidates += seqtopk_registry[i].op == op && fits(seqtopk_registry + i, desc) &&
+                      seqtopk_isa_runs(seqtopk_registry[i].isa);
+    return candidates;
+}
+
+/* What the model has to say about an op; answers how many. */
+static int32_t ask_model(const seqtopk_draft *d, seqtopk_op op, const seqtopk_forced *f, seqtopk_decision decision[SEQTOPK_MODEL_CHOICES]) {
+    const int32_t isa = best_isa(op, &d->desc, f);
+    const int32_t candidates = count_candidates(op, &d->desc);
+    const char *why = f->isa_index < 0 ? "model: the widest usable ISA"
+                      : isa == f->isa_index ? f->isa_from
+                                            : "the reference: the forced ISA has no kernel for this stage";
+    int64_t from = 0;
+    int32_t decisions = 0;
+    for (int32_t i = 0; i < seqtopk_registry_size && decisions < SEQTOPK_MODEL_CHOICES; i++) {
+        const seqtopk_row *row = seqtopk_registry + i;
+        if (row->op != op || row->isa != isa || !fits(row, &d->desc))
+            continue;
+        const int64_t limit = seqtopk_model_limit(row, &d->desc);
+        if (limit < from)
+            continue;
+        decision[decisions++] = (seqtopk_decision){row, why, from, candidates, 0};
+        if (limit == INT64_MAX)
+            break;
+        from = limit + 1;
+    }
+    return decisions;
+}
+
+/* What the model decides for calls of [from, to) tokens. */
+static void take_model(seqtopk_draft *d, seqtopk_op op, const seqtopk_decision *model, int32_t count, int64_t from, int64_t to) {
+    for (int32_t i = 0; i < count && model[i].tokens_from < to; i++) {
+        seqtopk_decision decision = model[i];
+        if (i + 1 < count && model[i + 1].tokens_from <= from)
+            continue;
+        if (decision.tokens_from < from)
+            decision.tokens_from = from;
+        decide(d, op, decision);
+    }
+}
+
+static void choose_op(seqtopk_draft *d, seqtopk_op op, const seqtopk_forced *f) {
+    seqtopk_decision model[SEQTOPK_MODEL_CHOICES];
+    if (f->row[op]) {
+        decide(d, op, (seqtopk_decision){f->row[op], f->kernels_from, 0, 1, 0});
+        return;
+    }
+    const int32_t count = ask_model(d, op, f, model);
+    const seqtopk_tuned_rows *tuned = d->tuning ? seqtopk_tuned_look_up(d->tuning, &d->desc, op) : NULL;
+    if (!tuned) {
+        take_model(d, op, model, count, 0, INT64_MAX);
+        return;
+    }
+    int is_sound = 0;
+    for (int b = 0; b < SEQTOPK_WISDOM_BUCKETS; b++) {
+        const int64_t from = b ? INT64_C(1) << b : 0;
+        const int64_t to = b + 1 < SEQTOPK_WISDOM_BUCKETS ? INT64_C(1) << (b + 1) : INT64_MAX;
+        const seqtopk_row *row = tuned->row[b] < 0 ? NULL : seqtopk_registry + tuned->row[b];
+        if (b == 0 || tuned->row[b] != tuned->row[b - 1])
+            is_sound = row && seqtopk_isa_runs(row->isa) && fits(row, &d->desc);
+        if (is_sound)
+            decide(d, op, (seqtopk_decision){row, NULL, from, model[0].candidates, tuned->line[b]});
+        else
+            take_model(d, op, model, count, from, to);
+    }
+}
+
+void seqtopk_choose(seqtopk_draft *d, const seqtopk_forced *f) {
+    d->decisions = 0;
+    for (int op = 0; op < SEQTOPK_OPS; op++) {
+        d->first[op] = d->decisions;
+        choose_op(d, (seqtopk_op)op, f);
+    }
+    d->first[SEQTOPK_OPS] = d->decisions;
+}
