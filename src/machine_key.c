@@ -49,6 +49,10 @@ static void add(key *k, const char *format, ...) {
         k->text[k->size] = 0;
 }
 
+#if defined(__x86_64__)
+
+enum { EAX, EBX, ECX, EDX };
+
 /* Part of the first word, which becomes part of a file's name. */
 static void add_name(key *k, const char *name) {
     const size_t begin = k->size;
@@ -57,10 +61,6 @@ static void add_name(key *k, const char *name) {
         if (!((*c >= '0' && *c <= '9') || (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z')))
             *c = '_';
 }
-
-#if defined(__x86_64__)
-
-enum { EAX, EBX, ECX, EDX };
 
 static void add_cpu(key *k) {
     uint32_t r[4] = {0};
