@@ -14,6 +14,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 #define STRINGIFY_(x) #x
@@ -122,7 +124,7 @@ static void add_cpu(key *k) {
     add(k, "aarch64-");
     /* implementer, variant, architecture, part, revision */
     if (!read_line(CPU0 "regs/identification/midr_el1", line, sizeof line)) {
-        add(k, "unknown");
+        add(k, "unknown-%lx-%lx", getauxval(AT_HWCAP), getauxval(AT_HWCAP2));
         return;
     }
     const unsigned long long midr = strtoull(line, NULL, 16);
