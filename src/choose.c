@@ -25,8 +25,8 @@ static seqtopk_status force_isa(seqtopk_forced *f, seqtopk_error *error) {
         return seqtopk_fail(error, SEQTOPK_E_ISA, -1, "%s: \"%.40s\" is no instruction set of this build", f->isa_from,
                             f->isa);
     if (!seqtopk_isa_runs(f->isa_index))
-        return seqtopk_fail(error, SEQTOPK_E_ISA, -1, "%s: this machine cannot run %s; it needs %s", f->isa_from, f->isa,
-                            seqtopk_isa_features(f->isa));
+        return seqtopk_fail(error, SEQTOPK_E_ISA, -1, "%s: this machine cannot run %s; it needs %s", f->isa_from,
+                            f->isa, seqtopk_isa_features(f->isa));
     return SEQTOPK_OK;
 }
 
@@ -102,10 +102,11 @@ static int32_t count_candidates(seqtopk_op op, const seqtopk_desc *desc) {
 }
 
 /* What the model has to say about an op; answers how many. */
-static int32_t ask_model(const seqtopk_draft *d, seqtopk_op op, const seqtopk_forced *f, seqtopk_decision decision[SEQTOPK_MODEL_CHOICES]) {
+static int32_t ask_model(const seqtopk_draft *d, seqtopk_op op, const seqtopk_forced *f,
+                         seqtopk_decision decision[SEQTOPK_MODEL_CHOICES]) {
     const int32_t isa = best_isa(op, &d->desc, f);
     const int32_t candidates = count_candidates(op, &d->desc);
-    const char *why = f->isa_index < 0 ? "model: the widest usable ISA"
+    const char *why = f->isa_index < 0      ? "model: the widest usable ISA"
                       : isa == f->isa_index ? f->isa_from
                                             : "the reference: the forced ISA has no kernel for this stage";
     int64_t from = 0;
@@ -126,7 +127,8 @@ static int32_t ask_model(const seqtopk_draft *d, seqtopk_op op, const seqtopk_fo
 }
 
 /* What the model decides for calls of [from, to) tokens. */
-static void take_model(seqtopk_draft *d, seqtopk_op op, const seqtopk_decision *model, int32_t count, int64_t from, int64_t to) {
+static void take_model(seqtopk_draft *d, seqtopk_op op, const seqtopk_decision *model, int32_t count, int64_t from,
+                       int64_t to) {
     for (int32_t i = 0; i < count && model[i].tokens_from < to; i++) {
         seqtopk_decision decision = model[i];
         if (i + 1 < count && model[i + 1].tokens_from <= from)

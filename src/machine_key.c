@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The machine's key. On x86 all of it is asked of the CPU; a CPUID is a trap under a hypervisor, so there are few and the
- * answers are kept. On Arm the kernel tells of the first core, so that big and little cores give the same key.
+ * The machine's key. On x86 all of it is asked of the CPU; a CPUID is a trap under a hypervisor, so there are few and
+ * the answers are kept. On Arm the kernel tells of the first core, so that big and little cores give the same key.
  */
 #define _GNU_SOURCE
 #include "src/machine_key.h"

@@ -107,7 +107,8 @@ static int64_t read_all(int file, char *text, size_t size) {
     return (int64_t)have;
 }
 
-/* Memory about to be filled, asked for at once where the system can: page by page takes longer than reading the file. */
+/* Memory about to be filled, asked for at once where the system can: page by page takes longer than reading the
+ * file. */
 static void populate(char *text, size_t size) {
 #if defined(MADV_POPULATE_WRITE)
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)text + page - 1) / page * page;
@@ -126,7 +127,8 @@ seqtopk_status seqtopk_store_read(const char *path, char **text, size_t *size, i
     *size = 0;
     if (missing)
         *missing = 0;
-    /* Looked at before it is opened, since to open a device can do something; without waiting, should it become a pipe. */
+    /* Looked at before it is opened, since to open a device can do something; without waiting, should it become a
+     * pipe. */
     int file = -1;
     if (stat(path, &is) != 0 ||
         (S_ISREG(is.st_mode) && (file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) < 0)) {
@@ -146,8 +148,8 @@ seqtopk_status seqtopk_store_read(const char *path, char **text, size_t *size, i
         status = seqtopk_fail(error, SEQTOPK_E_TUNING, -1, "%s has %lld bytes; no tuning file has more than %d", path,
                               (long long)is.st_size, SEQTOPK_WISDOM_LARGEST);
     else if (!(*text = malloc((size_t)is.st_size + 1)))
-        status = seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "%s: no memory for its %lld bytes", path,
-                              (long long)is.st_size);
+        status =
+            seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "%s: no memory for its %lld bytes", path, (long long)is.st_size);
     if (!status)
         populate(*text, (size_t)is.st_size);
     const int64_t have = status ? 0 : read_all(file, *text, (size_t)is.st_size);
@@ -185,14 +187,14 @@ static int make_directory(const char *directory, int levels) {
     return make_directory(above, levels - 1) && (mkdir(directory, 0777) == 0 || errno == EEXIST);
 }
 
-/* What stands at `path` may be replaced: nothing, an empty file, or a tuning file. Never a device or somebody's thesis. */
+/* What stands at `path` may be replaced: nothing, an empty file, or a tuning file. Never a device or somebody's
+ * thesis. */
 static seqtopk_status check_replaceable(const char *path, seqtopk_error *error) {
     static const char magic[] = "seqtopk-tuning ";
     char begin[sizeof magic - 1];
     struct stat is;
     if (stat(path, &is) != 0)
-        return errno == ENOENT ? SEQTOPK_OK
-                               : seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: %s", path, strerror(errno));
+        return errno == ENOENT ? SEQTOPK_OK : seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: %s", path, strerror(errno));
     if (!S_ISREG(is.st_mode))
         FAIL("%s is %s: a tuning file is a regular file", path, kind_of(is.st_mode));
     if (is.st_size == 0)
@@ -288,7 +290,8 @@ enum { TRY_LOCK = F_SETLK };
 #endif
 enum { LOCK_TRIES = 600, LOCK_PAUSE = 50000000 /* ns */ };
 
-/* The file that is locked, to be closed; -1: it is held for too long, or cannot be made. The lock goes with its process. */
+/* The file that is locked, to be closed; -1: it is held for too long, or cannot be made. The lock goes with its
+ * process. */
 static int lock_beside(const char *path, seqtopk_error *error) {
     char name[SEQTOPK_STORE_PATH + 8];
     snprintf(name, sizeof name, "%s.lock", path);

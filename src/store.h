@@ -19,8 +19,8 @@ enum { SEQTOPK_STORE_PLACES = 4, SEQTOPK_STORE_PATH = 4096 };
 int seqtopk_store_place(int place, char path[SEQTOPK_STORE_PATH]);
 
 /*
- * Where a tuner writes: place 0 if SEQTOPK_TUNING names a file, else place 1. SEQTOPK_E_FILE: there is none (no HOME, or
- * SEQTOPK_TUNING is "none"), and the message says what to set.
+ * Where a tuner writes: place 0 if SEQTOPK_TUNING names a file, else place 1. SEQTOPK_E_FILE: there is none (no HOME,
+ * or SEQTOPK_TUNING is "none"), and the message says what to set.
  */
 seqtopk_status seqtopk_store_target(char path[SEQTOPK_STORE_PATH], seqtopk_error *error);
 
@@ -36,16 +36,17 @@ seqtopk_status seqtopk_store_load(seqtopk_wisdom *wisdom, const char *path, cons
                                   seqtopk_error *error);
 
 /*
- * Writes the file whole or not at all: a temporary beside it, fsync, rename, fsync of the directory. Makes the directory
- * if only its last two parts are missing. SEQTOPK_E_FILE: read-only, no permission, disk full; the old file stands.
+ * Writes the file whole or not at all: a temporary beside it, fsync, rename, fsync of the directory. Makes the
+ * directory if only its last two parts are missing. SEQTOPK_E_FILE: read-only, no permission, disk full; the old file
+ * stands.
  */
 seqtopk_status seqtopk_store_save(const seqtopk_wisdom *wisdom, const char *path, seqtopk_error *error);
 
 /*
  * Merges `newer` into the file, under a lock that other processes' calls wait for (<path>.lock, which stays): reads it,
  * seqtopk_wisdom_merge, writes it. A file that cannot be read as one of newer's machine and library is replaced. After
- * SEQTOPK_OK *merged (may be NULL) is what was written, the caller's to free. SEQTOPK_E_FILE also if the lock is held for
- * longer than 30 seconds.
+ * SEQTOPK_OK *merged (may be NULL) is what was written, the caller's to free. SEQTOPK_E_FILE also if the lock is held
+ * for longer than 30 seconds.
  */
 seqtopk_status seqtopk_store_merge(const seqtopk_wisdom *newer, const char *path, seqtopk_wisdom *merged,
                                    seqtopk_error *error);

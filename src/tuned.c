@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Looking up: the tuned shape that is nearest to a plan's, and of it the T that is nearest. The rule is in seqtopk.h. */
+/* Looking up: the tuned shape that is nearest to a plan's, and of it the T that is nearest. The rule is in
+ * seqtopk.h. */
 #include "src/tuned.h"
 #include "src/plan.h"
 #include "src/status.h"
@@ -7,11 +8,11 @@
 #include <stdlib.h>
 
 enum {
-    OCTAVE = 256,             /* logarithms are in parts of an octave */
+    OCTAVE = 256, /* logarithms are in parts of an octave */
     OTHER_SCOPE = OCTAVE / 2,
     OTHER_SCORE = OCTAVE / 4,
     FARTHEST = 2 * OCTAVE,
-    FARTHEST_BUCKETS = 2      /* of T */
+    FARTHEST_BUCKETS = 2 /* of T */
 };
 
 static const seqtopk_tuned_rows empty; /* read, and no line of it was any good */
@@ -36,7 +37,8 @@ seqtopk_status seqtopk_tuned_index(seqtopk_tuning *tuning, seqtopk_error *error)
         if (seqtopk_wisdom_next(&cursor, &tuned, &reason) != SEQTOPK_WISDOM_HEADING || !has_lines(&cursor))
             continue;
         if (tuning->sections == capacity) {
-            capacity = capacity ? 2 * capacity : 16 + (int32_t)(tuning->size / 512); /* a full file needs no second turn */
+            capacity =
+                capacity ? 2 * capacity : 16 + (int32_t)(tuning->size / 512); /* a full file needs no second turn */
             seqtopk_tuned_section *larger = realloc(tuning->section, (size_t)capacity * sizeof *larger);
             if (!larger)
                 return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "no memory for %d tuned shapes", (int)capacity);
@@ -120,7 +122,8 @@ static const seqtopk_tuned_rows *rows_of(const seqtopk_tuning *tuning, seqtopk_t
     if (rows)
         return rows;
     const seqtopk_tuned_rows *mine = read_rows(tuning, section);
-    if (atomic_compare_exchange_strong_explicit(&section->rows, &rows, mine, memory_order_acq_rel, memory_order_acquire))
+    if (atomic_compare_exchange_strong_explicit(&section->rows, &rows, mine, memory_order_acq_rel,
+                                                memory_order_acquire))
         return mine;
     if (mine != &empty)
         free((seqtopk_tuned_rows *)mine);
@@ -129,7 +132,8 @@ static const seqtopk_tuned_rows *rows_of(const seqtopk_tuning *tuning, seqtopk_t
 
 static int32_t apart(int32_t a, int32_t b) { return a < b ? b - a : a - b; }
 
-/* The section nearest to what `desc` asks for, the first of equals, those left out that turned out to be empty; -1: none. */
+/* The section nearest to what `desc` asks for, the first of equals, those left out that turned out to be empty; -1:
+ * none. */
 static int32_t nearest(const seqtopk_tuning *tuning, const seqtopk_desc *desc, seqtopk_op op) {
     const int32_t experts = logarithm(desc->experts), top_k = logarithm(desc->top_k);
     const int32_t threads = logarithm(desc->threads > 1 ? desc->threads : 1);
@@ -143,8 +147,7 @@ static int32_t nearest(const seqtopk_tuning *tuning, const seqtopk_desc *desc, s
                                  apart(section->threads, threads) / 2 +
                                  (section->shape.scope == (int32_t)desc->scope ? 0 : OTHER_SCOPE) +
                                  (section->shape.score == (int32_t)desc->score ? 0 : OTHER_SCORE);
-        if (distance < least &&
-            atomic_load_explicit(&section->rows, memory_order_relaxed) != &empty) {
+        if (distance < least && atomic_load_explicit(&section->rows, memory_order_relaxed) != &empty) {
             least = distance;
             best = s;
         }

@@ -7,7 +7,8 @@
 
 #include <stdatomic.h>
 
-/* A row for each bucket of T, [2^b, 2^(b + 1)) tokens (0 is in the first), and the line that says so; row -1: no decision. */
+/* A row for each bucket of T, [2^b, 2^(b + 1)) tokens (0 is in the first), and the line that says so; row -1: no
+ * decision. */
 typedef struct seqtopk_tuned_rows {
     int32_t row[SEQTOPK_WISDOM_BUCKETS], line[SEQTOPK_WISDOM_BUCKETS];
 } seqtopk_tuned_rows;
@@ -37,7 +38,8 @@ seqtopk_status seqtopk_tuned_index(seqtopk_tuning *tuning, seqtopk_error *error)
 /* Frees what was indexed and read. */
 void seqtopk_tuned_free(seqtopk_tuning *tuning);
 
-/* What the shape nearest to the plan's says about an op; NULL: nothing is near. Rows are not checked against the plan. */
+/* What the shape nearest to the plan's says about an op; NULL: nothing is near. Rows are not checked against the
+ * plan. */
 const seqtopk_tuned_rows *seqtopk_tuned_look_up(const seqtopk_tuning *tuning, const seqtopk_desc *desc, seqtopk_op op);
 
 #endif

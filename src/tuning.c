@@ -63,8 +63,8 @@ seqtopk_status seqtopk_tuning_parse(seqtopk_tuning **tuning, const void *text, s
     if (!text)
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "text is NULL");
     if (size > SEQTOPK_WISDOM_LARGEST)
-        return seqtopk_fail(error, SEQTOPK_E_TUNING, -1, "the text has %zu bytes; no tuning file has more than %d", size,
-                            SEQTOPK_WISDOM_LARGEST);
+        return seqtopk_fail(error, SEQTOPK_E_TUNING, -1, "the text has %zu bytes; no tuning file has more than %d",
+                            size, SEQTOPK_WISDOM_LARGEST);
     char *copy = malloc(size + 1);
     if (!copy)
         return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "no memory for a tuning file of %zu bytes", size);

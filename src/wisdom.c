@@ -161,10 +161,12 @@ seqtopk_status seqtopk_wisdom_add(seqtopk_wisdom *wisdom, const seqtopk_tuned *t
     return SEQTOPK_OK;
 }
 
-const seqtopk_tuned *seqtopk_wisdom_find(const seqtopk_wisdom *wisdom, const seqtopk_tuned_shape *shape, int32_t tokens) {
+const seqtopk_tuned *seqtopk_wisdom_find(const seqtopk_wisdom *wisdom, const seqtopk_tuned_shape *shape,
+                                         int32_t tokens) {
     const seqtopk_tuned wanted = {.shape = *shape, .tokens = tokens};
     const int32_t at = place_of(wisdom, &wanted);
-    return at < wisdom->size && seqtopk_tuned_compare(wisdom->decision + at, &wanted) == 0 ? wisdom->decision + at : NULL;
+    return at < wisdom->size && seqtopk_tuned_compare(wisdom->decision + at, &wanted) == 0 ? wisdom->decision + at
+                                                                                           : NULL;
 }
 
 seqtopk_status seqtopk_wisdom_merge(seqtopk_wisdom *wisdom, const seqtopk_wisdom *newer, seqtopk_error *error) {

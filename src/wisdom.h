@@ -12,14 +12,14 @@
  *     1024 avx512_sort16@1 9180000 11 alone
  *     end 3 c4a1d0f3358b92e7
  *
- * A heading is the shape of the decisions below it: op, dtype of the rows, scope, score, E, K, threads. A decision is the
- * T it was measured at, the winner as isa_algorithm@revision (with the heading's op and dtype that is the row's name), its
- * median for one call in picoseconds, the relative spread of that in thousandths, then the runner-up with its median and
- * whether the winner won by more than the noise; or `alone`, where no other row could have served.
+ * A heading is the shape of the decisions below it: op, dtype of the rows, scope, score, E, K, threads. A decision is
+ * the T it was measured at, the winner as isa_algorithm@revision (with the heading's op and dtype that is the row's
+ * name), its median for one call in picoseconds, the relative spread of that in thousandths, then the runner-up with
+ * its median and whether the winner won by more than the noise; or `alone`, where no other row could have served.
  *
- * Headings ascend (ops as they follow each other in seqtopk_op, the rest by value), so do the T under them; what does not
- * is dropped, so that of two decisions on the same thing the first counts. The end line has the number of decisions, which
- * nothing relies on, and a checksum of all before it.
+ * Headings ascend (ops as they follow each other in seqtopk_op, the rest by value), so do the T under them; what does
+ * not is dropped, so that of two decisions on the same thing the first counts. The end line has the number of
+ * decisions, which nothing relies on, and a checksum of all before it.
  */
 #ifndef SEQTOPK_SRC_WISDOM_H
 #define SEQTOPK_SRC_WISDOM_H
@@ -28,12 +28,12 @@
 
 enum {
     SEQTOPK_WISDOM_FORMAT = 1,
-    SEQTOPK_WISDOM_LARGEST = 16 << 20,  /* bytes; a longer file is refused */
-    SEQTOPK_WISDOM_MACHINE = 160,       /* bytes of a machine's key, the final NUL among them */
-    SEQTOPK_WISDOM_LIBRARY = 32,        /* of a version */
-    SEQTOPK_WISDOM_NOTES = 32,          /* dropped lines that are told one by one; all are counted */
-    SEQTOPK_WISDOM_BUCKETS = 31,        /* T is one of 2^0 .. 2^30 */
-    SEQTOPK_WISDOM_ROWS = 24,           /* of an op and dtype that are found fast */
+    SEQTOPK_WISDOM_LARGEST = 16 << 20, /* bytes; a longer file is refused */
+    SEQTOPK_WISDOM_MACHINE = 160,      /* bytes of a machine's key, the final NUL among them */
+    SEQTOPK_WISDOM_LIBRARY = 32,       /* of a version */
+    SEQTOPK_WISDOM_NOTES = 32,         /* dropped lines that are told one by one; all are counted */
+    SEQTOPK_WISDOM_BUCKETS = 31,       /* T is one of 2^0 .. 2^30 */
+    SEQTOPK_WISDOM_ROWS = 24,          /* of an op and dtype that are found fast */
     SEQTOPK_WISDOM_LARGEST_TOKENS = 1 << 30,
     SEQTOPK_WISDOM_LARGEST_SPREAD = 1000000
 };
@@ -42,7 +42,7 @@ enum {
 /* What a decision is about. One shape has one heading. */
 typedef struct seqtopk_tuned_shape {
     seqtopk_op op;
-    int32_t dtype;   /* SEQTOPK_ROW_*: of the op's rows. Rows of keys are f32 and rows of ids i32, whatever the logits are */
+    int32_t dtype;   /* SEQTOPK_ROW_*: of the op's rows; of keys they are f32, of ids i32, whatever the logits are */
     int32_t scope;   /* seqtopk_scope; never ONLINE */
     int32_t score;   /* seqtopk_score */
     int32_t experts; /* 1 to SEQTOPK_MAX_EXPERTS */
@@ -53,28 +53,28 @@ typedef struct seqtopk_tuned_shape {
 /* One decision. */
 typedef struct seqtopk_tuned {
     seqtopk_tuned_shape shape;
-    int32_t tokens;       /* the T of the measurement, a power of two up to 2^30 */
-    int32_t row;          /* the winner: an index into seqtopk_registry, of shape.op and shape.dtype */
-    int32_t runner_up;    /* the same of the best of the others; -1: there was no other */
-    int32_t spread;       /* of the winner's median, relative to it, in thousandths */
-    int32_t clear;        /* 1: won by more than the noise; 0: it could as well be the runner-up. 1 without a runner-up */
-    int32_t line;         /* of the file that it was read from; 0: of none. No part of the decision */
-    int64_t ps;           /* the winner's median of one call, in picoseconds, 1 to LARGEST_PS */
+    int32_t tokens;    /* the T of the measurement, a power of two up to 2^30 */
+    int32_t row;       /* the winner: an index into seqtopk_registry, of shape.op and shape.dtype */
+    int32_t runner_up; /* the same of the best of the others; -1: there was no other */
+    int32_t spread;    /* of the winner's median, relative to it, in thousandths */
+    int32_t clear;     /* 1: won by more than the noise; 0: it could as well be the runner-up. 1 without a runner-up */
+    int32_t line;      /* of the file that it was read from; 0: of none. No part of the decision */
+    int64_t ps;        /* the winner's median of one call, in picoseconds, 1 to LARGEST_PS */
     int64_t runner_up_ps; /* the runner-up's; 0 without one */
 } seqtopk_tuned;
 
 /* Why a line was dropped. */
 typedef enum seqtopk_wisdom_reason {
     SEQTOPK_WISDOM_KEPT,
-    SEQTOPK_WISDOM_SYNTAX,       /* neither a heading nor a decision */
-    SEQTOPK_WISDOM_UNKNOWN_OP,   /* a heading's op or dtype; its decisions go too */
-    SEQTOPK_WISDOM_SHAPE,        /* a heading's scope, score or numbers; its decisions go too */
-    SEQTOPK_WISDOM_NUMBER,       /* a decision's number is outside its range */
-    SEQTOPK_WISDOM_UNKNOWN_ROW,  /* this library has no such kernel */
-    SEQTOPK_WISDOM_REVISION,     /* the kernel is of another revision now */
-    SEQTOPK_WISDOM_NOT_USABLE,   /* this machine cannot run it */
-    SEQTOPK_WISDOM_NOT_APPLIES,  /* it does not apply to such a shape */
-    SEQTOPK_WISDOM_ORDER,        /* a duplicate, or not after the one before it */
+    SEQTOPK_WISDOM_SYNTAX,      /* neither a heading nor a decision */
+    SEQTOPK_WISDOM_UNKNOWN_OP,  /* a heading's op or dtype; its decisions go too */
+    SEQTOPK_WISDOM_SHAPE,       /* a heading's scope, score or numbers; its decisions go too */
+    SEQTOPK_WISDOM_NUMBER,      /* a decision's number is outside its range */
+    SEQTOPK_WISDOM_UNKNOWN_ROW, /* this library has no such kernel */
+    SEQTOPK_WISDOM_REVISION,    /* the kernel is of another revision now */
+    SEQTOPK_WISDOM_NOT_USABLE,  /* this machine cannot run it */
+    SEQTOPK_WISDOM_NOT_APPLIES, /* it does not apply to such a shape */
+    SEQTOPK_WISDOM_ORDER,       /* a duplicate, or not after the one before it */
     SEQTOPK_WISDOM_REASONS
 } seqtopk_wisdom_reason;
 
@@ -111,7 +111,8 @@ seqtopk_wisdom_reader seqtopk_wisdom_reader_any(void);
 /*
  * Reads a file. What is wrong with all of it (magic, a later format, no end line, checksum, another library or machine)
  * gives SEQTOPK_E_TUNING and a message, and *wisdom is empty; a line that is no good is dropped and noted. No memory:
- * SEQTOPK_E_MEMORY. *wisdom need not be initialised; seqtopk_wisdom_free it after SEQTOPK_OK. Memory: below 8 times `size`.
+ * SEQTOPK_E_MEMORY. *wisdom need not be initialised; seqtopk_wisdom_free it after SEQTOPK_OK. Memory: below 8 times
+ * `size`.
  */
 seqtopk_status seqtopk_wisdom_parse(seqtopk_wisdom *wisdom, const char *text, size_t size,
                                     const seqtopk_wisdom_reader *reader, seqtopk_error *error);
@@ -130,7 +131,8 @@ void seqtopk_wisdom_init(seqtopk_wisdom *wisdom);
 seqtopk_status seqtopk_wisdom_add(seqtopk_wisdom *wisdom, const seqtopk_tuned *tuned, seqtopk_error *error);
 
 /* The decision on exactly this shape and T; NULL: none. */
-const seqtopk_tuned *seqtopk_wisdom_find(const seqtopk_wisdom *wisdom, const seqtopk_tuned_shape *shape, int32_t tokens);
+const seqtopk_tuned *seqtopk_wisdom_find(const seqtopk_wisdom *wisdom, const seqtopk_tuned_shape *shape,
+                                         int32_t tokens);
 
 /*
  * Merges `newer` into `wisdom`. Where both decide on the same shape and T, a clear decision stands before one that is
@@ -166,7 +168,8 @@ typedef struct seqtopk_wisdom_cursor {
     seqtopk_tuned_shape shape;
     int32_t tokens;
     seqtopk_wisdom_reason lost; /* of the last heading, if it was dropped: its decisions go with it */
-    /* Looked up once for many lines: a row of the heading's op and dtype, and all of them, or the first; -1: not yet. */
+    /* Looked up once for many lines: a row of the heading's op and dtype, and all of them, or the first; -1: not
+     * yet. */
     int32_t op_row, rows, row[SEQTOPK_WISDOM_ROWS];
 } seqtopk_wisdom_cursor;
 
@@ -178,7 +181,8 @@ seqtopk_status seqtopk_wisdom_open(seqtopk_wisdom_cursor *cursor, const char *te
  * Reads the line at the cursor, which moves on. A heading sets tuned->shape, a decision all of *tuned, a dropped line
  * *reason; each of them tuned->line.
  */
-seqtopk_wisdom_line seqtopk_wisdom_next(seqtopk_wisdom_cursor *cursor, seqtopk_tuned *tuned, seqtopk_wisdom_reason *reason);
+seqtopk_wisdom_line seqtopk_wisdom_next(seqtopk_wisdom_cursor *cursor, seqtopk_tuned *tuned,
+                                        seqtopk_wisdom_reason *reason);
 
 /* Moves the cursor to the next heading, or to the end. */
 void seqtopk_wisdom_skip(seqtopk_wisdom_cursor *cursor);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Text to decisions. The text may be anything at all. Every line before the end line is known to end in '\n', and nothing
- * here reads on after a character that it did not expect: so nothing reads beyond the text.
+ * Text to decisions. The text may be anything at all. Every line before the end line is known to end in '\n', and
+ * nothing here reads on after a character that it did not expect: so nothing reads beyond the text.
  */
 #include "src/status.h"
 #include "src/wisdom_text.h"
@@ -72,7 +72,8 @@ static const char *line_end(const char *at, const char *end) {
 /* ---------------------------------------------------------- header and end -- */
 
 /* "end <decisions> <checksum>\n" at the very end of the text; answers where it begins, or NULL. */
-static const char *find_end(const char *text, size_t size, int32_t *decisions, uint64_t *checksum, const char **summed) {
+static const char *find_end(const char *text, size_t size, int32_t *decisions, uint64_t *checksum,
+                            const char **summed) {
     enum { LONGEST = 4 + 10 + 1 + SEQTOPK_WISDOM_DIGITS };
     if (size == 0 || text[size - 1] != '\n')
         return NULL;
@@ -168,8 +169,8 @@ seqtopk_status seqtopk_wisdom_open(seqtopk_wisdom_cursor *cursor, const char *te
     if (reader->machine && strcmp(reader->machine, cursor->machine) != 0) {
         const char *theirs = cursor->machine, *ours = reader->machine;
         differing_words(&theirs, &ours);
-        REFUSE("it is of another machine, \"%.*s\" where this is \"%.*s\": tune here", (int)strcspn(theirs, " "), theirs,
-               (int)strcspn(ours, " "), ours);
+        REFUSE("it is of another machine, \"%.*s\" where this is \"%.*s\": tune here", (int)strcspn(theirs, " "),
+               theirs, (int)strcspn(ours, " "), ours);
     }
     cursor->reader = *reader;
     cursor->lost = SEQTOPK_WISDOM_SYNTAX; /* until there is a heading */
@@ -189,7 +190,8 @@ static int32_t find_op(const char *op, size_t op_size, const char *dtype, size_t
 }
 
 /* "[op dtype scope score experts top_k threads]" */
-static seqtopk_wisdom_reason read_heading(const char *at, const char *end, int32_t *op_row, seqtopk_tuned_shape *shape) {
+static seqtopk_wisdom_reason read_heading(const char *at, const char *end, int32_t *op_row,
+                                          seqtopk_tuned_shape *shape) {
     const char *words[4];
     size_t sizes[4];
     int64_t numbers[3];
@@ -302,7 +304,8 @@ static seqtopk_wisdom_reason read_decision(const char *at, const char *end, seqt
     return reason;
 }
 
-seqtopk_wisdom_line seqtopk_wisdom_next(seqtopk_wisdom_cursor *cursor, seqtopk_tuned *tuned, seqtopk_wisdom_reason *reason) {
+seqtopk_wisdom_line seqtopk_wisdom_next(seqtopk_wisdom_cursor *cursor, seqtopk_tuned *tuned,
+                                        seqtopk_wisdom_reason *reason) {
     if (cursor->at == cursor->end)
         return SEQTOPK_WISDOM_END;
     const char *at = cursor->at, *end = line_end(at, cursor->end);

@@ -24,8 +24,8 @@ seqtopk_wisdom_reason seqtopk_tuned_shape_check(const seqtopk_tuned_shape *shape
 seqtopk_wisdom_reason seqtopk_tuned_numbers_check(const seqtopk_tuned_shape *shape);
 seqtopk_wisdom_reason seqtopk_tuned_check(const seqtopk_tuned *tuned);
 
-/* Against damage, not against malice: a forged file can be slow and nothing else. Four lanes, so that a large file is not
- * a long wait. */
+/* Against damage, not against malice: a forged file can be slow and nothing else. Four lanes, so that a large file
+ * is not a long wait. */
 uint64_t seqtopk_wisdom_checksum(const char *text, size_t size);
 
 #endif

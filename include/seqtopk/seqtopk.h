@@ -367,7 +367,7 @@ typedef struct seqtopk_choice {
     int32_t candidates;    /* kernels that could have served */
     const char *op;
     const char *kernel;    /* its name */
-    const char *why;       /* "forced by SEQTOPK_ISA", "tuning file PATH line 12", "model: ..."; lives as long as the plan */
+    const char *why;       /* "forced by desc.isa", "tuning file PATH line 12", "model: ..."; lives as long as the plan */
     int64_t tokens_from;
 } seqtopk_choice;
 #define SEQTOPK_CHOICE_INIT SEQTOPK_INIT_(seqtopk_choice)
@@ -379,16 +379,18 @@ SEQTOPK_API seqtopk_status seqtopk_plan_choice(const seqtopk_plan *plan, int32_t
 /* -------------------------------------------------------- tuning files -- */
 
 /*
- * Which kernel is fastest, for how many tokens, differs from machine to machine. A tuning file says what was measured on
- * one; `seqtopk tune` writes it. Without one a model chooses. A tuning file changes how long a route takes and nothing
- * else: not a bit of what comes out, and it never makes a kernel run that this machine cannot run or that does not apply.
+ * Which kernel is fastest, for how many tokens, differs from machine to machine. A tuning file says what was measured
+ * on one; `seqtopk tune` writes it. Without one a model chooses. A tuning file changes how long a route takes and
+ * nothing else: not a bit of what comes out, and it never makes a kernel run that this machine cannot run or that does
+ * not apply.
  *
- * Files are of one machine, library version and build. A file that is damaged or another's is not used at all, a line of
- * it that makes no sense here (a kernel that is gone or has changed since) not either; both can be asked for the reason.
+ * Files are of one machine, library version and build. A file that is damaged or another's is not used at all, a line
+ * of it that makes no sense here (a kernel that is gone or has changed since) not either; both can be asked for the
+ * reason.
  *
- * A plan looks up, stage by stage, the tuned shape that is nearest to its own: the sum of |log2| of the ratios of E and of
- * K and of half of that of the threads, and 1/2 for another scope and 1/4 for another score. Beyond 2 nothing is near, and
- * the model chooses; so it does for T that are more than two powers of two away from any that was measured.
+ * A plan looks up, stage by stage, the tuned shape that is nearest to its own: the sum of |log2| of the ratios of E and
+ * of K and of half of that of the threads, and 1/2 for another scope and 1/4 for another score. Beyond 2 nothing is
+ * near, and the model chooses; so it does for T that are more than two powers of two away from any that was measured.
  */
 
 /* Stands for no tuning at all. */
@@ -403,8 +405,8 @@ SEQTOPK_API const seqtopk_tuning *seqtopk_tuning_none(void);
 SEQTOPK_API const seqtopk_tuning *seqtopk_tuning_machine(void);
 
 /*
- * Takes a file's text, which is copied, or reads a file. *tuning is the caller's to free; no plan needs it once made. Any
- * number of threads may use one. SEQTOPK_E_TUNING: of no use here, and why; SEQTOPK_E_FILE: cannot be read;
+ * Takes a file's text, which is copied, or reads a file. *tuning is the caller's to free; no plan needs it once made.
+ * Any number of threads may use one. SEQTOPK_E_TUNING: of no use here, and why; SEQTOPK_E_FILE: cannot be read;
  * SEQTOPK_E_MEMORY. On failure *tuning is NULL.
  */
 SEQTOPK_API seqtopk_status seqtopk_tuning_parse(seqtopk_tuning **tuning, const void *text, size_t size,

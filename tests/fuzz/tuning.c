@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Tuning files, which may come from anywhere. What is read must be what is written again; what a plan takes from it must
- * be what it could have been forced to.
+ * Tuning files, which may come from anywhere. What is read must be what is written again; what a plan takes from it
+ * must be what it could have been forced to.
  */
 #include "fuzz.h"
 
@@ -53,9 +53,9 @@ void fuzz_shape(uint8_t *data, size_t *size, size_t capacity, uint64_t random) {
             at += (size_t)snprintf(to, 256, "[%s %s %s %s %d %d %d]\n", row->op_name, row->dtype_name,
                                    scopes[next(&random) % 17 % 3], scores[next(&random) % 4], 1 << next(&random) % 9,
                                    1 + (int)(next(&random) % 9), 1 + (int)(next(&random) % 3));
-        at += (size_t)snprintf((char *)data + at, 128, "%u %s@%d %u %u %s\n", 1u << next(&random) % 32,
-                               row->variant, (int)(next(&random) % 16 ? row->revision : 9),
-                               (unsigned)next(&random), (unsigned)(next(&random) % 1100000), ends[next(&random) % 5]);
+        at += (size_t)snprintf((char *)data + at, 128, "%u %s@%d %u %u %s\n", 1u << next(&random) % 32, row->variant,
+                               (int)(next(&random) % 16 ? row->revision : 9), (unsigned)next(&random),
+                               (unsigned)(next(&random) % 1100000), ends[next(&random) % 5]);
     }
     for (uint64_t changes = next(&random) % 4; changes > 0; changes--)
         data[40 + next(&random) % (at - 40)] = (uint8_t)next(&random);

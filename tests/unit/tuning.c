@@ -137,11 +137,11 @@ Test(tuning, another_machine) {
 
 Test(tuning, dropped_lines_can_be_asked_for) {
     char lines[1024];
-    const int size = snprintf(lines, sizeof lines,
-                              "seqtopk-tuning 1\nlibrary %s\nmachine %s\n[nth f32 sequence softmax 128 8 1]\n"
-                              "1 ref_magic@1 5 0 alone\n2 ref_heap@%d 5 0 alone\nnonsense\n",
-                              SEQTOPK_VERSION, seqtopk_machine_key(),
-                              (int)seqtopk_registry[tuning_row(NTH_HEAP)].revision);
+    const int size =
+        snprintf(lines, sizeof lines,
+                 "seqtopk-tuning 1\nlibrary %s\nmachine %s\n[nth f32 sequence softmax 128 8 1]\n"
+                 "1 ref_magic@1 5 0 alone\n2 ref_heap@%d 5 0 alone\nnonsense\n",
+                 SEQTOPK_VERSION, seqtopk_machine_key(), (int)seqtopk_registry[tuning_row(NTH_HEAP)].revision);
     char *text = tuning_signed(lines, (size_t)size, 2);
     seqtopk_tuning *tuning;
     cr_assert_eq(seqtopk_tuning_parse(&tuning, text, strlen(text), NULL), SEQTOPK_OK);
@@ -177,12 +177,18 @@ Test(tuning, buckets_of_tokens) {
         int64_t tokens;
         const char *kernel, *why; /* NULL: the model's */
     } right[] = {
-        {0, NULL, NULL},           {15, NULL, NULL},
-        {16, TOP_HEAP, "line 5"},  {127, TOP_HEAP, "line 5"},
-        {128, TOP_INSERTION, "line 6"}, {256, TOP_INSERTION, "line 6"}, /* goes on, by line 6 */
+        {0, NULL, NULL},
+        {15, NULL, NULL},
+        {16, TOP_HEAP, "line 5"},
+        {127, TOP_HEAP, "line 5"},
+        {128, TOP_INSERTION, "line 6"},
+        {256, TOP_INSERTION, "line 6"},  /* goes on, by line 6 */
         {2047, TOP_INSERTION, "line 6"}, /* 1024 is as far from 256 as from 4096: the lower */
-        {2048, TOP_HEAP, "line 8"},     {4096, TOP_HEAP, "line 8"},
-        {32767, TOP_HEAP, "line 8"},    {32768, NULL, NULL},         {INT32_MAX, NULL, NULL},
+        {2048, TOP_HEAP, "line 8"},
+        {4096, TOP_HEAP, "line 8"},
+        {32767, TOP_HEAP, "line 8"},
+        {32768, NULL, NULL},
+        {INT32_MAX, NULL, NULL},
     };
     for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
         const seqtopk_choice choice = choice_at(plan, "top", right[i].tokens);
@@ -283,7 +289,8 @@ Test(tuning, nearest_of_many) {
     static const struct {
         int32_t experts;
         const char *kernel;
-    } right[] = {{32, NTH_HEAP}, {64, NTH_HEAP}, {120, NTH_HEAP}, {128, NTH_HEAP}, {136, NTH_SELECT}, {1000, NTH_SELECT}};
+    } right[] = {{32, NTH_HEAP},  {64, NTH_HEAP},    {120, NTH_HEAP},
+                 {128, NTH_HEAP}, {136, NTH_SELECT}, {1000, NTH_SELECT}};
     for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
         const seqtopk_desc desc = plain_desc(right[i].experts, 8, tuning);
         seqtopk_plan *plan = plan_of(&desc);
@@ -297,11 +304,11 @@ Test(tuning, nearest_of_many) {
 
 Test(tuning, nearest_is_stale) {
     char lines[1024];
-    const int size = snprintf(lines, sizeof lines,
-                              "seqtopk-tuning 1\nlibrary %s\nmachine %s\n[nth f32 sequence softmax 64 8 1]\n"
-                              "4096 ref_heap@%d 5 0 alone\n[nth f32 sequence softmax 128 8 1]\n4096 ref_heap@77 5 0 alone\n",
-                              SEQTOPK_VERSION, seqtopk_machine_key(),
-                              (int)seqtopk_registry[tuning_row(NTH_HEAP)].revision);
+    const int size =
+        snprintf(lines, sizeof lines,
+                 "seqtopk-tuning 1\nlibrary %s\nmachine %s\n[nth f32 sequence softmax 64 8 1]\n"
+                 "4096 ref_heap@%d 5 0 alone\n[nth f32 sequence softmax 128 8 1]\n4096 ref_heap@77 5 0 alone\n",
+                 SEQTOPK_VERSION, seqtopk_machine_key(), (int)seqtopk_registry[tuning_row(NTH_HEAP)].revision);
     char *text = tuning_signed(lines, (size_t)size, 2);
     seqtopk_tuning *tuning;
     cr_assert_eq(seqtopk_tuning_parse(&tuning, text, strlen(text), NULL), SEQTOPK_OK);
@@ -606,7 +613,8 @@ Test(tuning, damaged_is_passed_over) {
     cr_assert_eq(truncate(p.xdg, 100), 0);
     const char *reason = machine_reason();
     const size_t length = strlen(p.xdg);
-    cr_expect(strncmp(reason, p.xdg, length) == 0 && strncmp(reason + length, ": it has no end line", 20) == 0, "%s", reason);
+    cr_expect(strncmp(reason, p.xdg, length) == 0 && strncmp(reason + length, ": it has no end line", 20) == 0, "%s",
+              reason);
     cr_expect_not_null(strstr(reason, "\n/etc/seqtopk/"));
     file_in_use(NULL);
     remove_places(&p);

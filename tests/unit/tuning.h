@@ -35,10 +35,14 @@ static inline void tuning_add(seqtopk_wisdom *w, seqtopk_tuned tuned) {
 /* Four decisions under two headings, with the ends of the ranges. */
 static inline seqtopk_wisdom tuning_small(void) {
     seqtopk_wisdom w = tuning_empty();
-    const seqtopk_tuned_shape nth = {SEQTOPK_OP_nth, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_SEQUENCE, SEQTOPK_SCORE_SOFTMAX, 128, 8, 1};
-    const seqtopk_tuned_shape top = {SEQTOPK_OP_top, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_TOKEN, SEQTOPK_SCORE_SIGMOID, 64, 6, 2};
-    const int32_t heap = tuning_row("seqtopk_nth_f32__ref_heap"), select = tuning_row("seqtopk_nth_f32__ref_quickselect");
-    const int32_t insertion = tuning_row("seqtopk_top_f32__ref_insertion"), heaps = tuning_row("seqtopk_top_f32__ref_heap");
+    const seqtopk_tuned_shape nth = {
+        SEQTOPK_OP_nth, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_SEQUENCE, SEQTOPK_SCORE_SOFTMAX, 128, 8, 1};
+    const seqtopk_tuned_shape top = {
+        SEQTOPK_OP_top, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_TOKEN, SEQTOPK_SCORE_SIGMOID, 64, 6, 2};
+    const int32_t heap = tuning_row("seqtopk_nth_f32__ref_heap"),
+                  select = tuning_row("seqtopk_nth_f32__ref_quickselect");
+    const int32_t insertion = tuning_row("seqtopk_top_f32__ref_insertion"),
+                  heaps = tuning_row("seqtopk_top_f32__ref_heap");
     const int64_t most = SEQTOPK_WISDOM_LARGEST_PS;
     tuning_add(&w, (seqtopk_tuned){nth, 1024, heap, select, 10, 1, 0, 5000, 6000});
     tuning_add(&w, (seqtopk_tuned){nth, 2048, select, heap, 0, 0, 0, 9000, 9001});
@@ -66,7 +70,8 @@ static inline seqtopk_wisdom tuning_random(int32_t size, uint64_t seed) {
         t.ps = 1 + TUNING_BELOW(1 << 30);
         t.spread = TUNING_BELOW(1000);
         const int32_t other = TUNING_BELOW(seqtopk_registry_size);
-        if (other != t.row && seqtopk_registry[other].op == t.shape.op && seqtopk_registry[other].dtype == t.shape.dtype) {
+        if (other != t.row && seqtopk_registry[other].op == t.shape.op &&
+            seqtopk_registry[other].dtype == t.shape.dtype) {
             t.runner_up = other;
             t.runner_up_ps = 1 + TUNING_BELOW(1 << 30);
             t.clear = TUNING_BELOW(2);

@@ -332,16 +332,42 @@ Test(wisdom, lines_kept) {
 
 Test(wisdom, lines_dropped) {
     static const char *const syntax[] = {
-        "\n", "x\n", "1024\n", "1024 \n", " " GOOD, "-" GOOD, "+" GOOD, "0" GOOD, "1024  ref_heap@1 5000 10 alone\n",
-        "1024 @1 5000 10 alone\n", "1024 ref_heap 5000 10 alone\n", "1024 ref_heap@ 5000 10 alone\n",
-        "1024 ref_heap@1\n", "1024 ref_heap@1 5000\n", "1024 ref_heap@1 5000 10\n", "1024 ref_heap@1 5000 10 \n",
-        "1024 ref_heap@1 5e3 10 alone\n", "1024 ref_heap@1 5,0 10 alone\n", "1024 ref_heap@1 5000 10 alone \n",
-        "1024 ref_heap@1 5000 10 alone\r\n", "1024 ref_heap@1 5000 10 ref_quickselect\n",
-        "1024 ref_heap@1 5000 10 ref_quickselect 6000\n", "1024 ref_heap@1 5000 10 ref_quickselect 6000 sure\n",
-        "1024 ref_heap@1 5000 10 ref_quickselect 6000 clear close\n", "1024\tref_heap@1 5000 10 alone\n",
-        "[\n", "[]\n", "[nth]\n", "[nth f32 sequence softmax 128 8]\n", "[nth f32 sequence softmax 128 8 1\n",
-        "[nth f32 sequence softmax 128 8 1] \n", "[nth f32 sequence softmax 128 8 1 1]\n",
-        "[nth  f32 sequence softmax 128 8 1]\n", "[nth f32 sequence softmax -128 8 1]\n", " [x]\n", "end 1\n",
+        "\n",
+        "x\n",
+        "1024\n",
+        "1024 \n",
+        " " GOOD,
+        "-" GOOD,
+        "+" GOOD,
+        "0" GOOD,
+        "1024  ref_heap@1 5000 10 alone\n",
+        "1024 @1 5000 10 alone\n",
+        "1024 ref_heap 5000 10 alone\n",
+        "1024 ref_heap@ 5000 10 alone\n",
+        "1024 ref_heap@1\n",
+        "1024 ref_heap@1 5000\n",
+        "1024 ref_heap@1 5000 10\n",
+        "1024 ref_heap@1 5000 10 \n",
+        "1024 ref_heap@1 5e3 10 alone\n",
+        "1024 ref_heap@1 5,0 10 alone\n",
+        "1024 ref_heap@1 5000 10 alone \n",
+        "1024 ref_heap@1 5000 10 alone\r\n",
+        "1024 ref_heap@1 5000 10 ref_quickselect\n",
+        "1024 ref_heap@1 5000 10 ref_quickselect 6000\n",
+        "1024 ref_heap@1 5000 10 ref_quickselect 6000 sure\n",
+        "1024 ref_heap@1 5000 10 ref_quickselect 6000 clear close\n",
+        "1024\tref_heap@1 5000 10 alone\n",
+        "[\n",
+        "[]\n",
+        "[nth]\n",
+        "[nth f32 sequence softmax 128 8]\n",
+        "[nth f32 sequence softmax 128 8 1\n",
+        "[nth f32 sequence softmax 128 8 1] \n",
+        "[nth f32 sequence softmax 128 8 1 1]\n",
+        "[nth  f32 sequence softmax 128 8 1]\n",
+        "[nth f32 sequence softmax -128 8 1]\n",
+        " [x]\n",
+        "end 1\n",
     };
     for (size_t i = 0; i < sizeof syntax / sizeof *syntax; i++) {
         const seqtopk_wisdom_reader any = seqtopk_wisdom_reader_any();
@@ -361,17 +387,21 @@ Test(wisdom, lines_dropped) {
 }
 
 Test(wisdom, headings_dropped) {
-    static const char *const ops[] = {"[swoop f32 sequence softmax 128 8 1]\n", "[nth bf16 sequence softmax 128 8 1]\n",
-                                      "[nth i32 sequence softmax 128 8 1]\n", "[nth f64 sequence softmax 128 8 1]\n",
-                                      "[n f32 sequence softmax 128 8 1]\n", "[nthx f32 sequence softmax 128 8 1]\n"};
-    static const char *const shapes[] = {
-        "[nth f32 online softmax 128 8 1]\n",   "[nth f32 sequence hardmax 128 8 1]\n",
-        "[nth f32 sequence softmax 0 8 1]\n",   "[nth f32 sequence softmax 65537 8 1]\n",
-        "[nth f32 sequence softmax 128 0 1]\n", "[nth f32 sequence softmax 128 129 1]\n",
-        "[nth f32 sequence softmax 128 8 0]\n", "[nth f32 sequence softmax 128 8 1025]\n",
-        "[nth f32 sequence softmax 99999999999999999999999 8 1]\n",
-        "[nth f32 sequence softmax 128 99999999999999999999999 1]\n",
-        "[nth f32 sequence softmax 18446744073709551744 8 1]\n"};
+    static const char *const ops[] = {
+        "[swoop f32 sequence softmax 128 8 1]\n", "[nth bf16 sequence softmax 128 8 1]\n",
+        "[nth i32 sequence softmax 128 8 1]\n",   "[nth f64 sequence softmax 128 8 1]\n",
+        "[n f32 sequence softmax 128 8 1]\n",     "[nthx f32 sequence softmax 128 8 1]\n"};
+    static const char *const shapes[] = {"[nth f32 online softmax 128 8 1]\n",
+                                         "[nth f32 sequence hardmax 128 8 1]\n",
+                                         "[nth f32 sequence softmax 0 8 1]\n",
+                                         "[nth f32 sequence softmax 65537 8 1]\n",
+                                         "[nth f32 sequence softmax 128 0 1]\n",
+                                         "[nth f32 sequence softmax 128 129 1]\n",
+                                         "[nth f32 sequence softmax 128 8 0]\n",
+                                         "[nth f32 sequence softmax 128 8 1025]\n",
+                                         "[nth f32 sequence softmax 99999999999999999999999 8 1]\n",
+                                         "[nth f32 sequence softmax 128 99999999999999999999999 1]\n",
+                                         "[nth f32 sequence softmax 18446744073709551744 8 1]\n"};
     const seqtopk_wisdom_reader any = seqtopk_wisdom_reader_any();
     char lines[512];
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
@@ -381,8 +411,7 @@ Test(wisdom, headings_dropped) {
     }
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         snprintf(lines, sizeof lines, "%s" GOOD NTH GOOD, shapes[i]);
-        expect_notes(lines, strlen(lines), &any, 1,
-                     (const int[]){4, SEQTOPK_WISDOM_SHAPE, 5, SEQTOPK_WISDOM_SHAPE, 0});
+        expect_notes(lines, strlen(lines), &any, 1, (const int[]){4, SEQTOPK_WISDOM_SHAPE, 5, SEQTOPK_WISDOM_SHAPE, 0});
     }
 }
 
@@ -437,8 +466,9 @@ Test(wisdom, rows_that_do_not_apply) {
         char lines[256];
         if ((row->op != SEQTOPK_OP_sweep && row->op != SEQTOPK_OP_pick) || strcmp(row->isa_name, "ref") == 0)
             continue;
-        snprintf(lines, sizeof lines, "[%s %s %s softmax 128 8 1]\n1 %s_%s@%d 5 0 alone\n", row->op_name, row->dtype_name,
-                 row->op == SEQTOPK_OP_sweep ? "token" : "sequence", row->isa_name, row->algorithm, (int)row->revision);
+        snprintf(lines, sizeof lines, "[%s %s %s softmax 128 8 1]\n1 %s_%s@%d 5 0 alone\n", row->op_name,
+                 row->dtype_name, row->op == SEQTOPK_OP_sweep ? "token" : "sequence", row->isa_name, row->algorithm,
+                 (int)row->revision);
         expect_notes(lines, strlen(lines), &any, 0, (const int[]){5, SEQTOPK_WISDOM_NOT_APPLIES, 0});
     }
 }
