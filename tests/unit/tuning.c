@@ -322,38 +322,60 @@ Test(tuning, nearest_is_stale) {
     free(text);
 }
 
-/* Rows of logits are of the plan's dtype, and apply to the plan, whatever the file says. */
-Test(tuning, rows_must_fit_the_plan) {
-    const char *f32 = NULL, *bf16 = NULL;
+/* A usable row of logits of `dtype` that is not the reference's, applies to `yes` and, if given, not to `no`; or NULL. */
+static const seqtopk_row *row_that_applies(int32_t dtype, const seqtopk_desc *yes, const seqtopk_desc *no) {
     for (int32_t i = 0; i < seqtopk_registry_size; i++) {
         const seqtopk_row *row = seqtopk_registry + i;
-        if (row->op != SEQTOPK_OP_sweep || strcmp(row->isa_name, "ref") == 0 || !seqtopk_isa_usable(row->isa_name))
-            continue;
-        if (row->dtype == SEQTOPK_ROW_f32)
-            f32 = row->name;
-        if (row->dtype == SEQTOPK_ROW_bf16)
-            bf16 = row->name;
+        if (seqtopk_op_reads_logits(row->op) && row->dtype == dtype && strcmp(row->isa_name, "ref") != 0 &&
+            seqtopk_isa_usable(row->isa_name) && row->applies(yes) && !(no && row->applies(no)))
+            return row;
     }
-    if (!f32 || !bf16)
+    return NULL;
+}
+
+/* Rows of logits are of the plan's dtype. */
+Test(tuning, rows_of_the_plans_dtype) {
+    seqtopk_desc desc = plain_desc(128, 8, NULL);
+    const seqtopk_row *row = row_that_applies(SEQTOPK_ROW_f32, &desc, NULL);
+    if (!row)
         cr_skip_test("only the reference runs here");
     seqtopk_wisdom w;
     seqtopk_wisdom_init(&w);
-    tuning_add(&w, decision(f32, 4096, 128, 8));
+    tuning_add(&w, decision(row->name, 4096, 128, 8));
     seqtopk_tuning *tuning = parsed(&w);
-    seqtopk_desc desc = plain_desc(128, 8, tuning);
+    desc.tuning = tuning;
+    for (int dtype = SEQTOPK_DTYPE_F32; dtype <= SEQTOPK_DTYPE_F16; dtype++) {
+        desc.dtype = (seqtopk_dtype)dtype;
+        seqtopk_plan *plan = plan_of(&desc);
+        cr_expect_eq(is_tuned(plan, row->op_name, 4096), dtype == SEQTOPK_DTYPE_F32);
+        seqtopk_plan_destroy(plan);
+    }
+    seqtopk_tuning_free(tuning);
+    seqtopk_wisdom_free(&w);
+}
+
+/* Rows apply to the plan, whatever the file says: groups are no part of a tuned shape. */
+Test(tuning, rows_apply_to_the_plan) {
+    seqtopk_desc desc = plain_desc(128, 8, NULL), grouped;
+    desc.scope = SEQTOPK_SCOPE_TOKEN;
+    grouped = desc;
+    grouped.groups = 8;
+    grouped.group_top_k = 2;
+    const seqtopk_row *row = row_that_applies(SEQTOPK_ROW_f32, &desc, &grouped);
+    if (!row)
+        cr_skip_test("every row that runs here applies to groups");
+    seqtopk_wisdom w;
+    seqtopk_wisdom_init(&w);
+    seqtopk_tuned t = decision(row->name, 4096, 128, 8);
+    t.shape.scope = SEQTOPK_SCOPE_TOKEN;
+    tuning_add(&w, t);
+    seqtopk_tuning *tuning = parsed(&w);
+    desc.tuning = grouped.tuning = tuning;
     seqtopk_plan *plan = plan_of(&desc);
-    cr_expect(is_tuned(plan, "sweep", 4096));
+    cr_expect(is_tuned(plan, row->op_name, 4096));
     seqtopk_plan_destroy(plan);
-    desc.dtype = SEQTOPK_DTYPE_BF16;
-    plan = plan_of(&desc);
-    cr_expect(!is_tuned(plan, "sweep", 4096));
-    seqtopk_plan_destroy(plan);
-    desc.dtype = SEQTOPK_DTYPE_F32;
-    desc.groups = 8;
-    desc.group_top_k = 2;
-    plan = plan_of(&desc);
-    cr_expect(!is_tuned(plan, "sweep", 4096));
-    cr_expect_str_eq(choice_at(plan, "sweep", 4096).kernel, "seqtopk_sweep_f32__ref_staged");
+    plan = plan_of(&grouped);
+    cr_expect(!is_tuned(plan, row->op_name, 4096));
     seqtopk_plan_destroy(plan);
     seqtopk_tuning_free(tuning);
     seqtopk_wisdom_free(&w);
