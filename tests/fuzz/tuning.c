@@ -36,26 +36,52 @@ static uint64_t next(uint64_t *state) {
     return *state >> 33;
 }
 
+/* Any row, or one of the same op and dtype. */
+static const seqtopk_row *row_like(const seqtopk_row *heading, uint64_t *state) {
+    const uint64_t size = (uint64_t)seqtopk_registry_size, begin = next(state) % size;
+    const seqtopk_row *row = seqtopk_registry + begin;
+    for (uint64_t i = 0; i < size && heading && next(state) % 64; i++) {
+        row = seqtopk_registry + (begin + i) % size;
+        if (row->op == heading->op && row->dtype == heading->dtype)
+            break;
+    }
+    return row;
+}
+
 /* Most inputs get a header, lines that are nearly right and a checksum that is: past the door, into the house. */
 void fuzz_shape(uint8_t *data, size_t *size, size_t capacity, uint64_t random) {
     static const char *const scopes[] = {"sequence", "token", "online"};
     static const char *const scores[] = {"softmax", "sigmoid", "sqrtsoftplus", "logits"};
-    static const char *const ends[] = {"alone", "ref_heap 7 close", "ref_scan 99 clear", "x 0 clear", ""};
     if (random % 8 == 0)
         return;
-    const size_t lines = next(&random) % 40;
+    const size_t lines = next(&random) % 60;
     size_t at = (size_t)snprintf((char *)data, capacity, "seqtopk-tuning 1\nlibrary %s\nmachine %s\n", SEQTOPK_VERSION,
                                  seqtopk_machine_key());
+    const seqtopk_row *heading = NULL;
+    unsigned power = 0, shape = 0;
     for (size_t i = 0; i < lines && at + 256 < capacity; i++) {
-        const seqtopk_row *row = seqtopk_registry + next(&random) % (uint64_t)seqtopk_registry_size;
-        char *to = (char *)data + at;
-        if (i == 0 || next(&random) % 4 == 0)
-            at += (size_t)snprintf(to, 256, "[%s %s %s %s %d %d %d]\n", row->op_name, row->dtype_name,
-                                   scopes[next(&random) % 17 % 3], scores[next(&random) % 4], 1 << next(&random) % 9,
-                                   1 + (int)(next(&random) % 9), 1 + (int)(next(&random) % 3));
-        at += (size_t)snprintf((char *)data + at, 128, "%u %s@%d %u %u %s\n", 1u << next(&random) % 32, row->variant,
-                               (int)(next(&random) % 16 ? row->revision : 9), (unsigned)next(&random),
-                               (unsigned)(next(&random) % 1100000), ends[next(&random) % 5]);
+        if (!heading || next(&random) % 8 == 0) { /* of the same op, with a larger shape, or of a later one */
+            const seqtopk_row *row = row_like(next(&random) % 2 ? heading : NULL, &random);
+            if (heading && row->op < heading->op && next(&random) % 16)
+                row = heading;
+            heading = row;
+            shape += (unsigned)(next(&random) % 3);
+            power = 0;
+            at += (size_t)snprintf((char *)data + at, 128, "[%s %s %s %s %u %u %u]\n", row->op_name, row->dtype_name,
+                                   scopes[next(&random) % 16 ? shape % 2 : 2], scores[next(&random) % 4],
+                                   next(&random) % 16 ? 8 + shape : 0, next(&random) % 16 ? 1 + shape / 4 : 99,
+                                   1 + (unsigned)(next(&random) % 3));
+        }
+        const seqtopk_row *row = row_like(heading, &random), *other = row_like(heading, &random);
+        at += (size_t)snprintf((char *)data + at, 128, "%u %s@%d %u %u ", 1u << power % 32, row->variant,
+                               (int)(next(&random) % 16 ? row->revision : 9), 1 + (unsigned)next(&random),
+                               (unsigned)(next(&random) % 1010000));
+        power += (unsigned)(next(&random) % 4);
+        if (next(&random) % 2)
+            at += (size_t)snprintf((char *)data + at, 128, "alone\n");
+        else
+            at += (size_t)snprintf((char *)data + at, 128, "%s %u %s\n", other->variant, (unsigned)next(&random) % 999,
+                                   next(&random) % 2 ? "clear" : "close");
     }
     for (uint64_t changes = next(&random) % 4; changes > 0; changes--)
         data[40 + next(&random) % (at - 40)] = (uint8_t)next(&random);

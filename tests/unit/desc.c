@@ -130,9 +130,22 @@ Test(desc, pointers) {
     seqtopk_plan_destroy(NULL);
 }
 
+/* A program of version 0.1.0, which knew nothing of tuning: what stands behind its struct is not looked at. */
+Test(desc, first_struct_size) {
+    seqtopk_desc desc = SEQTOPK_DESC_INIT;
+    seqtopk_plan *plan = NULL;
+    seqtopk_error error = SEQTOPK_ERROR_INIT;
+    desc.experts = 8;
+    desc.top_k = 2;
+    desc.struct_size = offsetof(seqtopk_desc, tuning);
+    memset(&desc.tuning, 0xa5, sizeof desc.tuning);
+    cr_expect_eq(seqtopk_plan_create(&plan, &desc, &error), SEQTOPK_OK, "%s", error.message);
+    seqtopk_plan_destroy(plan);
+}
+
 /*
- * This is the first version: no smaller struct was ever made. A program newer than the library is served as long as it
- * does not use what the library does not know.
+ * No other smaller struct was ever made. A program newer than the library is served as long as it does not use what the
+ * library does not know.
  */
 Test(desc, struct_size) {
     struct {
@@ -146,7 +159,7 @@ Test(desc, struct_size) {
     grown.desc = fresh;
     grown.desc.experts = 8;
     grown.desc.top_k = 2;
-    static const uint32_t bad[] = {0, 3, 4, sizeof fresh - 1, sizeof grown, UINT32_MAX};
+    static const uint32_t bad[] = {0, 3, 4, offsetof(seqtopk_desc, tuning) - 1, sizeof fresh - 1, sizeof grown, UINT32_MAX};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         grown.desc.struct_size = bad[i];
         cr_expect_eq(seqtopk_plan_create(&plan, &grown.desc, &error), SEQTOPK_E_STRUCT, "%u", (unsigned)bad[i]);
