@@ -86,8 +86,6 @@ static void *take(arena *a, int64_t count, size_t size) {
     return p;
 }
 
-static int64_t rows_of_block(int32_t experts) { return experts < 4096 ? 4096 / experts : 1; }
-
 /* Lays out the scratch at `base` and answers its size. */
 static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t tokens, int64_t sequences, uintptr_t base,
                       int32_t part, int32_t parts) {
@@ -114,7 +112,7 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
     call->expert_ids = (int32_t *)(void *)call->reservoir;
     call->list_weights = (float *)((uintptr_t)call->reservoir + (size_t)pairs * sizeof(float));
     call->histograms = take(&a, (int64_t)parts * experts, sizeof(int32_t));
-    call->block_rows = rows_of_block(experts);
+    call->block_rows = plan->block_rows;
     for (int32_t p = 0; p < parts; p++) {
         seqtopk_room room;
         room.keys = take(&a, call->block_rows * experts + SEQTOPK_CATCH_SLACK, sizeof(float));
@@ -231,6 +229,11 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
 }
 
 void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, int64_t *last) {
+    if (call->parts == 1) { /* divisions are felt where there is one token */
+        *first = 0;
+        *last = call->in.tokens;
+        return;
+    }
     *first = call->in.tokens * part / call->parts;
     *last = call->in.tokens * (part + 1) / call->parts;
 }

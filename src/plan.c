@@ -51,6 +51,8 @@ static seqtopk_plan *finish(const seqtopk_draft *d) {
             text = write_text(text, d->tuning, plan->decision[i].line);
         }
     const int by_token = plan->desc.scope == SEQTOPK_SCOPE_TOKEN;
+    plan->block_rows = plan->desc.experts < 4096 ? 4096 / plan->desc.experts : 1;
+    plan->most_tokens = INT32_MAX / plan->desc.top_k;
     plan->sure = by_token ? plan->desc.top_k : plan->desc.min_experts;
     plan->most = by_token ? plan->desc.top_k : plan->desc.max_experts;
     return plan;
@@ -83,7 +85,7 @@ seqtopk_status seqtopk_plan_create(seqtopk_plan **plan, const seqtopk_desc *desc
 void seqtopk_plan_destroy(seqtopk_plan *plan) { free(plan); }
 
 int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t tokens) {
-    if (!plan || tokens < 0 || tokens > INT32_MAX / plan->desc.top_k)
+    if (!plan || tokens < 0 || tokens > plan->most_tokens)
         return -1;
     return tokens * plan->desc.top_k;
 }

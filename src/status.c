@@ -67,7 +67,8 @@ seqtopk_status seqtopk_take_grown_struct(void *ours, size_t our_size, size_t fir
             return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                                 "%s sets a field that library %s does not know (byte %zu): link a newer library", name,
                                 SEQTOPK_VERSION, i);
-    memset(ours, 0, our_size);
+    if (size < our_size)
+        memset(ours, 0, our_size);
     memcpy(ours, theirs, size < our_size ? size : our_size);
     return SEQTOPK_OK;
 }
