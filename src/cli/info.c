@@ -41,19 +41,13 @@ typedef struct shape {
 } shape;
 
 static bool parse_shape(const char *text, shape *shape) {
-    int64_t *const sizes[] = {&shape->tokens, &shape->experts, &shape->top_k};
     static const int64_t least[] = {0, 1, 1}, most[] = {INT32_MAX, 65536, 65536};
-    for (int i = 0; i < 3; i++) {
-        char word[16];
-        size_t n = strcspn(text, "x");
-        if (n >= sizeof word)
-            return false;
-        memcpy(word, text, n);
-        word[n] = 0;
-        if (!seqtopk_parse_int(word, least[i], most[i], sizes[i]) || (text[n] == 'x') != (i < 2))
-            return false;
-        text += n + (i < 2);
-    }
+    int64_t sizes[3];
+    if (!seqtopk_parse_shape(text, 3, least, most, sizes))
+        return false;
+    shape->tokens = sizes[0];
+    shape->experts = sizes[1];
+    shape->top_k = sizes[2];
     return true;
 }
 

@@ -113,4 +113,9 @@ void seqtopk_machine_read(seqtopk_machine *machine) {
     read_cpuinfo(machine);
     read_caches(machine);
     machine->processors = sysconf(_SC_NPROCESSORS_ONLN);
+#ifdef _SC_PHYS_PAGES
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    if (pages > 0 && page > 0)
+        machine->memory = (unsigned long long)pages * (unsigned long long)page;
+#endif
 }

@@ -12,6 +12,7 @@ typedef struct seqtopk_machine {
     char name[128];      /* "unknown" where it is not told */
     char features[4096]; /* words, each between spaces, in the kernel's spelling; "" where they are not told */
     long processors;
+    unsigned long long memory; /* bytes; 0 where they are not told */
     size_t cache_count;
     struct {
         int level;

@@ -17,6 +17,7 @@ typedef struct command {
 
 static const command commands[] = {
     {"route", "route a file of router logits and show what came out", seqtopk_cli_route},
+    {"bench", "measure what this machine does for a shape", seqtopk_cli_bench},
     {"info", "show this machine, the kernels, and the plan for a shape", seqtopk_cli_info},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };

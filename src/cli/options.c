@@ -24,6 +24,21 @@ bool seqtopk_parse_int(const char *text, int64_t least, int64_t most, int64_t *v
     return true;
 }
 
+bool seqtopk_parse_shape(const char *text, int count, const int64_t *least, const int64_t *most, int64_t *sizes) {
+    for (int i = 0; i < count; i++) {
+        char word[16];
+        size_t n = strcspn(text, "x");
+        if (n >= sizeof word)
+            return false;
+        memcpy(word, text, n);
+        word[n] = 0;
+        if (!seqtopk_parse_int(word, least[i], most[i], &sizes[i]) || (text[n] == 'x') != (i + 1 < count))
+            return false;
+        text += n + (i + 1 < count);
+    }
+    return true;
+}
+
 /* A plain decimal number: no hexadecimal, no "inf", nothing that float32 turns into 0 or infinity. */
 static bool parse_float(const char *text, double least, double most, float *value) {
     if (!*text || strspn(text, "0123456789+-.eE") != strlen(text))

@@ -52,6 +52,9 @@ bool seqtopk_options_given(const seqtopk_options *options, uint64_t given, const
 /* The whole of `text` as a decimal number within [least, most]; nothing else around it. */
 bool seqtopk_parse_int(const char *text, int64_t least, int64_t most, int64_t *value);
 
+/* "8192x256": `count` numbers with an x between, each within its limits; nothing else around them. */
+bool seqtopk_parse_shape(const char *text, int count, const int64_t *least, const int64_t *most, int64_t *sizes);
+
 /* The word at `place` of "max|top2|topn"; answers `text`. */
 enum { SEQTOPK_WORD = 24 };
 const char *seqtopk_options_word(const char *words, int place, char text[SEQTOPK_WORD]);

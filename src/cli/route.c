@@ -63,6 +63,7 @@ typedef struct job {
     seqtopk_plan *plan;
     seqtopk_input in;
     seqtopk_output out;
+    seqtopk_cli_team *team;
     seqtopk_parallel parallel;
     seqtopk_cli_lists lists;
     void *scratch;
@@ -70,6 +71,7 @@ typedef struct job {
 } job;
 
 static void job_free(job *j) {
+    seqtopk_cli_team_end(j->team);
     seqtopk_cli_inputs_free(&j->inputs);
     seqtopk_plan_destroy(j->plan);
     free(j->lists.token_offsets);
@@ -108,7 +110,11 @@ static int job_allocate(job *j, const char *path) {
         !l->expert_slots)
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for lists of %llu pairs", path, n);
     j->in = seqtopk_cli_inputs_view(&j->inputs);
-    j->parallel = seqtopk_cli_threads(j->desc.threads);
+    if (j->desc.threads > 1) {
+        if (!(j->team = seqtopk_cli_team_make(j->desc.threads)))
+            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for %d threads", path, (int)j->desc.threads);
+        j->parallel = seqtopk_cli_team_lend(j->team);
+    }
     return SEQTOPK_OPTIONS_RUN;
 }
 

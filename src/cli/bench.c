@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/* `seqtopk bench`: what this machine does for a shape. Random logits in memory, then five things timed side by side. */
+#include "bench.h"
+#include "cli.h"
+#include "logits.h"
+#include "machine.h"
+#include "read.h"
+#include "threads.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AT(field) offsetof(seqtopk_bench_values, field)
+static const seqtopk_option rows[] = {
+    {SEQTOPK_OPTION_TEXT, true, "shape", "TxE", AT(shape), 0, 0, "T tokens, E experts: 8192x256"},
+    {SEQTOPK_OPTION_INT, true, "top-k", "K", AT(top_k), 1, 65536, "experts of a token; in scope sequence on average"},
+    SEQTOPK_CLI_DESC_ROWS(seqtopk_bench_values),
+    {.kind = SEQTOPK_OPTION_HEADING, .help = "Input"},
+    {SEQTOPK_OPTION_INT, false, "sequences", "S", AT(sequences), 1, INT32_MAX,
+     "scope sequence: S sequences of about T / S tokens (default: 1)"},
+    {SEQTOPK_OPTION_FLAG, false, "biased", NULL, AT(biased), 0, 0, "with a random selection bias"},
+    {SEQTOPK_OPTION_INT, false, "seed", "N", AT(seed), 0, INT32_MAX, "of the random logits (default: 1)"},
+    {.kind = SEQTOPK_OPTION_HEADING, .help = "Measuring"},
+    {SEQTOPK_OPTION_FLOAT, false, "seconds", "F", AT(seconds), 0.001, 3600, "how long to measure, about (default: 2)"},
+    {SEQTOPK_OPTION_FLAG, false, "json", NULL, AT(json), 0, 0, "report one JSON object"},
+};
+#undef AT
+
+static const seqtopk_options options = {
+    "bench",
+    "Measures what this machine does for a shape, on random logits.",
+    "Measured, in rounds that take one sample of each, and shown as medians with the quartiles' distance as spread:\n"
+    "  read       all logits read and added up, on one thread: what any routing must wait for\n"
+    "  floor      the log-sum-exp of every row, one thread, the plan's own kernel: what softmax routing cannot do\n"
+    "             without; for the other scores, which need none, the floor is the read\n"
+    "  route      logits to lists by token (offsets, ids, weights), on --threads N\n"
+    "  permuted   the same with lists by expert too (offsets, tokens, slots)\n"
+    "  reference  the route by the scalar reference, one thread; its lists must be the same to the bit\n"
+    "Small shapes are called many times a sample. Every call has the same input: what fits into caches is read from\n"
+    "there, and branches are learnt; logits that come straight from a matrix product are as warm, others are not.\n\n"
+    "Logits are made from --seed, the same on every machine: a normal distribution, times 0.75 to 1.75 by token, with\n"
+    "some experts liked more than others by all tokens.\n\n"
+    "In JSON: read_ns, floor_ns, route_ns, route_permuted_ns, reference_ns, each the median time of one call.\n\n"
+    "Examples:\n"
+    "  seqtopk bench --shape 8192x256 --top-k 8 --norm sum\n"
+    "  seqtopk bench --shape 1x128 --top-k 8 --scope token --isa avx2 --json\n"
+    "  seqtopk bench --shape 4096x256 --top-k 8 --scope token --score sigmoid --biased --groups 8 --group-topk 4 \\\n"
+    "      --group-score top2 --norm sum --threads 2",
+    rows,
+    sizeof rows / sizeof *rows,
+};
+_Static_assert(sizeof rows / sizeof *rows <= 64, "one bit a row");
+
+/* Token-major lists, and expert-major ones where they are wanted. */
+typedef struct lists {
+    int32_t *token_offsets, *expert_ids;
+    float *weights;
+    int32_t *expert_offsets, *expert_tokens, *expert_slots;
+} lists;
+
+/* One way to route. */
+typedef struct way {
+    const seqtopk_plan *plan;
+    seqtopk_input in;
+    seqtopk_output out;
+    seqtopk_parallel parallel;
+    void *scratch;
+    size_t scratch_size;
+    seqtopk_status status; /* of the last call */
+} way;
+
+typedef struct job {
+    seqtopk_desc desc, reference_desc;
+    int64_t tokens;
+    int32_t *cu_seqlens;
+    seqtopk_cli_logits logits;
+    seqtopk_plan *plan, *reference_plan;
+    seqtopk_cli_team *team; /* NULL: route on one thread */
+    lists found, expected;
+    int64_t selected, expected_selected;
+    way route, permuted, reference;
+    seqtopk_read_fn *read;
+    volatile uint32_t sum; /* nobody reads it; it makes the read pass count */
+    seqtopk_score_fn *score;
+    seqtopk_rows rows;
+    seqtopk_measure items[SEQTOPK_BENCH_ITEMS];
+} job;
+
+/* ------------------------------------------------------------ what is timed -- */
+
+static void call_read(void *context) {
+    job *j = context;
+    j->sum = j->read(j->logits.data, j->logits.bytes);
+}
+
+static void call_floor(void *context) {
+    job *j = context;
+    j->score(&j->rows, 0, j->tokens);
+}
+
+static void call_route(void *context) {
+    way *w = context;
+    if (w->parallel.parallel_for)
+        w->status = seqtopk_route_parallel(w->plan, &w->in, &w->out, w->scratch, w->scratch_size, &w->parallel, NULL);
+    else
+        w->status = seqtopk_route(w->plan, &w->in, &w->out, w->scratch, w->scratch_size, NULL);
+}
+
+/* ---------------------------------------------------------------- allocation -- */
+
+static bool make_lists(lists *l, int64_t tokens, int64_t experts, int64_t pairs, bool by_expert) {
+    unsigned long long n = (unsigned long long)pairs;
+    l->token_offsets = seqtopk_cli_alloc((unsigned long long)tokens + 1, sizeof(int32_t));
+    l->expert_ids = seqtopk_cli_alloc(n, sizeof(int32_t));
+    l->weights = seqtopk_cli_alloc(n, sizeof(float));
+    if (!by_expert)
+        return l->token_offsets && l->expert_ids && l->weights;
+    l->expert_offsets = seqtopk_cli_alloc((unsigned long long)experts + 1, sizeof(int32_t));
+    l->expert_tokens = seqtopk_cli_alloc(n, sizeof(int32_t));
+    l->expert_slots = seqtopk_cli_alloc(n, sizeof(int32_t));
+    return l->token_offsets && l->expert_ids && l->weights && l->expert_offsets && l->expert_tokens && l->expert_slots;
+}
+
+static void free_lists(lists *l) {
+    free(l->token_offsets);
+    free(l->expert_ids);
+    free(l->weights);
+    free(l->expert_offsets);
+    free(l->expert_tokens);
+    free(l->expert_slots);
+}
+
+static void job_free(job *j) {
+    seqtopk_cli_team_end(j->team);
+    seqtopk_cli_logits_free(&j->logits);
+    seqtopk_plan_destroy(j->plan);
+    seqtopk_plan_destroy(j->reference_plan);
+    free_lists(&j->found);
+    free_lists(&j->expected);
+    free(j->cu_seqlens);
+    free(j->route.scratch);
+    free(j->reference.scratch);
+    free(j->rows.shift);
+    free(j->rows.lse);
+    free(j);
+}
+
+static bool make_sequences(job *j, int64_t sequences) {
+    if (sequences == 1)
+        return true;
+    j->cu_seqlens = seqtopk_cli_alloc((unsigned long long)sequences + 1, sizeof(int32_t));
+    for (int64_t s = 0; j->cu_seqlens && s <= sequences; s++)
+        j->cu_seqlens[s] = (int32_t)(s * j->tokens / sequences); /* both below 2^31 */
+    return j->cu_seqlens != NULL;
+}
+
+static bool make_way(way *w, const job *j, const seqtopk_plan *plan, const lists *l, int64_t sequences,
+                     int32_t threads) {
+    w->plan = plan;
+    w->in = (seqtopk_input)SEQTOPK_INPUT_INIT;
+    w->in.logits = j->logits.data;
+    w->in.tokens = j->tokens;
+    w->in.bias = j->logits.bias;
+    w->in.cu_seqlens = j->cu_seqlens;
+    w->in.sequences = j->cu_seqlens ? (int32_t)sequences : 0;
+    w->out = (seqtopk_output)SEQTOPK_OUTPUT_INIT;
+    w->out.token_offsets = l->token_offsets;
+    w->out.expert_ids = l->expert_ids;
+    w->out.weights = l->weights;
+    w->out.capacity = seqtopk_max_selected(plan, j->tokens);
+    w->scratch_size = seqtopk_scratch_size(plan, j->tokens, sequences, threads);
+    w->scratch = seqtopk_cli_alloc(w->scratch_size, 1);
+    return w->scratch != NULL;
+}
+
+/* The floor's kernel: the one that the plan itself takes. */
+static const seqtopk_row *score_row(const job *j) {
+    seqtopk_any_fn *function = seqtopk_plan_kernel(j->plan, SEQTOPK_OP_score, j->tokens);
+    int32_t i = 0;
+    while (seqtopk_registry[i].function != function)
+        i++;
+    return &seqtopk_registry[i];
+}
+
+static bool make_floor(job *j) {
+    const int64_t size = j->desc.dtype == SEQTOPK_DTYPE_F32 ? 4 : 2;
+    seqtopk_rows *r = &j->rows;
+    r->logits = j->logits.data;
+    r->stride = size * j->desc.experts;
+    r->experts = j->desc.experts;
+    r->score = j->desc.score;
+    r->key = SEQTOPK_KEY_LOGPROB;
+    r->shift = seqtopk_cli_alloc((unsigned long long)j->tokens, sizeof(float));
+    r->lse = seqtopk_cli_alloc((unsigned long long)j->tokens, sizeof(float));
+    return r->shift && r->lse;
+}
+
+/* Systems promise more memory than there is, and end a program that takes them at their word. */
+static int check_memory(const job *j, const seqtopk_bench_values *values) {
+    const unsigned long long gib = 1ull << 30, pairs = (unsigned long long)seqtopk_max_selected(j->plan, j->tokens);
+    const unsigned long long size = j->desc.dtype == SEQTOPK_DTYPE_F32 ? 4 : 2;
+    const unsigned long long logits = size * (unsigned long long)j->tokens * (unsigned long long)j->desc.experts;
+    seqtopk_machine machine;
+    seqtopk_machine_read(&machine);
+    if (!machine.memory || logits + 8 * sizeof(float) * pairs < machine.memory)
+        return SEQTOPK_OPTIONS_RUN;
+    return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                            "bench: --shape %s has %llu GiB of logits, and this machine %llu GiB of memory; take fewer "
+                            "tokens",
+                            values->shape, logits / gib, machine.memory / gib);
+}
+
+static bool job_allocate(job *j, const seqtopk_bench_values *values) {
+    const int64_t experts = j->desc.experts, pairs = seqtopk_max_selected(j->plan, j->tokens);
+    const bool ok = make_sequences(j, values->sequences) && make_lists(&j->found, j->tokens, experts, pairs, true) &&
+                    make_lists(&j->expected, j->tokens, experts, pairs, false) &&
+                    seqtopk_cli_logits_make(&j->logits, j->tokens, experts, j->desc.dtype, values->biased,
+                                            (uint64_t)values->seed) &&
+                    make_way(&j->route, j, j->plan, &j->found, values->sequences, j->desc.threads) &&
+                    make_way(&j->reference, j, j->reference_plan, &j->expected, values->sequences, 1) && make_floor(j);
+    if (!ok || (j->desc.threads > 1 && !(j->team = seqtopk_cli_team_make(j->desc.threads))))
+        return false;
+    if (j->team)
+        j->route.parallel = seqtopk_cli_team_lend(j->team);
+    j->route.out.selected = &j->selected;
+    j->reference.out.selected = &j->expected_selected;
+    j->permuted = j->route;
+    j->permuted.out.expert_offsets = j->found.expert_offsets;
+    j->permuted.out.expert_tokens = j->found.expert_tokens;
+    j->permuted.out.expert_slots = j->found.expert_slots;
+    return true;
+}
+
+/* ----------------------------------------------------------------- measuring -- */
+
+/* Whether one call of the reference fits in a few times the time there is, as a 64th of the tokens tells. */
+static bool reference_fits(const job *j, double seconds) {
+    enum { PART = 64, MANY = 5 };
+    if (j->tokens < PART)
+        return true;
+    way part = j->reference;
+    part.in.tokens /= PART;
+    part.in.cu_seqlens = NULL;
+    double start = seqtopk_measure_now();
+    call_route(&part);
+    return (seqtopk_measure_now() - start) * PART < MANY * seconds * 1e9;
+}
+
+static int check(const job *j) {
+    const lists *a = &j->found, *b = &j->expected;
+    const size_t n = (size_t)j->selected;
+    if (j->route.status || j->permuted.status || j->reference.status)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "bench: a route failed: %s",
+                                seqtopk_status_string(j->route.status      ? j->route.status
+                                                      : j->permuted.status ? j->permuted.status
+                                                                           : j->reference.status));
+    if (!j->items[SEQTOPK_BENCH_REFERENCE].samples)
+        return SEQTOPK_OPTIONS_RUN;
+    if (j->selected != j->expected_selected ||
+        memcmp(a->token_offsets, b->token_offsets, ((size_t)j->tokens + 1) * sizeof(int32_t)) ||
+        memcmp(a->expert_ids, b->expert_ids, n * sizeof(int32_t)) || memcmp(a->weights, b->weights, n * sizeof(float)))
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                "bench: the lists differ from the reference's, which is an error in a kernel of this "
+                                "plan; force others with --isa or --kernel, and report it");
+    return SEQTOPK_OPTIONS_RUN;
+}
+
+static void measure(job *j, const seqtopk_bench_values *values, seqtopk_bench_report *report) {
+    const bool softmax = j->desc.score == SEQTOPK_SCORE_SOFTMAX;
+    j->items[SEQTOPK_BENCH_READ] = (seqtopk_measure){.call = call_read, .context = j, .share = 0.15};
+    if (softmax)
+        j->items[SEQTOPK_BENCH_FLOOR] = (seqtopk_measure){.call = call_floor, .context = j, .share = 0.15};
+    j->items[SEQTOPK_BENCH_ROUTE] = (seqtopk_measure){.call = call_route, .context = &j->route, .share = 0.3};
+    j->items[SEQTOPK_BENCH_PERMUTED] = (seqtopk_measure){.call = call_route, .context = &j->permuted, .share = 0.25};
+    if (reference_fits(j, values->seconds))
+        j->items[SEQTOPK_BENCH_REFERENCE] =
+            (seqtopk_measure){.call = call_route, .context = &j->reference, .share = 0.15};
+    report->rounds = seqtopk_measure_all(j->items, SEQTOPK_BENCH_ITEMS, values->seconds, "seqtopk bench");
+    if (!softmax)
+        j->items[SEQTOPK_BENCH_FLOOR] = j->items[SEQTOPK_BENCH_READ];
+}
+
+/* ------------------------------------------------------------------- command -- */
+
+static int make_plans(const seqtopk_bench_values *values, uint64_t given, job *j) {
+    static const int64_t least[] = {1, 1}, most[] = {INT32_MAX, 65536};
+    int64_t shape[2];
+    if (!seqtopk_parse_shape(values->shape, 2, least, most, shape))
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "bench: --shape needs TxE, tokens x experts as in 8192x256, and '%s' is not",
+                                values->shape);
+    j->tokens = shape[0];
+    if (values->sequences > j->tokens)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "bench: --sequences %" PRId64 " is above the %" PRId64 " tokens of --shape; take fewer",
+                                values->sequences, j->tokens);
+    int status = seqtopk_cli_desc_fill(&options, given, &values->desc, shape[1], "--shape", values->top_k, &j->desc);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    j->desc.tokens = j->tokens;
+    status = seqtopk_cli_plan(options.command, &j->desc, &j->plan);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    if (seqtopk_max_selected(j->plan, j->tokens) < 0)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "bench: --shape %s could select more pairs than an int32 list can index; take fewer "
+                                "tokens",
+                                values->shape);
+    j->reference_desc = j->desc;
+    j->reference_desc.isa = "ref";
+    j->reference_desc.kernel = ""; /* none, whatever the environment says */
+    j->reference_desc.threads = 1;
+    return seqtopk_cli_plan(options.command, &j->reference_desc, &j->reference_plan);
+}
+
+static int run(const seqtopk_bench_values *values, uint64_t given, job *j) {
+    int status = make_plans(values, given, j);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    seqtopk_bench_report report = {
+        .options = &options,
+        .given = given,
+        .values = values,
+        .desc = &j->desc,
+        .plan = j->plan,
+        .items = j->items,
+    };
+    status = check_memory(j, values);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    if (!job_allocate(j, values))
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                "bench: no memory for the logits and lists of --shape %s; take fewer tokens",
+                                values->shape);
+    j->read = seqtopk_cli_widest_read(&report.read_isa);
+    report.score = score_row(j);
+    j->score = (seqtopk_score_fn *)report.score->function;
+    report.bytes = j->logits.bytes;
+    double start = seqtopk_measure_now();
+    measure(j, values, &report);
+    report.seconds = (seqtopk_measure_now() - start) / 1e9;
+    status = check(j);
+    return status == SEQTOPK_OPTIONS_RUN ? seqtopk_bench_print(&report) : status;
+}
+
+int seqtopk_cli_bench(int argc, char **argv) {
+    seqtopk_bench_values values = {.desc = SEQTOPK_CLI_DESC_INIT, .sequences = 1, .seed = 1, .seconds = 2};
+    uint64_t given;
+    int status = seqtopk_options_parse(&options, argc, argv, &values, &given);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    job *j = calloc(1, sizeof *j);
+    if (!j)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "bench: no memory");
+    status = run(&values, given, j);
+    job_free(j);
+    return status;
+}
