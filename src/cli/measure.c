@@ -32,21 +32,16 @@ static void take_sample(seqtopk_measure *item) {
     item->sample[item->samples++] = ns / (double)item->calls;
 }
 
-/* One call to wake the caches and touch the pages, then as many as a sample needs. A call that is as long as all its
- * time stands as it is. */
-static void begin(seqtopk_measure *item, double budget) {
-    const double sample_ns = 100e3; /* reading the clock twice costs about 50 ns */
+/* One call to wake the caches and touch the pages, then as many as a sample needs. */
+static void begin(seqtopk_measure *item) {
+    const double sample_ns = 100e3, long_ns = 10e6; /* reading the clock twice costs about 50 ns */
     double ns = timed(item, 1);
+    item->spent = ns;
     item->samples = 0;
     item->calls = 1;
-    item->spent = ns;
-    if (ns > item->share * budget) {
-        item->sample[item->samples++] = ns;
+    if (ns > long_ns) /* even cold */
         return;
-    }
     for (;; item->calls *= ns > sample_ns / 4 ? 2 : 4) {
-        if (ns > 64 * sample_ns) /* even cold */
-            return;
         ns = timed(item, item->calls);
         item->spent += ns;
         if (ns > sample_ns || item->calls >= INT64_C(1) << 30)
@@ -104,7 +99,7 @@ int32_t seqtopk_measure_all(seqtopk_measure *items, size_t count, double seconds
     int32_t rounds = 0;
     for (size_t i = 0; i < count; i++)
         if (items[i].call)
-            begin(&items[i], budget);
+            begin(&items[i]);
     for (bool any = true; any; rounds += any) {
         any = false;
         for (size_t i = 0; i < count; i++) {

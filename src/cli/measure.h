@@ -32,8 +32,8 @@ double seqtopk_measure_now(void);
 
 /*
  * Fills in what came out. Every item gets samples until its share is spent, at least one and mostly three or more; its
- * first call warms caches and is not counted, unless it alone takes longer than the share. With `progress`, a terminal
- * at standard error is shown how far it is. Answers the number of rounds.
+ * first call touches the pages and is not counted. With `progress`, a terminal at standard error is shown how far it is.
+ * Answers the number of rounds.
  */
 int32_t seqtopk_measure_all(seqtopk_measure *items, size_t count, double seconds, const char *progress);
 
