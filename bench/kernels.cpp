@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -19,20 +18,6 @@
 using namespace bench;
 
 namespace {
-
-uint16_t to_bf16(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof(bits));
-    return static_cast<uint16_t>(bits >> 16);
-}
-
-/* Truncates; all logits of a benchmark are far inside the range of normal numbers, or become zero. */
-uint16_t to_f16(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof(bits));
-    const uint32_t sign = bits >> 16 & 0x8000, exponent = bits >> 23 & 0xff, fraction = bits >> 13 & 0x3ff;
-    return static_cast<uint16_t>(exponent < 113 ? sign : sign | (exponent - 112) << 10 | fraction);
-}
 
 /* One input of a shape, and what the stages before would have made of it. */
 struct Turn {
@@ -117,10 +102,6 @@ public:
         : shape(s), shift_(s.turns() * static_cast<size_t>(s.tokens)), lse_(shift_), keys_(s.turns() * s.elements()) {
         const std::vector<float> &x = logits(shape);
         const bool narrow = dtype == SEQTOPK_ROW_bf16 || dtype == SEQTOPK_ROW_f16;
-        if (narrow) {
-            halves_.resize(x.size());
-            std::transform(x.begin(), x.end(), halves_.begin(), dtype == SEQTOPK_ROW_bf16 ? to_bf16 : to_f16);
-        }
         Router router(shape, SEQTOPK_SCOPE_SEQUENCE, false);
         std::vector<float> copy(shape.elements());
         for (size_t i = 0; i < shape.turns(); i++) {
@@ -141,7 +122,7 @@ public:
             std::copy_n(keys, shape.elements(), copy.begin());
             const float low = nth_element(copy.data(), copy.size(), shape.budget() + shape.budget() / 4);
             if (narrow) {
-                rows.logits = halves_.data() + at;
+                rows.logits = static_cast<const uint16_t *>(logits_as(shape, dtype)) + at;
                 rows.stride /= 2;
             }
             /* This cut lets in all keys that equal the last one. */
@@ -154,7 +135,6 @@ public:
     }
 
 private:
-    std::vector<uint16_t> halves_;
     std::vector<float> shift_, lse_, keys_;
 };
 
@@ -489,15 +469,10 @@ void add_all() {
                 add(std::string(row->op_name) + "/" + shape.name() + "/" + row->name,
                     [shape, row](benchmark::State &state) { run_row(state, shape, row); });
         }
-        add_nth_peer(shape, "std_nth_element", nth_element);
-        add_nth_peer(shape, "std_partial_sort", partial_sort);
-        add_nth_peer(shape, "std_sort", sort);
-#ifdef SEQTOPK_BENCH_VQSORT
-        add_nth_peer(shape, "hwy_vqsort", vqsort);
-#endif
-        add_top_peer(shape, "std_nth_element", top_nth_element);
-        add_top_peer(shape, "std_partial_sort", top_partial_sort);
-        add_top_peer(shape, "std_sort", top_argsort);
+        for (const auto &peer : nth_peers)
+            add_nth_peer(shape, peer.name, peer.function);
+        for (const auto &peer : top_peers)
+            add_top_peer(shape, peer.name, peer.function);
     }
 }
 

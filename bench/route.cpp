@@ -8,62 +8,21 @@
  */
 #include "peers.h"
 
-#include <cstring>
-#include <memory>
+extern "C" {
+#include "src/cli/read.h"
+}
 
 using namespace bench;
 
 namespace {
 
-/* 64 bytes at a time, four chains: memory is to be the limit, whatever the vectors are. */
-#define READ_PASS(name, attribute)                                                                                     \
-    attribute uint32_t name(const float *x, size_t n) {                                                                \
-        typedef uint32_t Line __attribute__((vector_size(64), aligned(4), may_alias));                                 \
-        const Line *line = reinterpret_cast<const Line *>(x);                                                          \
-        Line a = {}, b = {}, c = {}, d = {};                                                                           \
-        size_t i = 0, lines = n / 16;                                                                                  \
-        for (; i + 4 <= lines; i += 4) {                                                                               \
-            a ^= line[i];                                                                                              \
-            b ^= line[i + 1];                                                                                          \
-            c ^= line[i + 2];                                                                                          \
-            d ^= line[i + 3];                                                                                          \
-        }                                                                                                              \
-        for (; i < lines; i++)                                                                                         \
-            a ^= line[i];                                                                                              \
-        a ^= b ^ c ^ d;                                                                                                \
-        uint32_t sum = 0;                                                                                              \
-        for (int l = 0; l < 16; l++)                                                                                   \
-            sum ^= a[l];                                                                                               \
-        for (i = lines * 16; i < n; i++) {                                                                             \
-            uint32_t bits;                                                                                             \
-            std::memcpy(&bits, x + i, sizeof(bits));                                                                   \
-            sum ^= bits;                                                                                               \
-        }                                                                                                              \
-        return sum;                                                                                                    \
-    }
-
-READ_PASS(read_baseline, )
-#ifdef __x86_64__
-READ_PASS(read_avx2, __attribute__((target("avx2"))))
-READ_PASS(read_avx512, __attribute__((target("avx512f"))))
-#endif
-
-auto *widest_read() {
-#ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512f"))
-        return read_avx512;
-    if (__builtin_cpu_supports("avx2"))
-        return read_avx2;
-#endif
-    return read_baseline;
-}
-
 void run_read(benchmark::State &state, Shape shape) {
     const float *x = logits(shape).data();
-    auto *read = widest_read();
+    const char *isa;
+    seqtopk_read_fn *read = seqtopk_cli_widest_read(&isa);
     size_t turn = 0;
     for (auto _ : state)
-        benchmark::DoNotOptimize(read(x + turn++ % shape.turns() * shape.elements(), shape.elements()));
+        benchmark::DoNotOptimize(read(x + turn++ % shape.turns() * shape.elements(), 4 * shape.elements()));
     count_work(state, shape);
 }
 
@@ -120,29 +79,6 @@ template <typename Route> void run_peer(benchmark::State &state, const Shape &sh
     count_work(state, shape);
 }
 
-struct NthPeer {
-    const char *name;
-    NthFn *nth;
-};
-const NthPeer nth_peers[] = {
-    {"std_nth_element", nth_element},
-    {"std_partial_sort", partial_sort},
-    {"std_sort", sort},
-#ifdef SEQTOPK_BENCH_VQSORT
-    {"hwy_vqsort", vqsort},
-#endif
-};
-
-struct TopPeer {
-    const char *name;
-    TopFn *top;
-};
-const TopPeer top_peers[] = {
-    {"std_nth_element", top_nth_element},
-    {"std_partial_sort", top_partial_sort},
-    {"std_sort", top_argsort}, /* what llama.cpp's CPU backend does */
-};
-
 /* Small shapes end within microseconds; the wall clock is what a caller waits for. */
 template <typename Run, typename... Args> void add(const std::string &name, Run run, Args... args) {
     benchmark::RegisterBenchmark(name.c_str(), run, args...)->UseRealTime()->Unit(benchmark::kMicrosecond);
@@ -164,16 +100,16 @@ void add_all() {
         add_common(sequence, shape);
         add(sequence + "seqtopk", run_route, shape, SEQTOPK_SCOPE_SEQUENCE, false);
         add(sequence + "seqtopk:bounded", run_route, shape, SEQTOPK_SCOPE_SEQUENCE, true);
-        for (const NthPeer &peer : nth_peers)
-            add(sequence + "peer:" + peer.name, [shape, nth = peer.nth](benchmark::State &state) {
+        for (const auto &peer : nth_peers)
+            add(sequence + "peer:" + peer.name, [shape, nth = peer.function](benchmark::State &state) {
                 run_peer(state, shape, SEQTOPK_SCOPE_SEQUENCE,
                          [nth](Peer &p, size_t t, Lists &l) { p.route_sequence(nth, t, l); });
             });
 
         add_common(token, shape);
         add(token + "seqtopk", run_route, shape, SEQTOPK_SCOPE_TOKEN, false);
-        for (const TopPeer &peer : top_peers)
-            add(token + "peer:" + peer.name, [shape, top = peer.top](benchmark::State &state) {
+        for (const auto &peer : top_peers)
+            add(token + "peer:" + peer.name, [shape, top = peer.function](benchmark::State &state) {
                 run_peer(state, shape, SEQTOPK_SCOPE_TOKEN,
                          [top](Peer &p, size_t t, Lists &l) { p.route_tokens(top, t, l); });
             });

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "setup.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <stdexcept>
+#include <tuple>
 #include <utility>
 
 namespace bench {
@@ -59,30 +61,88 @@ const std::vector<float> &logits(const Shape &shape) {
     return x;
 }
 
-Router::Router(const Shape &shape, seqtopk_scope scope, bool bounded) : shape_(shape) {
+namespace {
+
+uint16_t to_bf16(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof(bits));
+    return static_cast<uint16_t>(bits >> 16);
+}
+
+/* All logits of a benchmark are far inside the range of normal numbers, or become zero. */
+uint16_t to_f16(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof(bits));
+    const uint32_t sign = bits >> 16 & 0x8000, exponent = bits >> 23 & 0xff, fraction = bits >> 13 & 0x3ff;
+    return static_cast<uint16_t>(exponent < 113 ? sign : sign | (exponent - 112) << 10 | fraction);
+}
+
+} // namespace
+
+const void *logits_as(const Shape &shape, int32_t dtype) {
+    static std::map<std::tuple<int64_t, int32_t, int32_t>, std::vector<uint16_t>> made;
+    const std::vector<float> &x = logits(shape);
+    if (dtype == SEQTOPK_DTYPE_F32)
+        return x.data();
+    std::vector<uint16_t> &halves = made[{shape.tokens, shape.experts, dtype}];
+    if (halves.empty()) {
+        halves.resize(x.size());
+        std::transform(x.begin(), x.end(), halves.begin(), dtype == SEQTOPK_DTYPE_BF16 ? to_bf16 : to_f16);
+    }
+    return halves.data();
+}
+
+seqtopk_desc desc_of(const Shape &shape, seqtopk_scope scope) {
     seqtopk_desc desc = SEQTOPK_DESC_INIT;
     desc.experts = shape.experts;
     desc.top_k = shape.top_k;
     desc.scope = scope;
     desc.tokens = shape.tokens;
+    return desc;
+}
+
+namespace {
+
+seqtopk_desc bounded_desc(const Shape &shape, seqtopk_scope scope, bool bounded) {
+    seqtopk_desc desc = desc_of(shape, scope);
     if (bounded) {
         desc.min_experts = 1;
         desc.max_experts = shape.top_k + 2;
     }
+    return desc;
+}
+
+} // namespace
+
+Router::Router(const Shape &shape, seqtopk_scope scope, bool bounded)
+    : Router(shape, bounded_desc(shape, scope, bounded), nullptr) {}
+
+Router::Router(const Shape &shape, seqtopk_desc desc, const seqtopk_parallel *parallel)
+    : shape_(shape), logits_(static_cast<const char *>(logits_as(shape, static_cast<int32_t>(desc.dtype)))),
+      turn_bytes_(shape.elements() * (desc.dtype == SEQTOPK_DTYPE_F32 ? 4 : 2)), parallel_(parallel) {
+    const int32_t threads = parallel ? parallel->threads : 1;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
+    desc.threads = threads;
     if (seqtopk_plan_create(&plan_, &desc, &error) != SEQTOPK_OK)
         throw std::runtime_error(error.message);
     input_.tokens = shape.tokens;
-    scratch_.resize(seqtopk_scratch_size(plan_, shape.tokens, 1, 1));
+    scratch_.resize(seqtopk_scratch_size(plan_, shape.tokens, 1, threads));
 }
 
-seqtopk_status Router::route(size_t turn, Lists &lists) {
-    input_.logits = logits(shape_).data() + turn % shape_.turns() * shape_.elements();
+seqtopk_status Router::route(size_t turn, Lists &lists, ExpertLists *by_expert) {
+    input_.logits = logits_ + turn % shape_.turns() * turn_bytes_;
     seqtopk_output output = SEQTOPK_OUTPUT_INIT;
     output.token_offsets = lists.offsets.data();
     output.expert_ids = lists.ids.data();
     output.weights = lists.weights.data();
     output.capacity = static_cast<int64_t>(lists.ids.size());
+    if (by_expert) {
+        output.expert_offsets = by_expert->offsets.data();
+        output.expert_tokens = by_expert->tokens.data();
+        output.expert_slots = by_expert->slots.data();
+    }
+    if (parallel_)
+        return seqtopk_route_parallel(plan_, &input_, &output, scratch_.data(), scratch_.size(), parallel_, nullptr);
     return seqtopk_route(plan_, &input_, &output, scratch_.data(), scratch_.size(), nullptr);
 }
 

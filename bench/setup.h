@@ -37,6 +37,9 @@ extern const std::vector<Shape> shapes;
  */
 const std::vector<float> &logits(const Shape &shape);
 
+/* The same in a seqtopk_dtype, rounded towards zero. */
+const void *logits_as(const Shape &shape, int32_t dtype);
+
 /* The lists of one selection. */
 struct Lists {
     std::vector<int32_t> offsets, ids;
@@ -46,22 +49,37 @@ struct Lists {
         : offsets(static_cast<size_t>(shape.tokens) + 1), ids(shape.budget()), weights(shape.budget()) {}
 };
 
-/* A softmax plan over f32 and all that a route with it needs. */
+/* Lists per expert, of the same selection. */
+struct ExpertLists {
+    std::vector<int32_t> offsets, tokens, slots;
+
+    explicit ExpertLists(const Shape &shape)
+        : offsets(static_cast<size_t>(shape.experts) + 1), tokens(shape.budget()), slots(shape.budget()) {}
+};
+
+/* A plan and all that a route with it needs. */
 class Router {
 public:
     Router(const Shape &shape, seqtopk_scope scope, bool bounded);
+    Router(const Shape &shape, seqtopk_desc desc, const seqtopk_parallel *parallel); /* parallel: or NULL */
     ~Router() { seqtopk_plan_destroy(plan_); }
     Router(const Router &) = delete;
     Router &operator=(const Router &) = delete;
 
-    seqtopk_status route(size_t turn, Lists &lists);
+    seqtopk_status route(size_t turn, Lists &lists, ExpertLists *by_expert = nullptr);
 
 private:
     Shape shape_;
     seqtopk_plan *plan_ = nullptr;
     seqtopk_input input_ = SEQTOPK_INPUT_INIT;
+    const char *logits_;
+    size_t turn_bytes_;
+    const seqtopk_parallel *parallel_;
     std::vector<char> scratch_;
 };
+
+/* Softmax over f32, and what the shape says. */
+seqtopk_desc desc_of(const Shape &shape, seqtopk_scope scope);
 
 /* Whether two selections are the same, to the bit. */
 bool same(const Lists &a, const Lists &b);
