@@ -200,6 +200,7 @@ void token() {
 void length() {
     for (const Shape &shape : {Shape{32768, 128, 8}, Shape{262144, 128, 8}}) {
         Group group("length", shape);
+        add_read(group, shape);
         add_floors(group, shape);
         add_route(group, "route", shape, desc_of(shape, SEQTOPK_SCOPE_SEQUENCE));
         group.run();

@@ -48,8 +48,13 @@ def spread(figures):
     return max(s for what, (_, s) in figures.items() if not what.startswith(("peer:", "torch:")))
 
 
+def us(ns):
+    """Microseconds, four digits or all before the point."""
+    return f"{ns / 1e3:.4g}" if ns < 1e6 else f"{ns / 1e3:.0f}"
+
+
 def time_text(ns):
-    return f"{ns:.1f} ns" if ns < 1000 else f"{ns / 1e3:.4g} us"
+    return f"{ns:.1f} ns" if ns < 1000 else f"{us(ns)} us"
 
 
 def shape_text(shape, budget=True):
@@ -80,8 +85,8 @@ def sequence(figures):
         route, floor = f["route"][0], best(f, "floor:")[1]
         peer, peer_ns = best(f, "peer:")
         wide, narrow = f.get("route:avx512"), f.get("route:avx2")
-        rows.append([shape_text(shape), f"{f['read'][0] / 1e3:.4g}", f"{floor / 1e3:.4g}", f"{route / 1e3:.4g}",
-                     mark(route / floor, most_floors, True), f"{most_floors}", f"{peer} {peer_ns / 1e3:.4g}",
+        rows.append([shape_text(shape), us(f["read"][0]), us(floor), us(route),
+                     mark(route / floor, most_floors, True), f"{most_floors}", f"{peer} {us(peer_ns)}",
                      mark(peer_ns / route, times, False), f"{times}",
                      f"{100 * (f['permuted'][0] / route - 1):.0f} %", ratio(narrow and narrow[0], wide and wide[0]),
                      f"{100 * spread(f):.0f} %"])
@@ -112,11 +117,17 @@ def token(figures):
 def length(figures):
     shapes = [shape for section, shape in figures if section == "length"]
     short, long = (figures["length", shape]["route"][0] / shape[0] for shape in shapes)
-    table("Length: SeqTopK, softmax, float32, one thread:", ["T x E, K", "ns a token", "route / floor"],
-          [[shape_text(shape), f"{figures['length', shape]['route'][0] / shape[0]:.2f}",
-            ratio(figures["length", shape]["route"][0], best(figures["length", shape], "floor:")[1])]
-           for shape in shapes])
-    print(f"\nA token costs {mark(long / short, 1.15, True)} times as much in the long sequence (aim: at most 1.15).")
+    rows = []
+    for shape in shapes:
+        f = figures["length", shape]
+        times = (f["read"][0], best(f, "floor:")[1], f["route"][0])
+        rows.append([shape_text(shape)] + [f"{ns / shape[0]:.2f}" for ns in times] +
+                    [ratio(times[2], times[1]), f"{100 * spread(f):.0f} %"])
+    table("Length: SeqTopK, softmax, float32, one thread; ns a token:",
+          ["T x E, K", "read", "floor", "route", "route / floor", "spread"], rows)
+    reads = [figures["length", shape]["read"][0] / shape[0] for shape in shapes]
+    print(f"\nA token of the long sequence costs {mark(long / short, 1.15, True)} times as much to route (aim: at most "
+          f"1.15), and {reads[1] / reads[0]:.2f} times as much to read.")
 
 
 def scores(figures):
@@ -125,8 +136,8 @@ def scores(figures):
         for (section, shape), f in figures.items():
             if section == "scores":
                 times = [f[f"{scope}:{score}"][0] for score in ("softmax", "sigmoid", "sqrtsoftplus", "logits")]
-                rows.append([shape_text(shape), f"{f['read'][0] / 1e3:.4g}"] +
-                            [f"{ns / 1e3:.4g}" for ns in times] + [ratio(ns, f["read"][0]) for ns in times[1:]])
+                rows.append([shape_text(shape), us(f["read"][0])] + [us(ns) for ns in times] +
+                            [ratio(ns, f["read"][0]) for ns in times[1:]])
         table(f"Scores, scope {scope}, float32, one thread; microseconds, and times the plain read:",
               ["T x E, K", "read", "softmax", "sigmoid", "sqrtsoftplus", "logits", "sigmoid / read",
                "sqrtsoftplus / read", "logits / read"], rows)
@@ -149,7 +160,7 @@ def threads(figures):
     for (section, shape), f in figures.items():
         if section.startswith("threads"):
             one, two = f["1"][0], f["2"][0]
-            rows.append([shape_text(shape) + section.removeprefix("threads"), f"{one / 1e3:.4g}", f"{two / 1e3:.4g}",
+            rows.append([shape_text(shape) + section.removeprefix("threads"), us(one), us(two),
                          mark(one / two, 1.85, False), f"{100 * spread(f):.0f} %"])
     table("Threads: SeqTopK, softmax, float32; microseconds (aim: two at least 1.85 times as fast as one):",
           ["T x E, K", "1 thread", "2 threads", "times as fast", "spread"], rows)
@@ -190,7 +201,7 @@ def report(arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build", type=pathlib.Path)
+    parser.add_argument("build", type=lambda path: pathlib.Path(path).resolve())
     parser.add_argument("--seconds", type=float, default=2, help="for each row of a table (default: 2)")
     parser.add_argument("--section", action="append", choices=SECTIONS, help="only this; may be repeated")
     parser.add_argument("--torch", metavar="PYTHON", help="a Python that can import torch")
