@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -184,6 +185,7 @@ def machine(build):
 
 def report(arguments):
     sections = arguments.section or list(SECTIONS)
+    os.environ["SEQTOPK_TUNING"] = str(arguments.tuning.resolve()) if arguments.tuning else "none"
     machine(arguments.build)
     for name in sections:
         command = [arguments.build / "bench" / "bench-figures", "--seconds", arguments.seconds, name]
@@ -206,6 +208,8 @@ def main():
     parser.add_argument("--section", action="append", choices=SECTIONS, help="only this; may be repeated")
     parser.add_argument("--torch", metavar="PYTHON", help="a Python that can import torch")
     parser.add_argument("--aarch64", metavar="BUILD", type=pathlib.Path, help="count instructions too")
+    parser.add_argument("--tuning", metavar="FILE", type=pathlib.Path,
+                        help="take kernels by this tuning file (default: by no file)")
     parser.add_argument("--readme", type=pathlib.Path,
                         help="put them into this file, between the lines <!-- figures --> and <!-- end of figures -->")
     arguments = parser.parse_args()

@@ -26,6 +26,7 @@ int main(int argc, char **argv) {
     seqtopk_desc desc = SEQTOPK_DESC_INIT;
     desc.isa = argv[1];
     desc.kernel = "";
+    desc.tuning = seqtopk_tuning_none();
     desc.scope = strcmp(argv[2], "token") ? SEQTOPK_SCOPE_SEQUENCE : SEQTOPK_SCOPE_TOKEN;
     desc.tokens = atoll(argv[3]);
     desc.experts = atoi(argv[4]);

@@ -174,15 +174,6 @@ static bool make_way(way *w, const job *j, const seqtopk_plan *plan, const lists
     return w->scratch != NULL;
 }
 
-/* The floor's kernel: the one that the plan itself takes. */
-static const seqtopk_row *score_row(const job *j) {
-    seqtopk_any_fn *function = seqtopk_plan_kernel(j->plan, SEQTOPK_OP_score, j->tokens);
-    int32_t i = 0;
-    while (seqtopk_registry[i].function != function)
-        i++;
-    return &seqtopk_registry[i];
-}
-
 static bool make_floor(job *j) {
     const int64_t size = j->desc.dtype == SEQTOPK_DTYPE_F32 ? 4 : 2;
     seqtopk_rows *r = &j->rows;
@@ -313,6 +304,7 @@ static int make_plans(const seqtopk_bench_values *values, uint64_t given, job *j
     j->reference_desc = j->desc;
     j->reference_desc.isa = "ref";
     j->reference_desc.kernel = ""; /* none, whatever the environment says */
+    j->reference_desc.tuning = seqtopk_tuning_none();
     j->reference_desc.threads = 1;
     return seqtopk_cli_plan(options.command, &j->reference_desc, &j->reference_plan);
 }
@@ -337,7 +329,7 @@ static int run(const seqtopk_bench_values *values, uint64_t given, job *j) {
                                 "bench: no memory for the logits and lists of --shape %s; take fewer tokens",
                                 values->shape);
     j->read = seqtopk_cli_widest_read(&report.read_isa);
-    report.score = score_row(j);
+    report.score = seqtopk_plan_row(j->plan, SEQTOPK_OP_score, j->tokens); /* the floor's: the plan's own */
     j->score = (seqtopk_score_fn *)report.score->function;
     report.bytes = j->logits.bytes;
     double start = seqtopk_measure_now();
