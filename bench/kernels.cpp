@@ -230,6 +230,22 @@ void run_sweep(benchmark::State &state, const Stage &s, seqtopk_sweep_fn *sweep)
         });
 }
 
+/* Block by block, as a route makes keys. */
+void run_collect(benchmark::State &state, const Stage &s, seqtopk_collect_fn *kernel) {
+    const int64_t rows = std::max(4096 / s.shape.experts, 1);
+    Catch memory(s.shape, 2 * s.shape.budget());
+    seqtopk_catch caught{};
+    time(
+        state, s, [&](const Turn &) { caught = memory.open(false); },
+        [&](const Turn &turn) {
+            for (int64_t t = 0; t < s.shape.tokens; t += rows)
+                kernel(turn.keys + t * s.shape.experts, s.shape.experts, t, std::min(t + rows, s.shape.tokens), turn.low,
+                       &caught);
+            if (caught.size != turn.caught())
+                fail(state, "not what there is to catch");
+        });
+}
+
 /* To the bounds that the paper takes: 1 and K + 2. */
 void run_trim(benchmark::State &state, const Stage &s, seqtopk_trim_fn *trim) {
     Catch memory(s.shape, s.shape.elements());
@@ -404,6 +420,7 @@ void run_row(benchmark::State &state, Shape shape, const seqtopk_row *row) {
     case SEQTOPK_OP_score: run_score(state, s, function_of<seqtopk_score_fn>(*row)); break;
     case SEQTOPK_OP_keys: run_keys(state, s, function_of<seqtopk_keys_fn>(*row)); break;
     case SEQTOPK_OP_sweep: run_sweep(state, s, function_of<seqtopk_sweep_fn>(*row)); break;
+    case SEQTOPK_OP_collect: run_collect(state, s, function_of<seqtopk_collect_fn>(*row)); break;
     case SEQTOPK_OP_trim: run_trim(state, s, function_of<seqtopk_trim_fn>(*row)); break;
     case SEQTOPK_OP_pick: run_pick(state, s, function_of<seqtopk_pick_fn>(*row)); break;
     case SEQTOPK_OP_rank: run_rank(state, s, function_of<seqtopk_rank_fn>(*row)); break;

@@ -48,7 +48,7 @@ static void describe(const call *c, const char *what, const char *who) {
 
 /* What is crossed with everything else; the rest of a call is random. */
 typedef struct wish {
-    int score, scope, bounds, grouping, bias, mask, ragged;
+    int score, scope, bounds, grouping, bias, mask, ragged; /* ragged 2: many sequences, of which a mask leaves some nothing */
 } wish;
 
 static void choose_shape(call *c, int grouped) {
@@ -104,6 +104,46 @@ static void choose_weights(seqtopk_desc *d) {
     d->scale = pick(2) ? 0 : 2.5f;
 }
 
+/* Any order of cuts, so that there are empty sequences and single tokens; the first cut of all is 0. */
+static void make_sequences(call *c) {
+    const int32_t sequences = 1 + (int32_t)pick(9);
+    int32_t *cu = guard_place(&g_cu, ((size_t)sequences + 1) * sizeof *cu, GUARD_END, 0);
+    cu[0] = 0;
+    for (int32_t s = 1; s <= sequences; s++) {
+        const uint32_t left = (uint32_t)(c->in.tokens - cu[s - 1]);
+        cu[s] = cu[s - 1] + (int32_t)(s == sequences ? left
+                                      : pick(3) == 0 ? 0
+                                      : pick(3)      ? pick(left + 1)
+                                                     : left > 0);
+    }
+    guard_freeze(&g_cu);
+    c->in.cu_seqlens = cu;
+    c->in.sequences = sequences;
+}
+
+/* So many that most fit into one block of keys (4096), and some exactly, or are a token too long. */
+static void make_short_sequences(call *c) {
+    enum { MOST_SEQUENCES = 400, BLOCK = 4096 };
+    const int64_t block = c->desc.experts < BLOCK ? BLOCK / c->desc.experts : 1, tokens = c->in.tokens;
+    int32_t cu[MOST_SEQUENCES + 1] = {0}, sequences = 0;
+    while (cu[sequences] < tokens) {
+        const int64_t lengths[] = {0, 1, 2, 1 + pick(9), 1 + pick(40), block - 1, block, block + 1};
+        const int64_t end = cu[sequences] + lengths[pick(COUNT(lengths))];
+        sequences++;
+        cu[sequences] = (int32_t)(end > tokens || sequences == MOST_SEQUENCES ? tokens : end);
+    }
+    c->in.cu_seqlens = memcpy(guard_place(&g_cu, ((size_t)sequences + 1) * sizeof *cu, GUARD_END, 0), cu,
+                              ((size_t)sequences + 1) * sizeof *cu);
+    guard_freeze(&g_cu);
+    c->in.sequences = sequences;
+}
+
+static void mask_sequences(const call *c, uint8_t *mask) {
+    for (int64_t s = 0; s < c->in.sequences; s++)
+        if (pick(4) == 0)
+            memset(mask + c->in.cu_seqlens[s], 0, (size_t)(c->in.cu_seqlens[s + 1] - c->in.cu_seqlens[s]));
+}
+
 static void make_data(call *c, const wish *w) {
     const seqtopk_desc *d = &c->desc;
     const size_t tokens = (size_t)c->in.tokens, experts = (size_t)d->experts;
@@ -117,14 +157,20 @@ static void make_data(call *c, const wish *w) {
         guard_place(&g_logits, cells * element, pick(4) ? GUARD_END : GUARD_BEGIN, pick(3) ? 0 : element * pick(16));
     memset(logits, 0xff, cells * element);
     random_logits(&run.random, c->kind, (int)d->dtype, logits, rows, experts, stride);
+    if (w->ragged == 2)
+        make_short_sequences(c);
+    else if (w->ragged)
+        make_sequences(c);
     if (w->mask) {
         uint8_t *mask = guard_place(&g_mask, tokens, GUARD_END, 0);
         const uint32_t share = 1 + pick(6);
-        for (size_t t = 0; t < tokens; t++) {
+        for (size_t t = 0; t < tokens; t++)
             mask[t] = (uint8_t)(pick(share + 1) ? 1 + pick(255) : 0);
-            if (!mask[t] && pad >= 0)
+        if (w->ragged == 2)
+            mask_sequences(c, mask);
+        for (size_t t = 0; t < tokens && pad >= 0; t++)
+            if (!mask[t])
                 memset(logits + t * stride * element, 0xff, experts * element);
-        }
         guard_freeze(&g_mask);
         c->in.token_mask = mask;
     }
@@ -137,22 +183,6 @@ static void make_data(call *c, const wish *w) {
             bias[e] = excluded && pick(excluded) == 0 ? -INFINITY : (float)(random_normal(&run.random) * 0.2);
         guard_freeze(&g_bias);
         c->in.bias = bias;
-    }
-    if (w->ragged) {
-        /* Any order of cuts, so that there are empty sequences and single tokens; the first cut of all is 0. */
-        const int32_t sequences = 1 + (int32_t)pick(9);
-        int32_t *cu = guard_place(&g_cu, ((size_t)sequences + 1) * sizeof *cu, GUARD_END, 0);
-        cu[0] = 0;
-        for (int32_t s = 1; s <= sequences; s++) {
-            const uint32_t left = (uint32_t)(c->in.tokens - cu[s - 1]);
-            cu[s] = cu[s - 1] + (int32_t)(s == sequences ? left
-                                          : pick(3) == 0 ? 0
-                                          : pick(3)      ? pick(left + 1)
-                                                         : left > 0);
-        }
-        guard_freeze(&g_cu);
-        c->in.cu_seqlens = cu;
-        c->in.sequences = sequences;
     }
 }
 
@@ -418,6 +448,19 @@ static int isa_serves(const char *isa, const char *op, const seqtopk_desc *desc)
     return 0;
 }
 
+/*
+ * What makes a plan go by a row. In sequence scope a sweep would leave nth and emit nothing, or what it declines: the
+ * reference declines all.
+ */
+static const char *forcing(const seqtopk_row *row, const seqtopk_desc *desc) {
+    static char kernels[256];
+    const int is_staged = row->op == SEQTOPK_OP_nth || row->op == SEQTOPK_OP_emit;
+    if (!is_staged || desc->scope != SEQTOPK_SCOPE_SEQUENCE)
+        return row->name;
+    snprintf(kernels, sizeof kernels, "%s,%s", row->name, check_reference(SEQTOPK_OP_sweep, (int32_t)desc->dtype)->name);
+    return kernels;
+}
+
 static void check_choices_of_isa(const seqtopk_plan *plan, const call *c, const char *isa) {
     seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
     int ops = 0;
@@ -486,7 +529,7 @@ static void check_everything_else(const call *c) {
         const seqtopk_row *row = seqtopk_registry + i;
         if (!check_wants(row) || !serves_dtype(row, &c->desc) || !row->applies(&c->desc))
             continue;
-        seqtopk_plan *plan = make_plan(c, NULL, row->name);
+        seqtopk_plan *plan = make_plan(c, NULL, forcing(row, &c->desc));
         if (!plan)
             continue;
         describe(c, "plan", row->name);
@@ -612,17 +655,62 @@ static void plain_call(call *c, int32_t experts, int32_t top_k, int64_t tokens, 
     choose_weights(&c->desc);
 }
 
+/* More than 16 experts sure of a token: more than a sweep of logits can tell. */
+static void make_many_sure(seqtopk_desc *d) {
+    d->top_k = d->experts < 20 ? d->experts : 17 + (int32_t)pick(4);
+    d->min_experts = d->top_k - (int32_t)(d->top_k > 17 ? pick((uint32_t)d->top_k - 16) : 0);
+    d->max_experts = pick(2) ? 0 : d->min_experts + (int32_t)pick(6);
+}
+
+/*
+ * Batches of many sequences: caught whole from a block of keys, or cut in two by where a part ends. Ties at the cut are
+ * the rule, budgets are more than there are candidates or less than is sure.
+ */
+static void short_sequences(void) {
+    static const random_kind kinds[] = {RANDOM_NORMAL, RANDOM_FEW,   RANDOM_TWO,      RANDOM_EQUAL, RANDOM_ZEROS,
+                                        RANDOM_EMPTY,  RANDOM_EXCLUDED, RANDOM_DRIFT, RANDOM_HUGE};
+    static const int32_t experts[] = {1, 2, 8, 16, 24, 60, 64, 128, 256, 512, 1024, 2048};
+    for (int i = 0; i < (run.quick ? 40 : 320); i++) {
+        const int turn = i * 37; /* goes through all combinations, with few of them as well */
+        const wish w = {.score = turn % 4,
+                        .bounds = turn / 4 % 4,
+                        .grouping = turn / 16 % 4,
+                        .bias = turn / 64 & 1,
+                        .mask = turn / 128 & 1,
+                        .ragged = 2};
+        call c;
+        const int32_t n = experts[pick(COUNT(experts))], few = n < 10 ? n : 10;
+        const int64_t most = (run.quick ? 10000 : 30000) / n;
+        plain_call(&c, n, 1 + (int32_t)pick((uint32_t)few), 1 + pick((uint32_t)(most < 400 ? most : 400)), &w);
+        if (w.bounds == 3 && pick(2))
+            make_many_sure(&c.desc);
+        if (w.grouping && n % 2 == 0)
+            choose_groups(&c, w.grouping);
+        c.desc.norm = (seqtopk_norm)(i / 3 % 4);
+        c.desc.dtype = (seqtopk_dtype)(i % 3);
+        c.kind = kinds[pick(COUNT(kinds))];
+        c.aligned = (int)pick(2);
+        make_data(&c, &w);
+        check_call(&c);
+    }
+}
+
 /* Batches large enough that a loan of threads is taken up. */
 static void large_batches(void) {
-    for (int i = 0; i < (run.quick ? 2 : 10); i++) {
+    for (int i = 0; i < (run.quick ? 2 : 16); i++) {
         const wish w = {.score = i % 4,
                         .scope = i == 5 ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE,
-                        .bounds = i < 4 ? i : 0,
-                        .bias = i == 7,
+                        .bounds = i < 4 || i > 10 ? i % 4 : 0,
+                        .grouping = i > 8 && i < 13 ? 1 + i % 3 : 0,
+                        .bias = i == 7 || i > 11,
                         .mask = i / 2 & 1,
                         .ragged = i % 3 == 2};
         call c;
         plain_call(&c, 64, 8, 2000 + i, &w);
+        if (w.grouping)
+            choose_groups(&c, w.grouping);
+        if (i > 12)
+            make_many_sure(&c.desc);
         c.desc.dtype = (seqtopk_dtype)(i % 3);
         c.kind = i % 5 == 4 ? (random_kind)pick(RANDOM_KINDS) : i % 2 ? RANDOM_FEW : RANDOM_NORMAL;
         make_data(&c, &w);
@@ -651,6 +739,7 @@ static void close_memory(void) {
 void check_routes(void) {
     open_memory();
     cross_everything();
+    short_sequences();
     large_batches();
     close_memory();
 }
@@ -660,7 +749,7 @@ void check_routes(void) {
 /* Runs one call with breakpoints on all kernels of a stage; notes in `entered` which were reached. */
 static int note_visits(const call *c, const seqtopk_row *forced, trap_function *const *kernels, int n, int *entered) {
     int hit[TRAPS_MOST];
-    seqtopk_plan *plan = make_plan(c, NULL, forced->name);
+    seqtopk_plan *plan = make_plan(c, NULL, forcing(forced, &c->desc));
     if (!plan)
         return 0;
     place(&trial, c, SHEET_ALL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Kernels that read keys: nth, rank, top, emit, filter, trim. */
+/* Kernels that read keys: nth, rank, top, emit, collect, filter, trim. */
 #include "check.h"
 #include "guard.h"
 
@@ -10,7 +10,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static guard g_out, g_ids, g_room, g_catch, g_counts, g_offsets;
+static guard g_out, g_ids, g_room, g_catch, g_counts, g_offsets, g_words;
 
 /* Keys as selection sees them: also -inf for the excluded, +inf for what is selected in any case. */
 static void make_keys(float *keys, size_t n, random_kind kind) {
@@ -287,7 +287,7 @@ static void check_rank(void) {
         for (int kind = 0; kind < RANDOM_KINDS + BAD_KINDS; kind++) {
             const char *name = kind < RANDOM_KINDS ? random_kind_name((random_kind)kind) : bad_names[kind - RANDOM_KINDS];
             if (kind < RANDOM_KINDS)
-                random_logits(&run.random, (random_kind)kind, SEQTOPK_DTYPE_F32, keys, 1, n, n);
+                make_keys(keys, n, (random_kind)kind);
             else
                 make_bad_keys(keys, n, (bad_kind)(kind - RANDOM_KINDS));
             for (size_t j = 0; j < COUNT(ks); j++)
@@ -295,6 +295,136 @@ static void check_rank(void) {
                     check_rank_case(keys, n, ks[j], name);
         }
         free(keys);
+    }
+}
+
+/* ---------------------------------------------------------------- collect -- */
+
+enum { MOST_EXPERTS = 65536, COLLECT_TOKENS = 100, COLLECT_BEFORE = 40, COLLECT_CELLS = 36000 };
+enum { COLLECT_LIMITS = RANDOM_KINDS, COLLECT_KINDS };
+
+/* Keys next to which a bound or a sentinel of a kernel's own could be mistaken. */
+static float some_limit(void) {
+    static const float limits[] = {-FLT_MAX, FLT_MAX, -INFINITY, INFINITY, 0.0f,       -0.0f,    FLT_MIN,
+                                   -FLT_MIN, 1e-45f,  -1e-45f,   1.0f,     -1.000001f, 3.0e38f, -3.0e38f};
+    return limits[random_below(&run.random, COUNT(limits))];
+}
+
+static void make_collect_keys(float *keys, size_t n, int kind) {
+    if (kind < RANDOM_KINDS)
+        make_keys(keys, n, (random_kind)kind);
+    else
+        for (size_t i = 0; i < n; i++)
+            keys[i] = some_limit();
+}
+
+/* One of the keys, below all of them, above the finite ones, or a limit. */
+static float some_low(const float *keys, size_t n) {
+    const uint32_t way = random_below(&run.random, 8);
+    const float low = way == 0 ? FLT_MAX : way == 1 ? some_limit() : n ? keys[random_below(&run.random, (uint32_t)n)] : 0;
+    return way == 2 || !(fabsf(low) <= FLT_MAX) ? -FLT_MAX : low;
+}
+
+/* What a catch holds, or ought to. */
+typedef struct collected {
+    float *keys;
+    uint16_t *ids;
+    int32_t counts[COLLECT_TOKENS];
+    int64_t before, size; /* candidates that were there already, and all */
+} collected;
+
+/* Tokens [first, last), in two goes if they part at `middle`; where there are to be candidates already, some. */
+static void collect_with(const seqtopk_row *row, const float *keys, int32_t experts, int64_t first, int64_t middle,
+                         int64_t last, float low, int64_t capacity, const collected *right) {
+    seqtopk_collect_fn *collect = (seqtopk_collect_fn *)row->function;
+    const size_t places = (size_t)capacity + SEQTOPK_CATCH_SLACK;
+    seqtopk_catch catch = {.keys = check_place(&g_room, places, 4),
+                           .ids = check_place(&g_catch, places, 2),
+                           .counts = check_place(&g_counts, COLLECT_TOKENS, 4),
+                           .room = check_place(&g_words, SEQTOPK_SWEEP_ROOM((size_t)experts), 8),
+                           .capacity = capacity,
+                           .size = right->before};
+    memcpy(catch.keys, right->keys, (size_t)right->before * 4);
+    memcpy(catch.ids, right->ids, (size_t)right->before * 2);
+    collect(keys, experts, first, middle, low, &catch);
+    if (middle < last && catch.size >= 0)
+        collect(keys + (middle - first) * experts, experts, middle, last, low, &catch);
+    check_that(guard_intact(&g_room) && guard_intact(&g_catch) && guard_intact(&g_counts) && guard_intact(&g_words),
+               "wrote beside its memory");
+    check_that(check_is_rubbish(catch.counts, (size_t)first * 4) &&
+                   check_is_rubbish(catch.counts + last, (size_t)(COLLECT_TOKENS - last) * 4),
+               "wrote counts of other tokens");
+    if (capacity < right->size) {
+        check_that(catch.size == -1, "ended with %lld where there is no room for %lld", (long long)catch.size,
+                   (long long)right->size);
+        return;
+    }
+    if (!check_that(catch.size == right->size, "ended with %lld, not %lld", (long long)catch.size, (long long)right->size))
+        return;
+    check_that(memcmp(catch.counts + first, right->counts + first, (size_t)(last - first) * 4) == 0, "counts are wrong");
+    check_that(memcmp(catch.keys, right->keys, (size_t)right->size * 4) == 0, "keys are wrong");
+    check_that(memcmp(catch.ids, right->ids, (size_t)right->size * 2) == 0, "ids are wrong");
+}
+
+static void check_collect_case(int32_t experts, int64_t count, int kind) {
+    const int64_t first = random_below(&run.random, 4), last = first + count;
+    const int64_t middle = first + (random_below(&run.random, 2) ? count : random_below(&run.random, (uint32_t)count + 1));
+    const size_t cells = (size_t)experts * (size_t)count;
+    float *keys = check_alloc(cells, 4);
+    make_collect_keys(keys, cells, kind);
+    const float low = some_low(keys, cells);
+    collected right = {.keys = check_alloc(cells + COLLECT_BEFORE, 4), .ids = check_alloc(cells + COLLECT_BEFORE, 2)};
+    right.size = right.before = random_below(&run.random, 2) ? random_below(&run.random, COLLECT_BEFORE) : 0;
+    for (int64_t i = 0; i < right.before; i++) {
+        right.keys[i] = (float)i;
+        right.ids[i] = (uint16_t)(i * 7919);
+    }
+    for (int64_t t = first; t < last; t++)
+        for (int32_t e = 0; e < experts; e++) {
+            const float key = keys[(t - first) * experts + e];
+            if (key < low || key == -INFINITY)
+                continue;
+            right.keys[right.size] = key;
+            right.ids[right.size++] = (uint16_t)e;
+            right.counts[t]++;
+        }
+    const int64_t own = right.size - right.before;
+    const int64_t capacities[] = {right.size, right.size + 1 + random_below(&run.random, 100), right.size - 1,
+                                  right.before + random_below(&run.random, (uint32_t)own + 1)};
+    const float *given = check_place_copy(&g_out, keys, cells, 4);
+    guard_freeze(&g_out);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_collect, -1));)
+        for (size_t i = 0; i < COUNT(capacities); i++) {
+            if (capacities[i] < right.before)
+                continue;
+            check_context("%s E %d tokens [%lld, %lld) from %lld low %.9g behind %lld capacity %lld of %lld kind %s "
+                          "(seed %llu)", row->name, (int)experts, (long long)first, (long long)last, (long long)middle,
+                          (double)low, (long long)right.before, (long long)capacities[i], (long long)right.size,
+                          kind < RANDOM_KINDS ? random_kind_name((random_kind)kind) : "limits",
+                          (unsigned long long)run.seed);
+            collect_with(row, given, experts, first, middle, last, low, capacities[i], &right);
+        }
+    free(keys);
+    free(right.keys);
+    free(right.ids);
+}
+
+static void check_collect(void) {
+    /* As many as fill none, one or several of a kernel's blocks of rows. */
+    static const int64_t counts[] = {0, 1, 2, 4, 5, 15, 16, 17, 31, 33, 48, 64, 81};
+    static const int32_t experts[] = {MOST_EXPERTS - 1, MOST_EXPERTS, 61, 63, 65, 191, 192, 193, 513, 2047, 2049};
+    for (size_t i = 0; i < COUNT(experts) + CHECK_EXPERT_COUNTS; i++) {
+        const int32_t n = i < COUNT(experts) ? experts[i] : check_expert_counts[i - COUNT(experts)];
+        for (size_t j = 0; j < COUNT(counts); j++) {
+            const int64_t cells = n * counts[j];
+            if (cells > COLLECT_CELLS && counts[j] > 1)
+                continue;
+            const int afford = (run.quick ? 4000 : 60000) / ((int)cells + 1);
+            const int cases = afford < 1 ? 1 : afford > COLLECT_KINDS ? COLLECT_KINDS : afford;
+            const int turn = (int)random_below(&run.random, COLLECT_KINDS);
+            for (int k = 0; k < cases; k++)
+                check_collect_case(n, counts[j], (turn + k) % COLLECT_KINDS);
+        }
     }
 }
 
@@ -446,13 +576,14 @@ static void check_filter(void) {
 }
 
 void check_select(void) {
-    guard *const all[] = {&g_out, &g_ids, &g_room, &g_catch, &g_counts, &g_offsets};
+    guard *const all[] = {&g_out, &g_ids, &g_room, &g_catch, &g_counts, &g_offsets, &g_words};
     for (size_t i = 0; i < COUNT(all); i++)
-        guard_open(all[i], 40000 * sizeof(float) + 256);
+        guard_open(all[i], 8 * SEQTOPK_SWEEP_ROOM(MOST_EXPERTS) + 256);
     check_nth();
     check_rank();
     check_top();
     check_emit();
+    check_collect();
     check_filter();
     check_trim();
     for (size_t i = 0; i < COUNT(all); i++)
