@@ -287,3 +287,69 @@ Test(route, large_work_is_shared) {
     free(scratch);
     unit_free(u);
 }
+
+/* Three sequences of two tokens: one whose budget ends among equals, one that is masked, one that its bound divides. */
+Test(route, short_sequences) {
+    static const char *const isas[] = {NULL, "ref"};
+    static const uint8_t mask[] = {1, 1, 0, 0, 1, 1};
+    static const int32_t cu[] = {0, 2, 4, 6};
+    for (int turn = 0; turn < 4; turn++) {
+        unit *u = unit_new();
+        u->desc.isa = isas[turn & 1];
+        u->desc.min_experts = turn / 2;
+        for (int i = 0; i < 6 * UNIT_EXPERTS; i++)
+            u->logits[i] = i < 4 * UNIT_EXPERTS ? 1.0f : 0.0f;
+        u->logits[1 * UNIT_EXPERTS + 7] = 2.0f;
+        u->logits[2 * UNIT_EXPERTS] = NAN; /* masked: nobody looks */
+        for (int e = 1; e <= 7; e += 2)
+            u->logits[4 * UNIT_EXPERTS + e] = 3.0f;
+        u->logits[5 * UNIT_EXPERTS] = 1.0f;
+        u->in.tokens = 6;
+        u->in.token_mask = mask;
+        u->in.cu_seqlens = cu;
+        u->in.sequences = 3;
+        u->out.capacity = 6 * UNIT_TOP_K;
+        cr_assert_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+        cr_expect_eq(u->selected, 8);
+        if (u->desc.min_experts) {
+            UNIT_EXPECT(u->token_offsets, 0, 3, 4, 4, 4, 7, 8);
+            UNIT_EXPECT(u->expert_ids, 0, 1, 2, 7, 1, 3, 5, 0);
+        } else {
+            UNIT_EXPECT(u->token_offsets, 0, 3, 4, 4, 4, 8, 8);
+            UNIT_EXPECT(u->expert_ids, 0, 1, 2, 7, 1, 3, 5, 7);
+        }
+        /* Of equals, as many parts of one. */
+        for (int t = 0; t < 6; t++)
+            for (int32_t i = u->token_offsets[t], n = u->token_offsets[t + 1] - i; i < u->token_offsets[t + 1]; i++)
+                cr_expect_float_eq(u->weights[i], 1.0f / (float)n, 1e-6f);
+        unit_free(u);
+    }
+}
+
+/* A bias of -inf and lost groups leave fewer candidates than the budget pays for: all of them are selected. */
+Test(route, fewer_candidates_than_budget) {
+    static const int32_t cu[] = {0, 1, 4};
+    float bias[UNIT_EXPERTS];
+    for (int e = 0; e < UNIT_EXPERTS; e++)
+        bias[e] = e == 1 || e == 5 ? 0.25f : -INFINITY;
+    for (int sequences = 0; sequences <= 2; sequences += 2) {
+        unit *u = unit_new();
+        for (int t = 0; t < UNIT_TOKENS; t++) {
+            u->logits[t * UNIT_EXPERTS + 1] = (float)(t & 1);
+            u->logits[t * UNIT_EXPERTS + 5] = 0.5f;
+        }
+        u->desc.groups = 2;
+        u->desc.group_top_k = 1;
+        u->desc.group_score = SEQTOPK_GROUP_MAX;
+        u->in.bias = bias;
+        u->in.cu_seqlens = sequences ? cu : NULL;
+        u->in.sequences = sequences;
+        cr_assert_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+        cr_expect_eq(u->selected, UNIT_TOKENS);
+        UNIT_EXPECT(u->token_offsets, 0, 1, 2, 3, 4);
+        UNIT_EXPECT(u->expert_ids, 5, 1, 5, 1);
+        for (int t = 0; t < UNIT_TOKENS; t++)
+            cr_expect_float_eq(u->weights[t], 1.0f, 1e-6f);
+        unit_free(u);
+    }
+}

@@ -17,7 +17,9 @@
 static const uint16_t first_columns[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
                                            16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
 
-static inline float float_of_bf16(uint16_t x) { return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)x << 16))); }
+static inline float float_of_bf16(uint16_t x) {
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)((uint32_t)x << 16))));
+}
 static inline float float_of_f16(uint16_t x) { return _cvtsh_ss(x); }
 
 #define ROWS_ISA avx512
