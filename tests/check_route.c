@@ -695,6 +695,26 @@ static void short_sequences(void) {
     }
 }
 
+/*
+ * 128 tokens of which eight at even steps, as a sample takes them, promise too much: what is sure of each token is caught
+ * all the same, so that there may be enough for the budget and yet not the right ones.
+ */
+static void misled_samples(void) {
+    static const int32_t experts[] = {40, 64, 96, 256};
+    for (int i = 0; i < (run.quick ? 12 : 48); i++) {
+        const wish w = {.score = SEQTOPK_SCORE_SIGMOID + i % 3, .grouping = i % 8 == 7, .mask = i % 5 == 4};
+        call c;
+        plain_call(&c, experts[i % 4], 8 + (int32_t)pick(9), 128, &w);
+        c.desc.min_experts = c.desc.top_k - (int32_t)(pick(4) > 0);
+        c.desc.max_experts = pick(2) ? 0 : c.desc.top_k + (int32_t)pick(3);
+        if (w.grouping)
+            choose_groups(&c, w.grouping);
+        c.kind = RANDOM_BEATS;
+        make_data(&c, &w);
+        check_call(&c);
+    }
+}
+
 /* Batches large enough that a loan of threads is taken up. */
 static void large_batches(void) {
     for (int i = 0; i < (run.quick ? 2 : 16); i++) {
@@ -740,6 +760,7 @@ void check_routes(void) {
     open_memory();
     cross_everything();
     short_sequences();
+    misled_samples();
     large_batches();
     close_memory();
 }

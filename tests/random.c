@@ -54,6 +54,7 @@ const char *random_kind_name(random_kind kind) {
     static const char *const names[RANDOM_KINDS] = {
         "normal",   "uniform", "few",      "equal", "two",  "ascending", "descending", "giant",     "drift",
         "denormal", "zeros",   "excluded", "empty", "huge", "offset",    "extreme",    "preferred",
+        "beats",
     };
     return kind < RANDOM_KINDS ? names[kind] : "?";
 }
@@ -119,6 +120,7 @@ static float draw(random_state *r, random_kind kind, size_t row, size_t rows, si
     case RANDOM_OFFSET: return (float)(z + 1000);
     case RANDOM_EXTREME: return (float)(u < 0.3 ? 88 + z : u < 0.8 ? -88 + 8 * z : -104 + z);
     case RANDOM_PREFERRED: return (float)(z + (e % 17 == 3 ? 9 : 0));
+    case RANDOM_BEATS: return (float)(z + (row % 16 == 8 ? 12 : 0));
     default: return (float)(z * 1.5);
     }
 }

@@ -35,6 +35,7 @@ typedef enum random_kind {
     RANDOM_OFFSET,    /* near 1000 */
     RANDOM_EXTREME,   /* near +-88, where exp overflows and underflows */
     RANDOM_PREFERRED, /* the same few experts far ahead in every row */
+    RANDOM_BEATS,     /* one row in 16 far above the others */
     RANDOM_KINDS
 } random_kind;
 
