@@ -22,7 +22,7 @@ static inline vec load_upto(const float *p, int64_t n) {
 }
 
 /* One column of the network below: each lane against the one `stride` away; `larger` tells which keep the larger. */
-static inline void sort16_step(vec x[VECS], const int stride, const int32_t *larger) {
+static inline __attribute__((always_inline)) void sort16_step(vec x[VECS], const int stride, const int32_t *larger) {
     vec across[VECS];
     for (int v = 0; v < VECS; v++)
         across[v] = VECS > 1 && stride >= VEC_LANES ? x[v ^ (stride / VEC_LANES)] : vec_across(x[v], stride);
@@ -31,7 +31,7 @@ static inline void sort16_step(vec x[VECS], const int stride, const int32_t *lar
 }
 
 /* x [16] sorted, largest first: a bitonic network. Its columns are listed by the size of what is merged, and stride. */
-static inline void sort16(vec x[VECS]) {
+static inline __attribute__((always_inline)) void sort16(vec x[VECS]) {
     static const int32_t larger[10][LANES] = {
         {-1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1}, /* 2, 1 */
         {-1, -1, 0, 0, 0, 0, -1, -1, -1, -1, 0, 0, 0, 0, -1, -1}, /* 4, 2 */

@@ -153,8 +153,13 @@ static inline vec vec_across(vec a, int stride) {
     }
 }
 
-static inline vec vec_choose(const int32_t *mask, vec a, vec b) {
-    return _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_loadu_si512(mask)), b, a);
+/* Tables of masks are constant: so are the bits made of them here. */
+static inline __attribute__((always_inline)) vec vec_choose(const int32_t *mask, vec a, vec b) {
+    __mmask16 lanes = 0;
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++)
+        lanes |= (__mmask16)((mask[i] & 1) << i);
+    return _mm512_mask_blend_ps(lanes, b, a);
 }
 
 static inline vec vec_raise(vec a, uint32_t lanes) {
