@@ -94,6 +94,7 @@ void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, 
  * keys [last - first, E] as selection sees them: -inf for what is not eligible (excluded, in a lost group, behind the
  * token's first `most`), +inf for what is selected in any case (among the token's first `sure`).
  */
+void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys); /* before the bounds */
 void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys);
 
 /* The tokens of sequence s: [*first, *last). */

@@ -57,26 +57,29 @@ static void bound(const seqtopk_call *call, float *keys) {
         keys[ids[i]] = INFINITY;
 }
 
-void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys) {
+void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys) {
     const seqtopk_desc *desc = &call->plan->desc;
-    const int32_t experts = desc->experts;
     const int grouped = desc->groups > 1 && desc->group_top_k < desc->groups;
-    const int bounded = call->plan->sure > 0 || call->plan->most < experts;
     call->keys(&call->rows, first, last, keys);
-    for (int64_t t = first; t < last && (grouped || bounded); t++, keys += experts) {
+    for (int64_t t = first; t < last && grouped; t++, keys += desc->experts) {
+        const float *scores = keys;
         if (call->in.token_mask && !call->in.token_mask[t])
             continue;
-        if (grouped) {
-            const float *scores = keys;
-            if (desc->group_n > 1 && call->rows.key != SEQTOPK_KEY_SCORE) {
-                seqtopk_rows rows = call->rows;
-                rows.key = SEQTOPK_KEY_SCORE;
-                call->keys(&rows, t, t + 1, call->room.scores);
-                scores = call->room.scores;
-            }
-            limit_groups(call, keys, scores);
+        if (desc->group_n > 1 && call->rows.key != SEQTOPK_KEY_SCORE) {
+            seqtopk_rows rows = call->rows;
+            rows.key = SEQTOPK_KEY_SCORE;
+            call->keys(&rows, t, t + 1, call->room.scores);
+            scores = call->room.scores;
         }
-        if (bounded)
-            bound(call, keys);
+        limit_groups(call, keys, scores);
     }
+}
+
+void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys) {
+    const int32_t experts = call->plan->desc.experts;
+    const int bounded = call->plan->sure > 0 || call->plan->most < experts;
+    seqtopk_grouped_keys(call, first, last, keys);
+    for (int64_t t = first; t < last && bounded; t++, keys += experts)
+        if (!call->in.token_mask || call->in.token_mask[t])
+            bound(call, keys);
 }
