@@ -127,6 +127,11 @@ typedef struct seqtopk_lists {
 typedef int64_t seqtopk_pick_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int32_t top_k,
                                 seqtopk_catch *room, const seqtopk_lists *to, int64_t *at, int64_t end);
 
+/* choose: what pick lists, of keys [last - first, E] of tokens [first, last) that are there already; -inf never. 1 <= top_k
+ * <= 16. Where room->size ends as -1, it has done nothing that counts. */
+typedef void seqtopk_choose_fn(const float *keys, int32_t experts, int64_t first, int64_t last, int32_t top_k,
+                               seqtopk_catch *room, const seqtopk_lists *to, int64_t *at, int64_t end);
+
 /*
  * filter: of the candidates of tokens [first, last), `from` beginning at the first, those whose order is above `key`, or
  * at it too if `ties`. Writes their offsets[first .. last), and ids and keys from place `at`, never at or beyond `end`; with `to` NULL

@@ -172,6 +172,7 @@ static void look_up_kernels(seqtopk_call *call) {
     LOOK_UP(keys);
     LOOK_UP(sweep);
     LOOK_UP(pick);
+    LOOK_UP(choose);
     LOOK_UP(collect);
     LOOK_UP(rank);
     LOOK_UP(trim);
@@ -184,7 +185,8 @@ static void look_up_kernels(seqtopk_call *call) {
     LOOK_UP(count);
     LOOK_UP(scatter);
 #undef LOOK_UP
-    call->staged = seqtopk_plan_row(call->plan, SEQTOPK_OP_sweep, tokens)->isa == 0;
+    const seqtopk_op at_once = call->plan->desc.scope == SEQTOPK_SCOPE_TOKEN ? SEQTOPK_OP_pick : SEQTOPK_OP_sweep;
+    call->staged = seqtopk_plan_row(call->plan, at_once, tokens)->isa == 0;
 }
 
 seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,

@@ -50,11 +50,12 @@ typedef struct seqtopk_call {
 
     seqtopk_rows rows;
     seqtopk_weighing weighing;
-    int staged; /* the plan's sweep is the reference's, which is none */
+    int staged; /* the plan's sweep or pick is the reference's, which is none */
     seqtopk_score_fn *score;
     seqtopk_keys_fn *keys;
     seqtopk_sweep_fn *sweep;
     seqtopk_pick_fn *pick;
+    seqtopk_choose_fn *choose;
     seqtopk_collect_fn *collect;
     seqtopk_rank_fn *rank;
     seqtopk_trim_fn *trim;
@@ -113,9 +114,10 @@ int64_t seqtopk_sweep_share(const seqtopk_call *call);
 int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence);
 int64_t seqtopk_list_swept(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list);
 
-/* Token scope at once (picked.c): whether this call goes so, this part's tokens listed (answers the first bad one, or -1),
- * whether all parts could, and their lists put together. */
+/* Token scope at once (picked.c): whether this call goes so, whether the lists then have keys that tell scores, this part's
+ * tokens listed (answers the first bad one, or -1), whether all parts could, and their lists put together. */
 int seqtopk_picks(const seqtopk_call *call);
+int seqtopk_picks_logits(const seqtopk_call *call);
 int64_t seqtopk_pick_share(const seqtopk_call *call);
 int seqtopk_all_picked(const seqtopk_call *call);
 int64_t seqtopk_join_picked(const seqtopk_call *call);

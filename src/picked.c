@@ -5,12 +5,66 @@
  */
 #include "src/call.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
-int seqtopk_picks(const seqtopk_call *call) {
+enum { MOST_PICKED = 16 /* experts of a token that a kernel can pick */ };
+
+int seqtopk_picks(const seqtopk_call *call) { return call->plan->desc.scope == SEQTOPK_SCOPE_TOKEN; }
+
+int seqtopk_picks_logits(const seqtopk_call *call) {
     const seqtopk_desc *desc = &call->plan->desc;
     const int grouped = desc->groups > 1 && desc->group_top_k < desc->groups;
-    return desc->scope == SEQTOPK_SCOPE_TOKEN && !grouped && call->rows.key == SEQTOPK_KEY_LOGIT;
+    return !grouped && call->rows.key == SEQTOPK_KEY_LOGIT && desc->top_k <= MOST_PICKED;
+}
+
+static seqtopk_catch room_of(const seqtopk_call *call, int32_t *counts) {
+    return (seqtopk_catch){.keys = call->room.spare,
+                           .ids = call->room.key_ids,
+                           .counts = counts,
+                           .room = call->room.words,
+                           .capacity = call->block_rows * call->rows.experts};
+}
+
+/* The token's first top_k by its keys [E], however many those are. Answers the place after them. */
+static int64_t list_token(const seqtopk_call *call, const float *keys, int64_t at) {
+    const int32_t experts = call->rows.experts, top_k = call->plan->desc.top_k;
+    int32_t count;
+    seqtopk_catch few = room_of(call, &count);
+    const seqtopk_place place = call->rank(keys, experts, top_k, call->room.spare);
+    int32_t ties = place.key > -INFINITY ? top_k - (int32_t)place.above : 0;
+    call->collect(keys, experts, 0, 1, place.key > -INFINITY ? place.key : -FLT_MAX, &few);
+    for (int32_t i = 0; i < count; i++) {
+        if (few.keys[i] == place.key && ties-- <= 0)
+            continue;
+        call->expert_ids[at] = few.ids[i];
+        call->list_weights[at++] = few.keys[i];
+    }
+    return at;
+}
+
+/* Lists tokens [first, last) from place *at on by keys that are made for it, block by block. Answers 0 if that cannot be. */
+static int pick_by_keys(const seqtopk_call *call, int64_t first, int64_t last, int64_t *at) {
+    const int32_t top_k = call->plan->desc.top_k, experts = call->rows.experts;
+    const seqtopk_lists to = seqtopk_lists_of(call, 0);
+    int32_t counts[16];
+    for (int64_t t = first, next; t < last; t = next) {
+        next = last - t < call->block_rows ? last : t + call->block_rows;
+        seqtopk_grouped_keys(call, t, next, call->room.keys);
+        if (top_k <= MOST_PICKED) {
+            seqtopk_catch room = room_of(call, counts);
+            call->choose(call->room.keys, experts, t, next, top_k, &room, &to, at, last * top_k);
+            if (room.size < 0)
+                return 0;
+            continue;
+        }
+        for (int64_t row = t; row < next; row++) {
+            call->token_offsets[row] = (int32_t)*at;
+            *at = list_token(call, call->room.keys + (row - t) * experts, *at);
+        }
+    }
+    return 1;
 }
 
 int64_t seqtopk_pick_share(const seqtopk_call *call) {
@@ -18,18 +72,20 @@ int64_t seqtopk_pick_share(const seqtopk_call *call) {
     const seqtopk_lists to = seqtopk_lists_of(call, 1);
     seqtopk_slot *slot = call->slots + call->part;
     int32_t counts[16];
-    seqtopk_catch room = {.keys = call->room.keys,
-                          .ids = call->room.key_ids,
-                          .counts = counts,
-                          .room = call->room.words,
-                          .capacity = call->block_rows * call->rows.experts};
-    int64_t first, last;
+    seqtopk_catch room = room_of(call, counts);
+    int64_t first, last, bad;
     seqtopk_call_share(call, call->part, &first, &last);
     int64_t at = first * top_k;
-    const int64_t bad = call->pick(&call->rows, first, last, top_k, &room, &to, &at, last * top_k);
-    slot->picked = room.size >= 0;
+    if (call->staged || seqtopk_picks_logits(call)) {
+        bad = call->pick(&call->rows, first, last, top_k, &room, &to, &at, last * top_k);
+        slot->picked = room.size >= 0;
+        bad = bad < 0 && !slot->picked ? call->score(&call->rows, first, last) : bad;
+    } else {
+        bad = call->score(&call->rows, first, last);
+        slot->picked = bad < 0 && pick_by_keys(call, first, last, &at);
+    }
     slot->pairs = at - first * top_k;
-    return bad < 0 && !slot->picked ? call->score(&call->rows, first, last) : bad;
+    return bad;
 }
 
 int seqtopk_all_picked(const seqtopk_call *call) {

@@ -23,8 +23,7 @@ static int sweeps(const seqtopk_desc *desc) {
 }
 
 static int picks(const seqtopk_desc *desc) {
-    return desc->scope == SEQTOPK_SCOPE_TOKEN && (desc->groups <= 1 || desc->group_top_k == desc->groups) &&
-           desc->top_k <= 16;
+    return desc->scope == SEQTOPK_SCOPE_TOKEN;
 }
 
 const seqtopk_row seqtopk_registry[] = {

@@ -12,6 +12,7 @@ typedef enum seqtopk_op {
     SEQTOPK_OP_keys,
     SEQTOPK_OP_sweep,
     SEQTOPK_OP_pick,
+    SEQTOPK_OP_choose,
     SEQTOPK_OP_collect,
     SEQTOPK_OP_rank,
     SEQTOPK_OP_nth,

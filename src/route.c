@@ -74,7 +74,9 @@ static int64_t list_run(seqtopk_call *call, int64_t s, int64_t first, int64_t la
 
 static int64_t weigh_run(seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
     (void)list;
-    seqtopk_weigh_tokens(call, first, last, (call->sequence[s].swept && call->sequence[s].has_keys) || seqtopk_all_picked(call));
+    const int has_scores = seqtopk_picks(call) ? seqtopk_all_picked(call) && seqtopk_picks_logits(call)
+                                               : call->sequence[s].swept && call->sequence[s].has_keys;
+    seqtopk_weigh_tokens(call, first, last, has_scores);
     return at;
 }
 

@@ -7,10 +7,13 @@
 #include "arch/common/weigh.h"
 #include "arch/kernel.h"
 
-/* Lanes [0, n) of a, and `other` in those from n on; n may be negative. */
-static inline vec vec_keep_first(vec a, int64_t n, float other) {
-    static const float numbers[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return vec_if_lt(vec_load(numbers), vec_set1((float)n), a, vec_set1(other));
+/* Keys as rows that need no score. */
+static inline seqtopk_rows rows_of_keys(const float *keys, int32_t experts) {
+    return (seqtopk_rows){.logits = keys,
+                          .stride = (int64_t)experts * (int64_t)sizeof *keys,
+                          .experts = experts,
+                          .score = SEQTOPK_SCORE_LOGITS,
+                          .key = SEQTOPK_KEY_LOGIT};
 }
 
 static inline vec load_upto(const float *p, int64_t n) {

@@ -180,6 +180,12 @@ static inline __attribute__((always_inline)) void vec_sums16(vec (*rows)[VECS], 
 }
 #endif
 
+/* Lanes [0, n) of a, and `other` in those from n on; n may be negative. */
+static inline vec vec_keep_first(vec a, int64_t n, float other) {
+    static const float numbers[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return vec_if_lt(vec_load(numbers), vec_set1((float)n), a, vec_set1(other));
+}
+
 /* Lanes [0, n). */
 static inline uint32_t first_lanes(int64_t n) { return n < VEC_LANES ? (1u << n) - 1 : (uint32_t)((1ull << VEC_LANES) - 1); }
 

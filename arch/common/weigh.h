@@ -23,14 +23,12 @@ static inline vec score_of_key(int32_t score, vec key) {
 
 /* w [n] dealt out to 16 lanes, `absent` in the places beyond n. */
 static inline void weigh_load16(const float *w, int32_t n, float absent, vec x[VECS]) {
-    float part[LANES];
-    if (n < LANES) {
-        for (int i = 0; i < LANES; i++)
-            part[i] = i < n ? w[i] : absent;
-        w = part;
+    for (int v = 0; v < VECS; v++) {
+        const int left = n - v * VEC_LANES;
+        x[v] = left >= VEC_LANES ? vec_load(w + v * VEC_LANES)
+               : left > 0        ? vec_keep_first(vec_load_first(w + v * VEC_LANES, left), left, absent)
+                                 : vec_set1(absent);
     }
-    for (int v = 0; v < VECS; v++)
-        x[v] = vec_load(w + v * VEC_LANES);
 }
 
 /* The sum of w [n], in runs as a row's. */
@@ -73,8 +71,12 @@ static inline void weigh_exponentials(float *w, int32_t n) {
 
 /* The last operations on every weight: a division and the scale. */
 static inline void weigh_divide(float *w, int32_t n, float divisor, const seqtopk_weighing *how) {
-    for (int32_t i = 0; i < n; i++)
-        w[i] = (divisor != 0.0f ? w[i] / divisor : 0.0f) * how->scale;
+    const vec all = vec_set1(divisor), scale = vec_set1(how->scale);
+    for (int32_t i = 0; i < n; i += VEC_LANES) {
+        const int left = n - i < VEC_LANES ? (int)(n - i) : VEC_LANES;
+        const vec x = vec_load_first(w + i, left);
+        vec_store_first(w + i, vec_mul(divisor != 0.0f ? vec_div(x, all) : vec_set1(0.0f), scale), left);
+    }
 }
 
 /* The scores w [n] of one token's winners become weights. */

@@ -26,6 +26,8 @@ static inline float float_of(uint32_t u) {
 static inline vec vec_set1(float x) { return x; }
 static inline vec vec_load(const float *p) { return *p; }
 static inline void vec_store(float *p, vec a) { *p = a; }
+static inline vec vec_load_first(const float *p, int n) { return n > 0 ? *p : -INFINITY; }
+
 static inline void vec_store_first(float *p, vec a, int n) {
     if (n > 0)
         *p = a;
