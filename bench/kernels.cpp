@@ -185,8 +185,14 @@ bool declines(const seqtopk_row &row) {
         int32_t offset = 0, id = 0;
         float key = 0;
         int64_t at = 0;
-        const seqtopk_lists nowhere = {&offset, &id, &key};
+        const seqtopk_lists nowhere = {&offset, &id, &key, 0, 0};
         function_of<seqtopk_pick_fn>(row)(&rows, 0, 0, 1, &none, &nowhere, &at, 0);
+    } else if (row.op == SEQTOPK_OP_choose) {
+        int32_t offset = 0, id = 0;
+        float key = 0;
+        int64_t at = 0;
+        const seqtopk_lists nowhere = {&offset, &id, &key, 0, 0};
+        function_of<seqtopk_choose_fn>(row)(&key, 1, 0, 0, 1, &none, &nowhere, &at, 0);
     }
     return none.size < 0;
 }
@@ -260,7 +266,7 @@ void run_pick(benchmark::State &state, const Stage &s, seqtopk_pick_fn *pick) {
     Catch memory(s.shape, size_t{16} * static_cast<size_t>(s.shape.experts));
     std::vector<float> keys(s.shape.budget());
     std::vector<int32_t> offsets(static_cast<size_t>(s.shape.tokens) + 1), ids(keys.size());
-    const seqtopk_lists lists = {offsets.data(), ids.data(), keys.data()};
+    const seqtopk_lists lists = {offsets.data(), ids.data(), keys.data(), 0, 0};
     const int64_t end = static_cast<int64_t>(keys.size());
     seqtopk_rows rows{};
     seqtopk_catch room{};
@@ -276,6 +282,23 @@ void run_pick(benchmark::State &state, const Stage &s, seqtopk_pick_fn *pick) {
             if (pick(&rows, 0, s.shape.tokens, s.shape.top_k, &room, &lists, &at, end) >= 0 || room.size < 0 ||
                 at != end)
                 fail(state, "not all picked");
+        });
+}
+
+void run_choose(benchmark::State &state, const Stage &s, seqtopk_choose_fn *choose) {
+    Catch memory(s.shape, size_t{16} * static_cast<size_t>(s.shape.experts));
+    std::vector<float> keys(s.shape.budget());
+    std::vector<int32_t> offsets(static_cast<size_t>(s.shape.tokens) + 1), ids(keys.size());
+    const seqtopk_lists lists = {offsets.data(), ids.data(), keys.data(), 0, 0};
+    const int64_t end = static_cast<int64_t>(keys.size());
+    seqtopk_catch room{};
+    time(
+        state, s, [&](const Turn &) { room = memory.open(false); },
+        [&](const Turn &turn) {
+            int64_t at = 0;
+            choose(turn.keys, s.shape.experts, 0, s.shape.tokens, s.shape.top_k, &room, &lists, &at, end);
+            if (room.size < 0 || at != end)
+                fail(state, "not all chosen");
         });
 }
 
@@ -358,7 +381,7 @@ void run_filter(benchmark::State &state, const Stage &s, seqtopk_filter_fn *filt
     Catch memory(s.shape, s.shape.elements());
     std::vector<int32_t> offsets(static_cast<size_t>(s.shape.tokens) + 1), ids(s.shape.elements());
     std::vector<float> keys(s.shape.elements());
-    const seqtopk_lists lists = {offsets.data(), ids.data(), keys.data()};
+    const seqtopk_lists lists = {offsets.data(), ids.data(), keys.data(), 0, 0};
     seqtopk_catch caught{};
     time(
         state, s, [&](const Turn &turn) { caught = memory.fill(turn, false); },
@@ -422,6 +445,7 @@ void run_row(benchmark::State &state, Shape shape, const seqtopk_row *row) {
     case SEQTOPK_OP_sweep: run_sweep(state, s, function_of<seqtopk_sweep_fn>(*row)); break;
     case SEQTOPK_OP_collect: run_collect(state, s, function_of<seqtopk_collect_fn>(*row)); break;
     case SEQTOPK_OP_trim: run_trim(state, s, function_of<seqtopk_trim_fn>(*row)); break;
+    case SEQTOPK_OP_choose: run_choose(state, s, function_of<seqtopk_choose_fn>(*row)); break;
     case SEQTOPK_OP_pick: run_pick(state, s, function_of<seqtopk_pick_fn>(*row)); break;
     case SEQTOPK_OP_rank: run_rank(state, s, function_of<seqtopk_rank_fn>(*row)); break;
     case SEQTOPK_OP_nth: run_nth(state, s, function_of<seqtopk_nth_fn>(*row)); break;

@@ -23,7 +23,7 @@ static float log_probability_of(double x, float shift, float lse) {
     return key < -(double)FLT_MAX ? -FLT_MAX : (float)key;
 }
 
-static guard g_logits, g_mask, g_bias, g_shift, g_lse, g_out, g_ids, g_offsets, g_counts, g_words, g_list_ids,
+static guard g_logits, g_mask, g_bias, g_shift, g_lse, g_out, g_ids, g_offsets, g_counts, g_words, g_keys, g_list_ids,
     g_list_keys;
 
 typedef struct rows_case {
@@ -530,6 +530,37 @@ static void check_picked(const rows_case *c, const seqtopk_lists *to, const int3
                    "shift or lse differs from that of score at row %zu", first + where);
 }
 
+/* The same lists out of keys. */
+static void check_choose(const rows_case *c, int32_t top_k, const int32_t *offsets, const int32_t *ids, const float *keys,
+                         int64_t from, int64_t at) {
+    const size_t cells = (size_t)(c->last - c->first) * (size_t)c->experts;
+    float *given = check_alloc(cells + 1, 4);
+    for (size_t i = 0; i < cells; i++)
+        given[i] = (float)c->problem.x[c->first * c->experts + (int64_t)i];
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_choose, -1));) {
+        describe(c, row->name, "");
+        seqtopk_catch room = {.keys = check_place(&g_out, cells + SEQTOPK_CATCH_SLACK, 4),
+                              .ids = check_place(&g_ids, cells + SEQTOPK_CATCH_SLACK, 2),
+                              .counts = check_place(&g_counts, 16, 4),
+                              .room = check_place(&g_words, SEQTOPK_SWEEP_ROOM((size_t)c->experts), 8),
+                              .capacity = (int64_t)cells};
+        const seqtopk_lists to = {.offsets = check_place(&g_offsets, (size_t)c->tokens + 1, 4),
+                                  .ids = check_place(&g_list_ids, (size_t)at, 4),
+                                  .keys = check_place(&g_list_keys, (size_t)at, 4)};
+        int64_t place = from;
+        ((seqtopk_choose_fn *)row->function)(check_place_copy(&g_keys, given, cells, 4), c->experts, c->first, c->last,
+                                             top_k, &room, &to, &place, at);
+        check_that(guard_intact(&g_out) && guard_intact(&g_ids) && guard_intact(&g_counts) && guard_intact(&g_words) &&
+                       guard_intact(&g_offsets) && guard_intact(&g_list_ids) && guard_intact(&g_list_keys),
+                   "wrote beside its memory");
+        if (room.size < 0)
+            check_that(strcmp(row->algorithm, "staged") == 0, "found no room where there is room for all");
+        else if (check_that(place == at, "ended at %lld, not %lld", (long long)place, (long long)at))
+            check_picked(c, &to, offsets, ids, keys, from, at);
+    }
+    free(given);
+}
+
 static void check_pick(rows_case *c) {
     static const int32_t top_ks[] = {1, 2, 4, 6, 8, 10, 16};
     const int32_t wish = top_ks[random_below(&run.random, 7)], top_k = wish < c->experts ? wish : c->experts;
@@ -571,6 +602,8 @@ static void check_pick(rows_case *c) {
         if (check_that(place == at, "ended at %lld, not %lld", (long long)place, (long long)at))
             check_picked(c, &to, offsets, ids, keys, from, at);
     }
+    if (c->score == SEQTOPK_SCORE_LOGITS)
+        check_choose(c, top_k, offsets, ids, keys, from, at);
     c->rows.bias = bias;
     free(offsets);
     free(ids);
@@ -613,9 +646,9 @@ static void check_rows_kernels(void) {
 
 void check_rows(void) {
     const size_t cells = (size_t)(CHECK_EXPERTS_MOST + 3) * ROWS_MOST * sizeof(float) + 512;
-    guard *const all[] = {&g_logits, &g_bias,  &g_out, &g_ids,     &g_mask,   &g_shift,
+    guard *const all[] = {&g_logits, &g_bias,  &g_out, &g_ids,     &g_keys,  &g_mask,   &g_shift,
                           &g_lse,    &g_offsets, &g_counts, &g_words, &g_list_ids, &g_list_keys};
-    enum { GUARDS = sizeof all / sizeof *all, LARGE = 4 };
+    enum { GUARDS = sizeof all / sizeof *all, LARGE = 5 };
     for (int i = 0; i < GUARDS; i++)
         guard_open(all[i], i < LARGE ? cells : 8 * SEQTOPK_SWEEP_ROOM(CHECK_EXPERTS_MOST) + 256);
     check_rows_kernels();
