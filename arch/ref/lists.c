@@ -2,11 +2,11 @@
 /* The lists in plain C: emit and filter (token-major), count and scatter (expert-major). */
 #include "arch/kernel.h"
 
+#include <seqtopk/seqtopk.h>
+
 #include <math.h>
 
-/* In rows.c, with the arithmetic. */
-float seqtopk_ref_score(int32_t score, float key);
-
+seqtopk_weigh_fn seqtopk_weigh_f32__ref_lanes16;
 seqtopk_emit_fn seqtopk_emit_f32__ref_scan;
 seqtopk_filter_fn seqtopk_filter_f32__ref_scan;
 seqtopk_collect_fn seqtopk_collect_f32__ref_scan;
@@ -50,6 +50,14 @@ void seqtopk_collect_f32__ref_scan(const float *keys, int32_t experts, int64_t f
     caught->size = size;
 }
 
+/* The arithmetic is in rows.c. */
+static float score_of(int32_t score, float key) {
+    static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f};
+    static const int32_t own[] = {0, 1};
+    seqtopk_weigh_f32__ref_lanes16(score, &plain, 0, 1, own, &key);
+    return key;
+}
+
 int64_t seqtopk_filter_f32__ref_scan(const seqtopk_catch *from, int64_t first, int64_t last, float key, int ties,
                                      const seqtopk_lists *to, int64_t at, int64_t end) {
     int64_t i = 0;
@@ -62,7 +70,7 @@ int64_t seqtopk_filter_f32__ref_scan(const seqtopk_catch *from, int64_t first, i
                 continue;
             if (to) {
                 to->ids[at] = from->ids[i];
-                to->keys[at] = to->to_scores ? seqtopk_ref_score(to->score, from->keys[i]) : from->keys[i];
+                to->keys[at] = to->to_scores ? score_of(to->score, from->keys[i]) : from->keys[i];
             }
             at++;
         }
