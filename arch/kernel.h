@@ -97,6 +97,14 @@ typedef int64_t seqtopk_sweep_fn(const seqtopk_rows *rows, int64_t first, int64_
                                  seqtopk_catch *caught);
 
 /*
+ * whole: the sweep of a sequence that is its own sample: catches at least `budget` of the candidates of rows [first, last),
+ * if there are so many, and all of those not below `*low`, which it finds. rows as sweep's; 1 <= budget <= 16 * rows.
+ * rank is what it finds it with; room: [16 * (rows + 4)], the kernel's to use. Answers the first row with NaN or +inf, or -1.
+ */
+typedef int64_t seqtopk_whole_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int64_t budget,
+                                 seqtopk_rank_fn *rank, float *room, float *low, seqtopk_catch *caught);
+
+/*
  * collect: what sweep catches, of keys [last - first, E] that are there already: those not below `low` (finite), +inf among
  * them, -inf never. Goes on behind the caught->size candidates that there are; that ends as -1 where there was no room.
  */

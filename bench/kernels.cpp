@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -171,6 +172,16 @@ void run_keys(benchmark::State &state, const Stage &s, seqtopk_keys_fn *make) {
     time(state, s, nothing, [&](const Turn &turn) { make(&turn.rows, 0, s.shape.tokens, keys.data()); });
 }
 
+/* For kernels that are given a rank: the last row that runs here. */
+seqtopk_rank_fn *best_rank() {
+    seqtopk_rank_fn *found = nullptr;
+    for (int32_t i = 0; i < seqtopk_registry_size; i++)
+        if (seqtopk_registry[i].op == SEQTOPK_OP_rank && seqtopk_isa_runs(seqtopk_registry[i].isa) &&
+            std::strcmp(seqtopk_registry[i].algorithm, "compress") == 0)
+            found = function_of<seqtopk_rank_fn>(seqtopk_registry[i]);
+    return found;
+}
+
 /* Rows that only say that there is no such kernel in their ISA: they decline even when there is nothing to do. */
 bool declines(const seqtopk_row &row) {
     const Shape one = {1, 1, 1};
@@ -187,6 +198,13 @@ bool declines(const seqtopk_row &row) {
         int64_t at = 0;
         const seqtopk_lists nowhere = {&offset, &id, &key, 0, 0};
         function_of<seqtopk_pick_fn>(row)(&rows, 0, 0, 1, &none, &nowhere, &at, 0);
+    } else if (row.op == SEQTOPK_OP_whole) {
+        float room[64], low;
+        rows.key = SEQTOPK_KEY_LOGIT;
+        const float logit = 0;
+        rows.logits = &logit;
+        rows.score = SEQTOPK_SCORE_LOGITS;
+        function_of<seqtopk_whole_fn>(row)(&rows, 0, 1, 1, best_rank(), room, &low, &none);
     } else if (row.op == SEQTOPK_OP_choose) {
         int32_t offset = 0, id = 0;
         float key = 0;
@@ -282,6 +300,27 @@ void run_pick(benchmark::State &state, const Stage &s, seqtopk_pick_fn *pick) {
             if (pick(&rows, 0, s.shape.tokens, s.shape.top_k, &room, &lists, &at, end) >= 0 || room.size < 0 ||
                 at != end)
                 fail(state, "not all picked");
+        });
+}
+
+void run_whole(benchmark::State &state, const Stage &s, seqtopk_whole_fn *whole) {
+    OwnRows own(s.shape);
+    Catch memory(s.shape, 2 * s.shape.budget());
+    std::vector<float> keys(size_t{16} * (static_cast<size_t>(s.shape.tokens) + 4));
+    seqtopk_rows rows{};
+    seqtopk_catch caught{};
+    time(
+        state, s,
+        [&](const Turn &turn) {
+            rows = own.of(turn);
+            caught = memory.open(false);
+        },
+        [&](const Turn &) {
+            float low;
+            if (whole(&rows, 0, s.shape.tokens, static_cast<int64_t>(s.shape.budget()), best_rank(), keys.data(),
+                      &low, &caught) >= 0 ||
+                caught.size < 0)
+                fail(state, "nothing caught");
         });
 }
 
@@ -445,6 +484,7 @@ void run_row(benchmark::State &state, Shape shape, const seqtopk_row *row) {
     case SEQTOPK_OP_sweep: run_sweep(state, s, function_of<seqtopk_sweep_fn>(*row)); break;
     case SEQTOPK_OP_collect: run_collect(state, s, function_of<seqtopk_collect_fn>(*row)); break;
     case SEQTOPK_OP_trim: run_trim(state, s, function_of<seqtopk_trim_fn>(*row)); break;
+    case SEQTOPK_OP_whole: run_whole(state, s, function_of<seqtopk_whole_fn>(*row)); break;
     case SEQTOPK_OP_choose: run_choose(state, s, function_of<seqtopk_choose_fn>(*row)); break;
     case SEQTOPK_OP_pick: run_pick(state, s, function_of<seqtopk_pick_fn>(*row)); break;
     case SEQTOPK_OP_rank: run_rank(state, s, function_of<seqtopk_rank_fn>(*row)); break;

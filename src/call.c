@@ -115,9 +115,9 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
     call->block_rows = plan->block_rows;
     for (int32_t p = 0; p < parts; p++) {
         seqtopk_room room;
-        room.keys = take(&a, call->block_rows * experts + SEQTOPK_CATCH_SLACK, sizeof(float));
-        room.spare = take(&a, call->block_rows * experts + SEQTOPK_CATCH_SLACK, sizeof(float));
-        room.key_ids = take(&a, call->block_rows * experts + SEQTOPK_CATCH_SLACK, sizeof(uint16_t));
+        room.keys = take(&a, plan->room_rows * experts + SEQTOPK_CATCH_SLACK, sizeof(float));
+        room.spare = take(&a, plan->room_rows * experts + SEQTOPK_CATCH_SLACK, sizeof(float));
+        room.key_ids = take(&a, plan->room_rows * experts + SEQTOPK_CATCH_SLACK, sizeof(uint16_t));
         room.scores = take(&a, experts, sizeof(float));
         room.values = take(&a, experts, sizeof(float));
         room.ids = take(&a, experts, sizeof(int32_t));
@@ -171,6 +171,7 @@ static void look_up_kernels(seqtopk_call *call) {
     LOOK_UP(score);
     LOOK_UP(keys);
     LOOK_UP(sweep);
+    LOOK_UP(whole);
     LOOK_UP(pick);
     LOOK_UP(choose);
     LOOK_UP(collect);

@@ -54,6 +54,7 @@ typedef struct seqtopk_call {
     seqtopk_score_fn *score;
     seqtopk_keys_fn *keys;
     seqtopk_sweep_fn *sweep;
+    seqtopk_whole_fn *whole;
     seqtopk_pick_fn *pick;
     seqtopk_choose_fn *choose;
     seqtopk_collect_fn *collect;

@@ -47,7 +47,7 @@ const seqtopk_row seqtopk_registry[] = {
 const int32_t seqtopk_registry_size = sizeof seqtopk_registry / sizeof *seqtopk_registry;
 
 int seqtopk_op_reads_logits(seqtopk_op op) {
-    return op == SEQTOPK_OP_score || op == SEQTOPK_OP_keys || op == SEQTOPK_OP_sweep || op == SEQTOPK_OP_pick ||
+    return op == SEQTOPK_OP_score || op == SEQTOPK_OP_keys || op == SEQTOPK_OP_sweep || op == SEQTOPK_OP_whole || op == SEQTOPK_OP_pick ||
            op == SEQTOPK_OP_weights;
 }
 

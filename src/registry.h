@@ -11,6 +11,7 @@ typedef enum seqtopk_op {
     SEQTOPK_OP_score,
     SEQTOPK_OP_keys,
     SEQTOPK_OP_sweep,
+    SEQTOPK_OP_whole,
     SEQTOPK_OP_pick,
     SEQTOPK_OP_choose,
     SEQTOPK_OP_collect,

@@ -17,7 +17,8 @@ enum {
     SAMPLE_ROWS = 64,  /* at most */
     SAMPLE_SHARE = 32, /* of a long sequence, one row in so many */
     SAMPLE_FEWEST = 8,
-    MOST_SURE = 16 /* what a sweep can catch for certain */
+    MOST_SURE = 16, /* what a sweep can catch for certain */
+    LANE_MAXIMA = 16 /* that bound a row of as many experts or more */
 };
 
 int seqtopk_sweeps(const seqtopk_call *call) {
@@ -55,7 +56,7 @@ static int estimate(const seqtopk_call *call, int64_t first, int64_t last, float
     const int64_t tokens = last - first;
     int64_t n = tokens / SAMPLE_SHARE < SAMPLE_FEWEST ? SAMPLE_FEWEST : tokens / SAMPLE_SHARE;
     n = n > SAMPLE_ROWS ? SAMPLE_ROWS : n;
-    n = n > call->block_rows ? call->block_rows : n;
+    n = n > call->plan->room_rows ? call->plan->room_rows : n;
     n = n > tokens / 4 ? tokens / 4 : n;
     if (n < 1)
         return 0;
@@ -120,6 +121,20 @@ static void catch_one_block(const seqtopk_call *call, int64_t first, int64_t las
     run->exact = run->size >= 0;
 }
 
+/* A sequence of one block that has neither bounds nor keys of its own making; answers 0 if that is not the way. */
+static int catch_whole(const seqtopk_call *call, int64_t first, int64_t last, seqtopk_run *run, seqtopk_catch *caught,
+                       int64_t *bad) {
+    const seqtopk_plan *plan = call->plan;
+    const int64_t budget = seqtopk_unmasked(call->in.token_mask, first, last) * plan->desc.top_k;
+    if (by_keys(call) || plan->sure > 0 || plan->most < plan->desc.experts || plan->desc.experts < LANE_MAXIMA ||
+        plan->desc.top_k > LANE_MAXIMA || budget < 1)
+        return 0;
+    *bad = call->whole(&call->rows, first, last, budget, call->rank, call->room.spare, &run->low, caught);
+    run->size = *bad < 0 ? caught->size : -1;
+    caught->size = 0; /* for who tries after this */
+    return *bad >= 0 || run->size >= 0;
+}
+
 /* A run's candidates out of keys that are made block by block. */
 static void catch_by_keys(const seqtopk_call *call, int64_t first, int64_t last, seqtopk_run *run, seqtopk_catch *caught) {
     for (int64_t t = first, next; t < last && caught->size >= 0; t = next) {
@@ -148,6 +163,8 @@ int64_t seqtopk_sweep_share(const seqtopk_call *call) {
         const int one_block = is_one_block(call, begin, end, from, to);
         if (call->staged) {
             bad = catch_by_sweep(call, from, to, run, &caught); /* declines */
+        } else if (one_block && catch_whole(call, from, to, run, &caught, &bad)) {
+            ; /* nothing is left to do */
         } else if (one_block || !estimate(call, begin, end, &run->low)) {
             bad = call->score(&call->rows, from, to);
             if (bad < 0 && one_block)

@@ -482,6 +482,58 @@ static void check_sweep(rows_case *c, seqtopk_key key) {
     free(keys);
 }
 
+static void check_whole(rows_case *c, seqtopk_key key) {
+    const size_t rows = (size_t)(c->last - c->first), n = rows * (size_t)c->experts;
+    if (rows == 0)
+        return;
+    float *keys = check_alloc(n, 4);
+    const float *bias = c->rows.bias;
+    c->rows.key = (int32_t)key;
+    c->rows.bias = NULL;
+    give_normalisers(c);
+    describe(c, "the reference's keys", "");
+    ((seqtopk_keys_fn *)check_reference(SEQTOPK_OP_keys, c->dtype)->function)(&c->rows, c->first, c->last, keys);
+    const int64_t budget = 1 + random_below(&run.random, 16 * (uint32_t)rows);
+    seqtopk_rank_fn *rank = (seqtopk_rank_fn *)check_reference(SEQTOPK_OP_rank, SEQTOPK_DTYPE_F32)->function;
+    int64_t candidates = 0;
+    for (size_t i = 0; i < n; i++)
+        candidates += keys[i] != -INFINITY;
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_whole, c->dtype));) {
+        const size_t first = (size_t)c->first;
+        size_t where = 0;
+        float low = NAN;
+        char more[64];
+        snprintf(more, sizeof more, "budget %lld", (long long)budget);
+        describe(c, row->name, more);
+        open_score_outputs(c);
+        seqtopk_catch catch = {.keys = check_place(&g_out, n + SEQTOPK_CATCH_SLACK, 4),
+                               .ids = check_place(&g_ids, n + SEQTOPK_CATCH_SLACK, 2),
+                               .counts = check_place(&g_counts, (size_t)c->tokens, 4),
+                               .room = check_place(&g_words, SEQTOPK_SWEEP_ROOM((size_t)c->experts), 8),
+                               .capacity = (int64_t)n};
+        float *room = check_place(&g_keys, 16 * (rows + 4), 4);
+        const int64_t bad =
+            ((seqtopk_whole_fn *)row->function)(&c->rows, c->first, c->last, budget, rank, room, &low, &catch);
+        check_that(guard_intact(&g_shift) && guard_intact(&g_lse) && guard_intact(&g_out) && guard_intact(&g_ids) &&
+                       guard_intact(&g_counts) && guard_intact(&g_words) && guard_intact(&g_keys),
+                   "wrote beside its memory");
+        check_that(bad == -1, "found a bad row, %lld, where there is none", (long long)bad);
+        if (catch.size < 0) {
+            check_that(strcmp(row->algorithm, "staged") == 0, "found no room where there is room for all");
+            continue;
+        }
+        check_that(catch.size >= (budget < candidates ? budget : candidates), "caught %lld of %lld",
+                   (long long)catch.size, (long long)candidates);
+        if (key == SEQTOPK_KEY_LOGPROB)
+            check_that(check_same_bits(c->shift + first, c->rows.shift + first, rows, &where) &&
+                           check_same_bits(c->lse + first, c->rows.lse + first, rows, &where),
+                       "shift or lse differs from that of score at row %zu", first + where);
+        check_catch(c, &catch, keys, low, 0);
+    }
+    c->rows.bias = bias;
+    free(keys);
+}
+
 /* --------------------------------------------------------------------- pick -- */
 
 /* What each token keeps: its first k by x, ids ascending, with keys (x - shift) - lse for softmax, else x. */
@@ -620,6 +672,7 @@ static void check_rows_case(int32_t experts, int32_t count, int turn) {
         if (score == SEQTOPK_SCORE_SOFTMAX)
             check_keys(&c, SEQTOPK_KEY_LOGPROB);
         check_sweep(&c, score == SEQTOPK_SCORE_SOFTMAX ? SEQTOPK_KEY_LOGPROB : SEQTOPK_KEY_LOGIT);
+        check_whole(&c, score == SEQTOPK_SCORE_SOFTMAX ? SEQTOPK_KEY_LOGPROB : SEQTOPK_KEY_LOGIT);
         check_pick(&c);
         if (score == turn % 4)
             check_keys(&c, SEQTOPK_KEY_LOGIT);

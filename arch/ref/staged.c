@@ -22,6 +22,16 @@
         (void)rows, (void)first, (void)last, (void)top_k, (void)to, (void)at, (void)end;                               \
         room->size = -1;                                                                                               \
         return -1;                                                                                                     \
+    }                                                                                                                  \
+                                                                                                                       \
+    seqtopk_whole_fn seqtopk_whole_##dtype##__ref_staged;                                                              \
+                                                                                                                       \
+    int64_t seqtopk_whole_##dtype##__ref_staged(const seqtopk_rows *rows, int64_t first, int64_t last, int64_t budget, \
+                                                seqtopk_rank_fn *rank, float *room, float *low,                        \
+                                                seqtopk_catch *caught) {                                               \
+        (void)rows, (void)first, (void)last, (void)budget, (void)rank, (void)room, (void)low;                          \
+        caught->size = -1;                                                                                             \
+        return -1;                                                                                                     \
     }
 
 seqtopk_choose_fn seqtopk_choose_f32__ref_staged;

@@ -291,7 +291,7 @@ SEQTOPK_API int32_t seqtopk_max_per_token(const seqtopk_plan *plan);
 /*
  * Bytes of scratch that are enough for any call with at most so many tokens, sequences (1 without cu_seqlens) and
  * threads, whatever outputs are asked for. At most 20 bytes for each of tokens * K (28 with bounds), 16 for each token, 768 for
- * each sequence, 64 KiB + 40 * E for each thread, and 64 KiB; tokens * E never enters. 0 on bad arguments.
+ * each sequence, 224 KiB + 200 * E for each thread, and 64 KiB; tokens * E never enters. 0 on bad arguments.
  */
 SEQTOPK_API size_t seqtopk_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences, int32_t threads);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sweep, pick and collect by compression of ids. */
+/* sweep, whole, pick and collect by compression of ids. */
 #include "vec.h"
 
 #include "columns.h"
@@ -31,6 +31,7 @@ static inline float float_of_f16(uint16_t x) { return _cvtsh_ss(x); }
 #include "arch/common/score.inc"
 #include "arch/common/limits.inc"
 #include "collect.inc"
+#include "whole.inc"
 #include "pick.inc"
 #include "arch/common/dtype_end.inc"
 
@@ -59,6 +60,7 @@ void seqtopk_choose_f32__avx512_compress(const float *keys, int32_t experts, int
 #include "arch/common/score.inc"
 #include "arch/common/limits.inc"
 #include "collect.inc"
+#include "whole.inc"
 #include "pick.inc"
 #include "arch/common/dtype_end.inc"
 
@@ -69,5 +71,6 @@ void seqtopk_choose_f32__avx512_compress(const float *keys, int32_t experts, int
 #include "arch/common/score.inc"
 #include "arch/common/limits.inc"
 #include "collect.inc"
+#include "whole.inc"
 #include "pick.inc"
 #include "arch/common/dtype_end.inc"
