@@ -250,6 +250,10 @@ static int parse_positional(parser *p, const char *text) {
         const seqtopk_option *row = &p->options->rows[r];
         if (row->kind == SEQTOPK_OPTION_POSITIONAL && !(p->given >> r & 1))
             return store(p, row, text);
+        const char **words = (const char **)(void *)(p->values + row->offset);
+        for (int i = 1; row->kind == SEQTOPK_OPTION_POSITIONAL && i < (int)row->most && *text; i++)
+            if (!words[i])
+                return words[i] = text, SEQTOPK_OPTIONS_RUN;
     }
     return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "%s: '%s' is one word too many; see seqtopk %s --help",
                             p->options->command, text, p->options->command);

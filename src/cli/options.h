@@ -9,7 +9,8 @@
 
 typedef enum seqtopk_option_kind {
     SEQTOPK_OPTION_HEADING,    /* no option: `help` is a heading */
-    SEQTOPK_OPTION_POSITIONAL, /* const char *: a word without a flag, in the order of the table */
+    SEQTOPK_OPTION_POSITIONAL, /* const char *: a word without a flag, in the order of the table;
+                                  with `most` above 1 an array of so many, for as many words */
     SEQTOPK_OPTION_FLAG,       /* int: 1 when given */
     SEQTOPK_OPTION_INT,        /* int64_t within [least, most] */
     SEQTOPK_OPTION_FLOAT,      /* float, finite, within [least, most] */
