@@ -30,6 +30,8 @@ static seqtopk_status config_of(seqtopk_tune_config *config, seqtopk_desc desc, 
     seqtopk_plan *plan;
     desc.isa = isa;
     desc.kernel = NULL;
+    if (isa)
+        desc.tuning = seqtopk_tuning_none();
     desc.tokens = tokens;
     const seqtopk_status status = seqtopk_plan_create(&plan, &desc, error);
     if (status == SEQTOPK_OK) {
@@ -59,6 +61,7 @@ seqtopk_status seqtopk_tune_config_plan(const seqtopk_tune_config *config, const
     seqtopk_desc forced = *desc;
     forced.isa = NULL;
     forced.kernel = names;
+    forced.tuning = seqtopk_tuning_none();
     return seqtopk_plan_create(plan, &forced, error);
 }
 
@@ -69,6 +72,7 @@ const char *seqtopk_tune_why_not(const seqtopk_desc *desc, const seqtopk_row *ro
     seqtopk_plan *plan;
     forced.isa = NULL;
     forced.kernel = row->name;
+    forced.tuning = seqtopk_tuning_none();
     if (seqtopk_plan_create(&plan, &forced, &error) == SEQTOPK_OK) {
         seqtopk_plan_destroy(plan);
         return NULL;
@@ -108,25 +112,25 @@ EACH(TRAP)
 static seqtopk_any_fn *const traps[] = {EACH(NAME)};
 _Static_assert(SEQTOPK_OPS <= sizeof traps / sizeof *traps, "a trap for each op");
 
-/* A plan whose ops are all trapped but those known to be reached. */
+/* A plan's ops, all trapped but those known to be reached. */
 static void set_traps(seqtopk_plan *copy, const seqtopk_plan *plan, seqtopk_row *rows, const bool *reached) {
-    *copy = *plan;
-    for (int32_t i = 0; i < copy->decisions; i++) {
-        const seqtopk_row *row = plan->decision[i].row;
-        if (reached[row->op])
-            continue;
-        rows[i] = *row;
-        rows[i].function = traps[row->op];
-        copy->decision[i].row = rows + i;
-    }
+    for (int op = 0; op < SEQTOPK_OPS; op++)
+        for (int32_t i = plan->first[op]; i < plan->first[op + 1]; i++) {
+            rows[i] = *plan->decision[i].row;
+            rows[i].function = reached[op] ? rows[i].function : traps[op];
+            copy->decision[i].row = rows + i;
+        }
 }
 
 void seqtopk_tune_reached(const seqtopk_plan *plan, seqtopk_tune_route_fn *route, void *context,
                           bool reached[SEQTOPK_OPS]) {
-    seqtopk_plan *copy = malloc(sizeof *copy);
-    seqtopk_row *rows = malloc(SEQTOPK_MAX_CHOICES * sizeof *rows);
+    const size_t decisions = (size_t)plan->first[SEQTOPK_OPS];
+    const size_t size = sizeof *plan + decisions * sizeof *plan->decision;
+    seqtopk_plan *copy = malloc(size);
+    seqtopk_row *rows = malloc(decisions * sizeof *rows);
     memset(reached, 0, SEQTOPK_OPS * sizeof *reached);
     if (copy && rows) {
+        memcpy(copy, plan, size);
         const int by = setjmp(trapped);
         if (by > 0)
             reached[by - 1] = true;

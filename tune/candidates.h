@@ -12,7 +12,7 @@ typedef struct seqtopk_tune_config {
     const seqtopk_row *row[SEQTOPK_OPS];
 } seqtopk_tune_config;
 
-/* What a plan takes for calls of so many tokens. Without a tuning file, if SEQTOPK_TUNING is "off". */
+/* What a plan takes for calls of so many tokens, by desc->tuning. */
 seqtopk_status seqtopk_tune_config_default(seqtopk_tune_config *config, const seqtopk_desc *desc, int64_t tokens,
                                            seqtopk_error *error);
 

@@ -178,8 +178,11 @@ static seqtopk_status add_op(session *s, seqtopk_op op, double times, int32_t *c
 
 /* ----------------------------------------------------------------- check -- */
 
-/* The reference's lists of turn 0, made by all processors: any number of threads gives the same. */
+/* The reference's lists of turn 0. Where it takes long all processors make them, since any number of threads gives the same;
+ * then *ns is 0, as it says nothing of calls like the others. */
 static seqtopk_status run_reference(session *s, double *ns, seqtopk_error *error) {
+    enum { SHORT = 1 << 18 }; /* logits */
+    const bool is_short = s->point->tokens * s->point->experts <= SHORT;
     seqtopk_tune_config config;
     seqtopk_plan *plan;
     seqtopk_status status = seqtopk_tune_config_reference(&config, &s->desc, error);
@@ -189,8 +192,8 @@ static seqtopk_status run_reference(session *s, double *ns, seqtopk_error *error
         return status;
     seqtopk_tune_lists_spoil(&s->bench->expected);
     const double start = seqtopk_tune_now();
-    status = route(s, plan, s->bench->all, 0, &s->bench->expected, error);
-    *ns = seqtopk_tune_now() - start;
+    status = route(s, plan, is_short ? s->bench->team : s->bench->all, 0, &s->bench->expected, error);
+    *ns = is_short ? seqtopk_tune_now() - start : 0;
     seqtopk_plan_destroy(plan);
     return status;
 }
@@ -403,7 +406,9 @@ static seqtopk_status run_form(seqtopk_tune_bench *b, const seqtopk_tune_point *
     if (!s)
         return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "no memory for the tuner's notes (%zu bytes)", sizeof *s);
     *s = (session){.bench = b, .point = point, .form = f, .desc = desc_of(point, f)};
-    seqtopk_status status = seqtopk_tune_config_default(&s->base, &s->desc, point->tokens, error);
+    seqtopk_desc incumbent = s->desc;
+    incumbent.tuning = b->options->tuning ? b->options->tuning : seqtopk_tuning_none();
+    seqtopk_status status = seqtopk_tune_config_default(&s->base, &incumbent, point->tokens, error);
     /* What an earlier form decided for the same score holds here too. */
     for (int op = 0; op < SEQTOPK_OPS; op++)
         if (st->done[op] && f->score == forms[0].score)
@@ -496,8 +501,9 @@ void seqtopk_tune_bench_free(seqtopk_tune_bench *b) {
 static size_t scratch_of(const seqtopk_tune_bench *b, const seqtopk_tune_point *p) {
     size_t most = 0;
     for (int f = 0; f < SEQTOPK_TUNE_FORMS; f++) {
-        const seqtopk_desc desc = desc_of(p, forms + f);
+        seqtopk_desc desc = desc_of(p, forms + f);
         seqtopk_plan *plan;
+        desc.tuning = seqtopk_tuning_none();
         if ((forms[f].bounded && p->scope == SEQTOPK_SCOPE_TOKEN) || seqtopk_plan_create(&plan, &desc, NULL))
             continue;
         const int32_t all = b->options->topology->places < 64 ? b->options->topology->places : 64;

@@ -6,12 +6,11 @@
 
 #include "src/status.h"
 
-/* ns that timing a point well takes, about: a dozen candidates, each for five calls or fifteen samples; the reference; and
- * looking at all of it. */
+/* ns that timing a point well takes, about: a dozen candidates, each for six calls or forty samples, and the reference. */
 static double cost_of(const seqtopk_tune_point *p) {
     const double logits = (double)p->tokens * p->experts, call = 1000 + 0.6 * logits / p->threads;
-    const double timed = 5 * call > 15 * SEQTOPK_TUNE_SAMPLE ? 5 * call : 15 * SEQTOPK_TUNE_SAMPLE;
-    return 12 * timed + 2e6 + 25 * logits;
+    const double timed = 6 * call > 40 * SEQTOPK_TUNE_SAMPLE ? 6 * call : 40 * SEQTOPK_TUNE_SAMPLE;
+    return 12 * timed + 30 * logits;
 }
 
 double seqtopk_tune_estimate(const seqtopk_tune_grid *grid) {
@@ -56,7 +55,7 @@ seqtopk_status seqtopk_tune_walk(const seqtopk_tune_grid *grid, const seqtopk_tu
         return SEQTOPK_OK;
     const int64_t most_bytes = options->topology->memory > 0 ? options->topology->memory / 4 : INT64_MAX;
     const double started = seqtopk_tune_now();
-    double ahead = 1e9 * seqtopk_tune_estimate(grid);
+    double ahead = 1e9 * seqtopk_tune_estimate(grid), behind = 0;
     if (!seqtopk_tune_bench_new(&bench, options, events, grid->points[0].threads)) {
         seqtopk_tune_bench_free(&bench);
         return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "%d threads cannot be started: tune with fewer",
@@ -65,8 +64,9 @@ seqtopk_status seqtopk_tune_walk(const seqtopk_tune_grid *grid, const seqtopk_tu
     for (size_t i = 0; i < grid->count && !status; i++) {
         const seqtopk_tune_point *p = grid->points + i;
         const double spent = seqtopk_tune_now() - started, left = options->budget * 1e9 - spent, cost = cost_of(p);
-        const double pace = summary->done && left > 0 ? (left < ahead ? left : ahead) : ahead;
-        const seqtopk_tune_progress before = {i, grid->count, spent / 1e9, pace / 1e9};
+        /* What lies ahead goes as what lies behind went. */
+        const double pace = behind > 0.02 * ahead ? ahead * spent / behind : ahead;
+        const seqtopk_tune_progress before = {i, grid->count, spent / 1e9, (pace < left ? pace : left) / 1e9};
         if (left <= 0) {
             summary->over_budget = true;
             break;
@@ -83,14 +83,13 @@ seqtopk_status seqtopk_tune_walk(const seqtopk_tune_grid *grid, const seqtopk_tu
             seqtopk_tune_data_need(&bench.data, tokens_ahead(grid, i, most_bytes), p->experts, p->dtype);
         status = seqtopk_tune_point_run(&bench, p, left * cost / ahead, &result, error);
         ahead -= cost;
+        behind += cost;
         if (status || bench.stopped)
             break;
         summary->done++;
         count_result(summary, &result);
-        const double now = seqtopk_tune_now() - started, rest = options->budget * 1e9 - now;
-        const seqtopk_tune_progress after = {i + 1, grid->count, now / 1e9, (rest < ahead ? rest : ahead) / 1e9};
         if (events->done)
-            events->done(events->context, &result, &after);
+            events->done(events->context, &result);
     }
     summary->wrong = bench.wrong;
     summary->stopped = bench.stopped;

@@ -30,7 +30,7 @@ typedef struct seqtopk_tune_result {
     seqtopk_tune_found found[SEQTOPK_OPS];
     double ns;           /* a call (softmax, lists by token) with the winners */
     double incumbent_ns; /* with what would have been taken; the two were timed side by side */
-    double reference_ns; /* with the reference's kernels, on every processor; timed once; 0: not timed */
+    double reference_ns; /* with the reference's kernels; timed once, and only where that is soon done; else 0 */
     double floor_ns;     /* the score kernel alone */
     double spread;       /* of ns */
 } seqtopk_tune_result;
@@ -45,7 +45,7 @@ typedef struct seqtopk_tune_events {
     void *context;
     bool (*stop)(void *context); /* asked between calls: true ends the walk */
     void (*begin)(void *context, const seqtopk_tune_point *point, const seqtopk_tune_progress *progress);
-    void (*done)(void *context, const seqtopk_tune_result *result, const seqtopk_tune_progress *progress);
+    void (*done)(void *context, const seqtopk_tune_result *result);
     /* A kernel gave other lists than the reference: `list` names the first. It is not timed and never chosen. */
     void (*wrong)(void *context, const seqtopk_tune_point *point, const seqtopk_row *row, const char *list);
 } seqtopk_tune_events;
@@ -53,6 +53,7 @@ typedef struct seqtopk_tune_events {
 typedef struct seqtopk_tune_options {
     double budget; /* seconds for the walk */
     const seqtopk_tune_topology *topology;
+    const seqtopk_tuning *tuning; /* whose choices are the incumbents; NULL: the model's */
     bool outputs_only; /* time routes with lists by token alone: no bounds, no bias, no lists by expert */
 } seqtopk_tune_options;
 
@@ -64,8 +65,7 @@ typedef struct seqtopk_tune_summary {
 } seqtopk_tune_summary;
 
 /*
- * Walks the grid. The incumbents are what seqtopk_plan_create takes in this process: SEQTOPK_TUNING=off in the environment
- * makes them the model's. Not SEQTOPK_OK: a point could not be run at all, and `error` tells why; what was done is done.
+ * Walks the grid. Not SEQTOPK_OK: a point could not be run at all, and `error` tells why; what was done is done.
  */
 seqtopk_status seqtopk_tune_walk(const seqtopk_tune_grid *grid, const seqtopk_tune_options *options,
                                  const seqtopk_tune_events *events, seqtopk_tune_summary *summary,

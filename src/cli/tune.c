@@ -79,8 +79,12 @@ int seqtopk_cli_tune_target(const char *command, const char *output, char path[S
     return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: %s; or name a file with --output", command, error.message);
 }
 
+/* So many directories the store makes if they are not there. */
+enum { MADE = 2 };
+
 int seqtopk_cli_tune_writable(const char *command, const char *path) {
     char directory[SEQTOPK_STORE_PATH];
+    int missing_parts = 0;
     strcpy(directory, path);
     if (access(path, F_OK) == 0 && access(path, W_OK) != 0)
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: %s: cannot be written: %s; name another file with --output",
@@ -95,7 +99,7 @@ int seqtopk_cli_tune_writable(const char *command, const char *path) {
             *slash = 0;
         if (access(directory, W_OK | X_OK) == 0)
             return SEQTOPK_OPTIONS_RUN;
-        if (errno != ENOENT || !slash || slash == directory)
+        if (errno != ENOENT || !slash || slash == directory || ++missing_parts > MADE)
             return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
                                     "%s: %s: cannot be written: %s: %s; name another file with --output", command,
                                     path, directory, strerror(errno));

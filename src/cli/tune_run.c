@@ -7,8 +7,8 @@
 #include "progress.h"
 #include "tune.h"
 
-#include "tune/emulated.h"
 #include "tune/decide.h"
+#include "tune/emulated.h"
 #include "tune/report.h"
 #include "tune/timer.h"
 #include "tune/tune.h"
@@ -61,7 +61,7 @@ static const seqtopk_options options = {
     "Models: Mixtral Qwen2-MoE Qwen3-MoE Qwen3-Next OLMoE DeepSeek-V2 DeepSeek-V2-Lite DeepSeek-V3 DeepSeek-V4 Kimi-K2\n"
     "  Kimi-K3 GLM-4.5 GLM-4.5-Air MiniMax-M2 ERNIE-4.5 LongCat-Flash GPT-OSS-20B GPT-OSS-120B Granite-1B Granite-3B\n"
     "  Llama-4-Scout Llama-4-Maverick Jamba DBRX Nemotron-3. Without --shapes and --models: all of them.\n\n"
-    "Ctrl-C keeps what is decided so far, and exits with 1. SEQTOPK_TUNING=off in a program's environment ignores the file.\n\n"
+    "Ctrl-C keeps what is decided so far, and exits with 1. SEQTOPK_TUNING=none in a program's environment ignores the file.\n\n"
     "Examples:\n"
     "  seqtopk tune --quick\n"
     "  seqtopk tune --models DeepSeek-V3,Qwen3-MoE --threads 4 --report tuning.html",
@@ -114,9 +114,8 @@ static void on_begin(void *context, const seqtopk_tune_point *point, const seqto
                           seqtopk_tune_point_text(point, text));
 }
 
-static void on_done(void *context, const seqtopk_tune_result *result, const seqtopk_tune_progress *p) {
+static void on_done(void *context, const seqtopk_tune_result *result) {
     run *r = context;
-    (void)p;
     r->results[r->count++] = *result;
 }
 
@@ -258,13 +257,23 @@ static int collect(const run *r, seqtopk_wisdom *wisdom) {
     return SEQTOPK_OPTIONS_RUN;
 }
 
+/* Minutes of timing are not thrown away for a file that cannot be written any more. */
+static int rescue(const seqtopk_wisdom *wisdom, const char *why) {
+    char name[SEQTOPK_MACHINE_NAME + 16];
+    snprintf(name, sizeof name, "./%s.tuning", seqtopk_machine_name());
+    if (access(name, F_OK) != 0 && seqtopk_store_save(wisdom, name, NULL) == SEQTOPK_OK)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune: %s; what was decided is in %s: `seqtopk tune merge` takes it",
+                                why, name);
+    return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune: %s; what was decided is lost", why);
+}
+
 static int write_file(const run *r) {
     seqtopk_wisdom wisdom, merged;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_wisdom_init(&wisdom);
     int status = collect(r, &wisdom);
     if (status == SEQTOPK_OPTIONS_RUN && seqtopk_store_merge(&wisdom, r->path, &merged, &error) != SEQTOPK_OK)
-        status = seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune: %s", error.message);
+        status = rescue(&wisdom, error.message);
     if (status == SEQTOPK_OPTIONS_RUN) {
         printf("written    %s, which has %d decisions now\n", r->path, (int)merged.size);
         seqtopk_wisdom_free(&merged);
@@ -329,8 +338,7 @@ static void print_summary(const run *r) {
 static int tune(run *r) {
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     const seqtopk_tune_events events = {r, on_stop, on_begin, on_done, on_wrong};
-    const seqtopk_tune_options how = {r->budget, &r->topology, false};
-    setenv("SEQTOPK_TUNING", "off", 1); /* the incumbents are the model's */
+    const seqtopk_tune_options how = {.budget = r->budget, .topology = &r->topology};
     catch_signals();
     if (!seqtopk_tune_pin(&r->topology, 0))
         seqtopk_cli_fail(0, "tune: the system does not let this thread stay on one processor; timings vary more");

@@ -109,9 +109,8 @@ static void on_begin(void *context, const seqtopk_tune_point *point, const seqto
 
 /* How much longer a call takes than with the best that was found: its winners together, or another single kernel that was
  * too close to be called a winner. */
-static void on_done(void *context, const seqtopk_tune_result *r, const seqtopk_tune_progress *p) {
+static void on_done(void *context, const seqtopk_tune_result *r) {
     verify *v = context;
-    (void)p;
     double miss = r->ns > 0 ? r->incumbent_ns / r->ns - 1 : 0;
     const seqtopk_tune_found *by = NULL;
     for (int32_t i = 0; i < r->count; i++) {
@@ -173,13 +172,15 @@ static int run(const verify_values *values, const seqtopk_wisdom *wisdom, const 
             status = seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune verify: %s is of calls on %d threads, and there are %d "
                                       "processors", path, (int)threads, (int)topology.places);
     }
+    seqtopk_tuning *tuning = NULL;
+    if (status == SEQTOPK_OPTIONS_RUN && !values->untuned && seqtopk_tuning_load(&tuning, path, &error) != SEQTOPK_OK)
+        status = seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune verify: %s", error.message);
     if (status == SEQTOPK_OPTIONS_RUN) {
         const seqtopk_tune_events events = {&v, NULL, on_begin, on_done, NULL};
-        const seqtopk_tune_options how = {(double)values->budget, &topology, true};
+        const seqtopk_tune_options how = {(double)values->budget, &topology, tuning, true};
         printf("file       %s\n", path);
         printf("judged     %s\n", values->untuned ? "what plans take without it" : "what plans take by it");
         fflush(stdout);
-        setenv("SEQTOPK_TUNING", values->untuned ? "off" : path, 1);
         seqtopk_tune_pin(&topology, 0);
         if (seqtopk_tune_walk(&grid, &how, &events, &summary, &error) != SEQTOPK_OK)
             status = seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune verify: %s", error.message);
@@ -187,6 +188,7 @@ static int run(const verify_values *values, const seqtopk_wisdom *wisdom, const 
     }
     if (status == SEQTOPK_OPTIONS_RUN)
         status = report(&v, &summary);
+    seqtopk_tuning_free(tuning);
     free(v.miss);
     seqtopk_tune_grid_free(&grid);
     return status;
