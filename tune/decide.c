@@ -79,14 +79,16 @@ seqtopk_tune_verdict seqtopk_tune_decide(const seqtopk_tune_stat *stats, const i
 }
 
 bool seqtopk_tune_hopeless(const seqtopk_tune_stat *stats, int32_t count, int32_t c) {
-    double best = INFINITY;
+    const seqtopk_tune_stat *s = stats + c, *best = s;
     for (int32_t i = 0; i < count; i++)
-        if (stats[i].rounds >= 2 && stats[i].ratio < best)
-            best = stats[i].ratio;
-    const seqtopk_tune_stat *s = stats + c;
+        if (stats[i].rounds >= 2 && stats[i].ratio < best->ratio)
+            best = stats + i;
     if (s->rounds < 2)
         return false;
-    return s->ratio > 1.5 * best || (s->rounds >= 5 && s->ratio - ERRORS * s->error > (1 + SEQTOPK_TUNE_CLEAR) * best);
+    /* The best may look better than it is, too. */
+    const double noise = ERRORS * (s->error + best->error);
+    return s->ratio > 1.5 * best->ratio + noise ||
+           (s->rounds >= 5 && s->ratio - noise > (1 + SEQTOPK_TUNE_CLEAR) * best->ratio);
 }
 
 bool seqtopk_tune_settled(const seqtopk_tune_stat *stat) {

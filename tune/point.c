@@ -228,7 +228,6 @@ static void screen(session *s, int32_t c) {
 /* All entries; those that take more than three times the fastest are not timed further. */
 static void screen_all(session *s) {
     double least = INFINITY;
-    route(s, s->entry[0].plan, s->bench->team, 0, &s->bench->got, NULL); /* pages and caches */
     for (int32_t c = 0; c < s->count && !stopped(s->bench); c++) {
         screen(s, c);
         if (s->entry[c].screen > 0 && s->entry[c].screen < least)
@@ -360,6 +359,16 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
     if (status || (s->count == 1 && !first))
         return status;
 
+    /* The other forms have no more than their share: where they take long, what fewer tokens decided holds for more. */
+    route(s, s->entry[0].plan, s->bench->team, 0, &s->bench->got, NULL); /* pages and caches */
+    const double before = seqtopk_tune_now();
+    route(s, s->entry[0].plan, s->bench->team, 0, &s->bench->got, NULL);
+    const double call = seqtopk_tune_now() - before, reference = 25.0 * (double)s->point->tokens * s->point->experts;
+    const double needed = 4 * (s->count + 1) * call + reference / s->bench->options->topology->places;
+    if (s->form != forms && needed > 2 * budget && call > SEQTOPK_TUNE_SAMPLE) {
+        s->bench->too_long[s->form - forms] = true;
+        return SEQTOPK_OK;
+    }
     double reference_ns;
     status = run_reference(s, &reference_ns, error);
     if (status)
@@ -368,7 +377,7 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
     if (s->bench->stopped)
         return SEQTOPK_OK;
     const double left = budget - (seqtopk_tune_now() - started);
-    const seqtopk_tune_race race = {s->count, s->out, 3, 0.8 * left, sample, s};
+    const seqtopk_tune_race race = {s->count, s->out, needed > 2 * budget ? 2 : 3, 0.8 * left, sample, s};
     seqtopk_tune_race_run(&race, &s->bench->rounds, s->stat);
     if (s->bench->stopped)
         return SEQTOPK_OK;
@@ -543,10 +552,12 @@ seqtopk_status seqtopk_tune_point_run(seqtopk_tune_bench *b, const seqtopk_tune_
         const size_t rows = (size_t)SEQTOPK_TUNE_FORMS * (size_t)seqtopk_registry_size;
         memset(b->last, 0, rows * sizeof *b->last);
         memset(b->before, 0, rows * sizeof *b->before);
+        memset(b->too_long, 0, sizeof b->too_long);
     }
     b->column = *p;
     for (int f = 0; f < SEQTOPK_TUNE_FORMS && !status && !b->stopped; f++) {
-        if ((p->scope == SEQTOPK_SCOPE_TOKEN && !forms[f].in_token_scope) || (f && b->options->outputs_only))
+        if ((p->scope == SEQTOPK_SCOPE_TOKEN && !forms[f].in_token_scope) || (f && b->options->outputs_only) ||
+            b->too_long[f])
             continue;
         status = run_form(b, p, forms + f, &st, budget * forms[f].share, error);
         if (f == 0 && !status && !b->stopped)

@@ -26,6 +26,7 @@ typedef struct seqtopk_tune_bench {
     /* The last two ratios of every row to the best of its op, [form][row], at the sizes before this one. */
     float *last, *before;
     seqtopk_tune_point column; /* whose they are, whatever its tokens */
+    bool too_long[SEQTOPK_TUNE_FORMS]; /* a form that took too long at fewer tokens */
     seqtopk_tune_rounds rounds;
     size_t wrong;
     bool stopped;

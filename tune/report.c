@@ -43,7 +43,7 @@ static const char *const style[] = {
     "figure{margin:0;background:var(--panel);border:1px solid var(--line);border-radius:10px;padding:14px 16px 12px;"
     "overflow-x:auto;max-width:100%}"
     "figcaption{font-size:13px;max-width:86ch;margin-bottom:8px}",
-    "svg{display:block}svg text{font:10.5px ui-sans-serif,system-ui,Roboto,Arial,sans-serif;fill:var(--ink);"
+    "svg{display:block}svg text{font:10px ui-sans-serif,system-ui,Roboto,Arial,sans-serif;fill:var(--ink);"
     "font-variant-numeric:tabular-nums}svg .axis{fill:var(--soft);font-size:11px}svg .name{font-weight:600}"
     "svg .l{font-weight:700}svg .none{fill:var(--none)}svg .close rect{opacity:.42}"
     "svg g:hover rect{stroke:var(--ink);stroke-width:1.5}"
@@ -139,14 +139,14 @@ static void write_tiles(const seqtopk_tune_report *report, FILE *out, double *va
     snprintf(number, sizeof number, "%zu", changed);
     tile(out, number, "unlike the model");
     snprintf(number, sizeof number, "%.1f %%", 100 * (quantile(report, gain_of, 0.9, values) - 1));
-    tile(out, number, "untuned takes longer, 90th percentile");
+    tile(out, number, "longer without tuning, 90th percentile");
     if (quantile(report, over_reference, 0.5, values) > 0) {
         snprintf(number, sizeof number, "%.0f x", quantile(report, over_reference, 0.5, values));
-        tile(out, number, "as fast as the reference, median");
+        tile(out, number, "the speed of the reference, median");
     }
     if (quantile(report, over_floor, 0.5, values) > 0) {
         snprintf(number, sizeof number, "%.1f x", quantile(report, over_floor, 0.5, values));
-        tile(out, number, "one scoring pass, median (SeqTopK)");
+        tile(out, number, "scoring passes a call, median (SeqTopK)");
     }
     snprintf(number, sizeof number, "%.1f %%", 100 * report->noise);
     tile(out, number, "noise of equal work");
@@ -188,6 +188,9 @@ static void write_table(FILE *out, const seqtopk_report_section *s) {
     fputs("</tbody></table></div></details>\n", out);
 }
 
+/* The stages whose choice matters most are shown at once. */
+enum { AT_ONCE = 2 };
+
 static void write_section(FILE *out, const seqtopk_report_section *s) {
     const seqtopk_tune_point *p = &s->results[0]->point;
     fprintf(out, "<section id=\"%s-%s\">\n<h2>%s, %s</h2>\n<p class=\"soft\">%s</p>\n",
@@ -200,14 +203,14 @@ static void write_section(FILE *out, const seqtopk_report_section *s) {
     fputs("<div class=\"maps\">\n", out);
     seqtopk_op ops[SEQTOPK_OPS];
     const int32_t count = seqtopk_report_ops(s, ops);
-    if (count)
-        seqtopk_report_winners(out, s, ops[0], true);
+    for (int32_t i = 0; i < count && i < AT_ONCE; i++)
+        seqtopk_report_winners(out, s, ops[i], true);
     seqtopk_report_floor(out, s);
     seqtopk_report_gain(out, s);
     fputs("</div>\n", out);
-    if (count > 1) {
+    if (count > AT_ONCE) {
         fputs("<details><summary>The other stages</summary>\n<div class=\"maps\">\n", out);
-        for (int32_t i = 1; i < count; i++)
+        for (int32_t i = AT_ONCE; i < count; i++)
             seqtopk_report_winners(out, s, ops[i], false);
         fputs("</div></details>\n", out);
     }

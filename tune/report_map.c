@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEFT = 74, TOP = 24, WIDTH = 37, HEIGHT = 21, GAP = 2, COLUMNS = 32, ROWS = 512, VARIANTS = 64, COLOURS = 10 };
+enum { LEFT = 74, TOP = 24, WIDTH = 33, HEIGHT = 21, GAP = 2, COLUMNS = 32, ROWS = 512, VARIANTS = 64, COLOURS = 10 };
 
 /* ------------------------------------------------------------------ grid -- */
 
@@ -204,10 +204,10 @@ static void write_cell(FILE *out, const map *m, const variants *v, seqtopk_op op
     rectangle(out, row, column, 1, "");
     open_text(out, row, column, 1);
     fprintf(out, "<tspan class=\"l\">%c</tspan> ", letter(variant));
-    if (f->gap > 9.99)
-        fputs("&gt;999", out);
+    if (f->gap >= 0.995)
+        fprintf(out, f->gap < 8.95 ? "x%.1f" : "x%.0f", 1 + f->gap);
     else
-        fprintf(out, "%.0f", 100 * f->gap > 0 ? 100 * f->gap : 0);
+        fprintf(out, "%.0f", f->gap > 0 ? 100 * f->gap : 0);
     fputs("</text></g>\n", out);
 }
 
@@ -263,7 +263,7 @@ void seqtopk_report_winners(FILE *out, const seqtopk_report_section *s, seqtopk_
         return;
     }
     fprintf(out, "<figure>\n<h3>%s: the winner</h3>\n<figcaption>%s</figcaption>\n", v.row[0]->op_name,
-            fine ? "Letter and colour: the kernel. Number: how many per cent longer a call takes with the next best."
+            fine ? "Letter and colour: the kernel. Number: how many per cent (or times) longer a call takes with the next best."
                  : "Runs of T that one kernel wins; pale: closer than the noise all along.");
     open_map(out, m, "which kernel wins");
     for (int32_t row = 0; row < m->rows; row++)
