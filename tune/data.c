@@ -96,7 +96,9 @@ void seqtopk_tune_data_free(seqtopk_tune_data *data) {
 }
 
 const void *seqtopk_tune_data_at(const seqtopk_tune_data *data, int64_t tokens, int64_t turn) {
-    const int64_t turns = data->tokens / tokens;
+    /* No more than those, though there be data: logits come warm from the product that made them. */
+    const int64_t fit = data->tokens / tokens, wanted = seqtopk_tune_turns(tokens, data->experts);
+    const int64_t turns = fit < wanted ? fit : wanted;
     return (const char *)data->logits +
            (size_t)(turn % turns * tokens * data->experts) * item_size(data->dtype);
 }

@@ -335,6 +335,7 @@ static seqtopk_status confirm(session *s, double budget, seqtopk_tune_found *fou
 /* What a point has so far. */
 typedef struct state {
     seqtopk_tune_config chosen; /* for softmax */
+    const seqtopk_row *score;   /* the incumbent, by which the floor is told */
     bool done[SEQTOPK_OPS];
     seqtopk_tune_result *result;
 } state;
@@ -418,6 +419,8 @@ static seqtopk_status run_form(seqtopk_tune_bench *b, const seqtopk_tune_point *
     seqtopk_desc incumbent = s->desc;
     incumbent.tuning = b->options->tuning ? b->options->tuning : seqtopk_tuning_none();
     seqtopk_status status = seqtopk_tune_config_default(&s->base, &incumbent, point->tokens, error);
+    if (f == forms)
+        st->score = s->base.row[SEQTOPK_OP_score];
     /* What an earlier form decided for the same score holds here too. */
     for (int op = 0; op < SEQTOPK_OPS; op++)
         if (st->done[op] && f->score == forms[0].score)
@@ -561,7 +564,7 @@ seqtopk_status seqtopk_tune_point_run(seqtopk_tune_bench *b, const seqtopk_tune_
             continue;
         status = run_form(b, p, forms + f, &st, budget * forms[f].share, error);
         if (f == 0 && !status && !b->stopped)
-            result->floor_ns = floor_of(b, p, st.chosen.row[SEQTOPK_OP_score]);
+            result->floor_ns = floor_of(b, p, st.score);
     }
     return status;
 }

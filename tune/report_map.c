@@ -263,7 +263,8 @@ void seqtopk_report_winners(FILE *out, const seqtopk_report_section *s, seqtopk_
         return;
     }
     fprintf(out, "<figure>\n<h3>%s: the winner</h3>\n<figcaption>%s</figcaption>\n", v.row[0]->op_name,
-            fine ? "Letter and colour: the kernel. Number: how many per cent (or times) longer a call takes with the next best."
+            fine ? "Letter and colour: the kernel. Number: how many per cent (or times, x) longer a call takes with the next "
+                   "best."
                  : "Runs of T that one kernel wins; pale: closer than the noise all along.");
     open_map(out, m, "which kernel wins");
     for (int32_t row = 0; row < m->rows; row++)
