@@ -7,8 +7,11 @@
 #include "options.h"
 #include "report.h"
 
+#include "src/store.h"
+
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct info_values {
@@ -167,6 +170,161 @@ static void json_kernels(seqtopk_json *json) {
     seqtopk_json_end(json, ']');
 }
 
+/* ------------------------------------------------------------- candidates -- */
+
+/* Whether a row is of another type of logits than the plan's: then its sibling of the right type is listed. */
+static bool of_other_logits(const seqtopk_kernel *kernel, const seqtopk_desc *desc) {
+    char dtype[SEQTOPK_WORD];
+    seqtopk_kernel other = SEQTOPK_KERNEL_INIT;
+    seqtopk_options_word(SEQTOPK_WORDS_DTYPE, (int)desc->dtype, dtype);
+    if (!strcmp(kernel->dtype, dtype))
+        return false;
+    for (int32_t i = 0; seqtopk_kernel_get(i, &other) == SEQTOPK_OK; i++)
+        if (!strcmp(other.op, kernel->op) && !strcmp(other.dtype, dtype))
+            return true;
+    return false;
+}
+
+static const char *const why_nots[] = {NULL, "this machine cannot run it", "does not apply to this plan"};
+
+/* Why a kernel cannot serve such a plan: the library is asked, by forcing it. NULL: it can. */
+static const char *why_not(const seqtopk_kernel *kernel, const seqtopk_desc *desc) {
+    seqtopk_desc forced = *desc;
+    seqtopk_plan *plan;
+    if (!kernel->usable)
+        return why_nots[1];
+    forced.isa = NULL;
+    forced.kernel = kernel->name;
+    forced.tuning = seqtopk_tuning_none();
+    if (seqtopk_plan_create(&plan, &forced, NULL))
+        return why_nots[2];
+    seqtopk_plan_destroy(plan);
+    return NULL;
+}
+
+static bool is_chosen(const seqtopk_plan *plan, const seqtopk_kernel *kernel, int64_t tokens) {
+    seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
+    bool chosen = false;
+    for (int32_t i = 0; seqtopk_plan_choice(plan, i, &choice) == SEQTOPK_OK; i++)
+        if (!strcmp(choice.op, kernel->op) && choice.tokens_from <= tokens)
+            chosen = !strcmp(choice.kernel, kernel->name);
+    return chosen;
+}
+
+static void print_candidates(const seqtopk_plan *plan, const seqtopk_desc *desc) {
+    seqtopk_kernel kernel = SEQTOPK_KERNEL_INIT;
+    const char *op = "";
+    printf("\ncandidates for calls of %" PRId64 " tokens (*: chosen)\n", desc->tokens);
+    for (int32_t i = 0; seqtopk_kernel_get(i, &kernel) == SEQTOPK_OK; i++) {
+        /* The registry goes by instruction set; a reader goes by stage: at a stage's first row all of them. */
+        seqtopk_kernel one = SEQTOPK_KERNEL_INIT;
+        bool first = true;
+        for (int32_t j = 0; j < i && first; j++)
+            first = seqtopk_kernel_get(j, &one) || strcmp(one.op, kernel.op) != 0;
+        for (int32_t j = i; first && seqtopk_kernel_get(j, &one) == SEQTOPK_OK; j++) {
+            if (strcmp(one.op, kernel.op) || of_other_logits(&one, desc))
+                continue;
+            const char *why = why_not(&one, desc);
+            printf("  %-8s %c %-6s %-12s %s%s\n", strcmp(op, one.op) ? one.op : "",
+                   is_chosen(plan, &one, desc->tokens) ? '*' : ' ', one.isa, one.algorithm, why ? why : one.about,
+                   why || one.revision == 1 ? "" : " (revised)");
+            op = one.op;
+        }
+    }
+}
+
+static void json_candidates(seqtopk_json *json, const seqtopk_plan *plan, const seqtopk_desc *desc) {
+    seqtopk_kernel kernel = SEQTOPK_KERNEL_INIT;
+    seqtopk_json_begin(json, "candidates", '[');
+    for (int32_t i = 0; seqtopk_kernel_get(i, &kernel) == SEQTOPK_OK; i++) {
+        if (of_other_logits(&kernel, desc))
+            continue;
+        seqtopk_json_begin(json, NULL, '{');
+        seqtopk_json_text(json, "op", kernel.op);
+        seqtopk_json_text(json, "kernel", kernel.name);
+        seqtopk_json_text(json, "why_not", why_not(&kernel, desc));
+        seqtopk_json_bool(json, "chosen", is_chosen(plan, &kernel, desc->tokens));
+        seqtopk_json_end(json, '}');
+    }
+    seqtopk_json_end(json, ']');
+}
+
+/* ---------------------------------------------------------- expected time -- */
+
+static double apart(int64_t a, int64_t b) { return a > b ? (double)a / (double)(b ? b : 1) : (double)b / (double)(a ? a : 1); }
+
+/* A plan names the first line of a range of T; of the lines under its heading, the one nearest to so many tokens. */
+static const seqtopk_tuned *nearest(const seqtopk_wisdom *wisdom, int32_t line, int64_t tokens) {
+    const seqtopk_tuned *named = NULL, *best = NULL;
+    for (int32_t d = 0; d < wisdom->size && !named; d++)
+        if (wisdom->decision[d].line == line)
+            named = wisdom->decision + d;
+    for (int32_t d = 0; named && d < wisdom->size; d++) {
+        const seqtopk_tuned *one = wisdom->decision + d;
+        if (seqtopk_tuned_shape_compare(&one->shape, &named->shape) == 0 &&
+            (!best || apart(one->tokens, tokens) < apart(best->tokens, tokens)))
+            best = one;
+    }
+    return best;
+}
+
+/* What a tuning file measured for the decisions that a plan took from it. Each is of a whole call; those that were measured
+ * with bounds or a bias take longer, so that the shortest of those nearest in T is the plain call's. ps 0: no line tells. */
+static seqtopk_tuned expected(const seqtopk_plan *plan, int64_t tokens) {
+    static const char before[] = "tuning file ";
+    seqtopk_tuned shortest = {.ps = 0};
+    seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
+    seqtopk_wisdom wisdom = {.size = 0};
+    char path[SEQTOPK_STORE_PATH] = "";
+    for (int32_t i = 0; seqtopk_plan_choice(plan, i, &choice) == SEQTOPK_OK; i++) {
+        const char *line = strncmp(choice.why, before, sizeof before - 1) ? NULL : strstr(choice.why, " line ");
+        for (const char *next = line; next; next = strstr(next + 1, " line ")) /* a path may have the word in it */
+            line = next;
+        if (!line || choice.tokens_from > tokens)
+            continue;
+        if (!*path) {
+            const seqtopk_wisdom_reader reader = seqtopk_wisdom_reader_here();
+            snprintf(path, sizeof path, "%.*s", (int)(line - choice.why - (int)sizeof before + 1),
+                     choice.why + sizeof before - 1);
+            if (seqtopk_store_load(&wisdom, path, &reader, NULL) != SEQTOPK_OK)
+                return shortest;
+        }
+        const seqtopk_tuned *measured = nearest(&wisdom, atoi(line + 6), tokens);
+        if (!measured)
+            continue;
+        const double near = apart(measured->tokens, tokens), nearer = apart(shortest.tokens, tokens);
+        if (!shortest.ps || near < nearer || (near <= nearer && measured->ps < shortest.ps))
+            shortest = *measured;
+    }
+    seqtopk_wisdom_free(&wisdom);
+    return shortest;
+}
+
+static void print_expected(const seqtopk_plan *plan, const seqtopk_desc *desc) {
+    const seqtopk_tuned line = expected(plan, desc->tokens);
+    if (!line.ps)
+        return;
+    const bool here = line.tokens == desc->tokens && line.shape.experts == desc->experts &&
+                      line.shape.top_k == desc->top_k && line.shape.threads == desc->threads;
+    printf("expected   %.1f us a call of %dx%dx%d on %d thread%s, by line %d%s\n", (double)line.ps / 1e6,
+           (int)line.tokens, (int)line.shape.experts, (int)line.shape.top_k, (int)line.shape.threads,
+           line.shape.threads == 1 ? "" : "s", (int)line.line, here ? "" : ", the nearest that was tuned");
+}
+
+static void json_expected(seqtopk_json *json, const seqtopk_plan *plan, const seqtopk_desc *desc) {
+    const seqtopk_tuned line = expected(plan, desc->tokens);
+    if (!line.ps)
+        return;
+    seqtopk_json_begin(json, "expected", '{');
+    seqtopk_json_real(json, "ns", (double)line.ps / 1000);
+    seqtopk_json_int(json, "tokens", line.tokens);
+    seqtopk_json_int(json, "experts", line.shape.experts);
+    seqtopk_json_int(json, "top_k", line.shape.top_k);
+    seqtopk_json_int(json, "threads", line.shape.threads);
+    seqtopk_json_int(json, "line", line.line);
+    seqtopk_json_end(json, '}');
+}
+
 /* ---------------------------------------------------------------- a plan -- */
 
 static void print_plan(const seqtopk_plan *plan, const seqtopk_desc *desc) {
@@ -198,6 +356,8 @@ static void json_plan(seqtopk_json *json, const seqtopk_plan *plan, const seqtop
     seqtopk_json_int(json, "max_per_token", seqtopk_max_per_token(plan));
     seqtopk_json_int(json, "steps", seqtopk_route_steps(plan));
     seqtopk_cli_choices_json(json, plan, -1);
+    json_candidates(json, plan, desc);
+    json_expected(json, plan, desc);
     seqtopk_json_end(json, '}');
 }
 
@@ -247,6 +407,8 @@ static void report(const info_values *values, const seqtopk_plan *plan, const se
     print_machine(&machine);
     if (plan) {
         print_plan(plan, desc);
+        print_expected(plan, desc);
+        print_candidates(plan, desc);
     } else {
         print_isas(&machine);
         print_kernels();

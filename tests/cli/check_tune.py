@@ -45,8 +45,8 @@ def checksum(text):
 
 def resealed(text):
     """The same file with its end line made right again."""
-    body, end = text[: text.rindex(b"end ")], text[text.rindex(b"end ") :].split()
-    return body + b"end %s %016x\n" % (end[1], checksum(body))
+    body = text[: text.rindex(b" ") + 1]
+    return body + b"%016x\n" % checksum(body)
 
 
 class Tuning(Checks):
@@ -286,7 +286,7 @@ def main():
     parser.add_argument("--instrumented", action="store_true", help="it is built with sanitizers")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        c = Tuning(shlex.split(args.wrapper) + [args.seqtopk], pathlib.Path(folder))
+        c = Tuning(shlex.split(args.wrapper) + [str(pathlib.Path(args.seqtopk).resolve())], pathlib.Path(folder))
         probe = c.run("tune", "--dry-run", "--shapes", "1x8x2")
         timing = b"hwloc was not found" not in probe.stderr
         helps(c) if timing else None
