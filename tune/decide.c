@@ -46,9 +46,9 @@ seqtopk_tune_stat seqtopk_tune_stat_of(const seqtopk_tune_rounds *rounds, int32_
 }
 
 /* How many standard errors are noise. */
-static const double ERRORS = 3;
+static const double ERRORS = 2.5;
 
-static bool beats(const seqtopk_tune_stat *stat) {
+bool seqtopk_tune_beats(const seqtopk_tune_stat *stat) {
     const double gain = 1 - stat->ratio;
     return gain > SEQTOPK_TUNE_CLEAR && gain > ERRORS * stat->error;
 }
@@ -60,13 +60,13 @@ seqtopk_tune_verdict seqtopk_tune_decide(const seqtopk_tune_stat *stats, const i
         const seqtopk_tune_stat *stat = stats + among[i];
         if (stat->rounds == 0)
             continue;
-        if (beats(stat))
+        if (seqtopk_tune_beats(stat))
             best = stat->ratio < best ? stat->ratio : best;
         else if (1 - stat->ratio > SEQTOPK_TUNE_CLEAR)
             v.noisy = true;
     }
     for (int32_t i = count - 1; i > 0; i--)
-        if (stats[among[i]].rounds && beats(stats + among[i]) && stats[among[i]].ratio <= best * 1.01)
+        if (stats[among[i]].rounds && seqtopk_tune_beats(stats + among[i]) && stats[among[i]].ratio <= best * 1.01)
             v.chosen = among[i];
     v.noisy = v.noisy && v.chosen == among[0];
     for (int32_t i = 0; i < count; i++)
@@ -78,17 +78,19 @@ seqtopk_tune_verdict seqtopk_tune_decide(const seqtopk_tune_stat *stats, const i
     return v;
 }
 
-bool seqtopk_tune_hopeless(const seqtopk_tune_stat *stats, int32_t count, int32_t c) {
-    const seqtopk_tune_stat *s = stats + c, *best = s;
-    for (int32_t i = 0; i < count; i++)
-        if (stats[i].rounds >= 2 && stats[i].ratio < best->ratio)
+bool seqtopk_tune_hopeless(const seqtopk_tune_stat *stats, const int32_t *group, int32_t count, int32_t c) {
+    const seqtopk_tune_stat *s = stats + c, *best = stats;
+    for (int32_t i = 1; i < count; i++)
+        if (group[i] == group[c] && stats[i].rounds >= 2 && stats[i].ratio < best->ratio)
             best = stats + i;
     if (s->rounds < 2)
         return false;
     /* The best may look better than it is, too. */
     const double noise = ERRORS * (s->error + best->error);
-    return s->ratio > 1.5 * best->ratio + noise ||
-           (s->rounds >= 5 && s->ratio - noise > (1 + SEQTOPK_TUNE_CLEAR) * best->ratio);
+    if (s->ratio > 1.5 * best->ratio + noise)
+        return true;
+    return s->rounds >= 5 && (s->ratio - noise > (1 + SEQTOPK_TUNE_CLEAR) * best->ratio ||
+                              s->ratio - ERRORS * s->error > 1 - SEQTOPK_TUNE_CLEAR);
 }
 
 bool seqtopk_tune_settled(const seqtopk_tune_stat *stat) {

@@ -46,8 +46,15 @@ seqtopk_tune_stat seqtopk_tune_stat_of(const seqtopk_tune_rounds *rounds, int32_
  */
 seqtopk_tune_verdict seqtopk_tune_decide(const seqtopk_tune_stat *stats, const int32_t *among, int32_t count);
 
-/* Whether more rounds cannot help candidate c: it is slower than the best of all by far, or by more than its noise. */
-bool seqtopk_tune_hopeless(const seqtopk_tune_stat *stats, int32_t count, int32_t c);
+/* Whether it is better than the incumbent, by more than 3 % and by more than the noise. */
+bool seqtopk_tune_beats(const seqtopk_tune_stat *stat);
+
+/*
+ * Whether more rounds cannot help challenger c: it is slower than the best of its group by far, or by more than the noise;
+ * or it cannot be so much better than the incumbent that it would take its place. group [count]: who competes with whom, the
+ * incumbent with all.
+ */
+bool seqtopk_tune_hopeless(const seqtopk_tune_stat *stats, const int32_t *group, int32_t count, int32_t c);
 
 /* Whether c is known well enough: its noise cannot change a decision that matters. */
 bool seqtopk_tune_settled(const seqtopk_tune_stat *stat);

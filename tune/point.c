@@ -20,10 +20,10 @@ typedef struct form {
 } form;
 
 static const form forms[SEQTOPK_TUNE_FORMS] = {
-    {SEQTOPK_SCORE_SOFTMAX, false, false, false, true, 0.55},
-    {SEQTOPK_SCORE_SOFTMAX, true, false, false, false, 0.15},
-    {SEQTOPK_SCORE_SOFTMAX, false, true, false, true, 0.15},
-    {SEQTOPK_SCORE_SIGMOID, false, false, true, true, 0.15},
+    {SEQTOPK_SCORE_SOFTMAX, false, false, false, true, 0.7},
+    {SEQTOPK_SCORE_SOFTMAX, true, false, false, false, 0.1},
+    {SEQTOPK_SCORE_SOFTMAX, false, true, false, true, 0.1},
+    {SEQTOPK_SCORE_SIGMOID, false, false, true, true, 0.1},
 };
 
 static seqtopk_desc desc_of(const seqtopk_tune_point *point, const form *f) {
@@ -269,7 +269,7 @@ static void find(const session *s, seqtopk_op op, int32_t candidates, seqtopk_tu
         const seqtopk_tune_stat *second = s->stat + v.runner_up;
         f->runner_up = v.runner_up ? s->entry[v.runner_up].row : s->base.row[op];
         f->runner_up_ns = second->median;
-        f->clear = v.gap > SEQTOPK_TUNE_CLEAR && v.gap > 3 * (won->error + second->error);
+        f->clear = v.gap > SEQTOPK_TUNE_CLEAR && v.gap > 2.5 * (won->error + second->error);
         return;
     }
     /* None came as far as a race: the first calls tell. */
@@ -312,7 +312,8 @@ static seqtopk_status confirm(session *s, double budget, seqtopk_tune_found *fou
         seqtopk_plan_destroy(s->entry[c].plan);
     s->entry[1] = (entry){.plan = plan};
     s->count = 2;
-    const seqtopk_tune_race race = {2, NULL, 3, budget, sample, s};
+    const seqtopk_tune_race race = {
+        .candidates = 2, .least = 3, .budget = budget, .sample = sample, .context = s};
     seqtopk_tune_race_run(&race, &s->bench->rounds, s->stat);
     if (s->stat[1].rounds && s->stat[1].ratio <= single * (1 + SEQTOPK_TUNE_CLEAR)) {
         *base_ns = s->stat[0].median;
@@ -378,7 +379,18 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
     if (s->bench->stopped)
         return SEQTOPK_OK;
     const double left = budget - (seqtopk_tune_now() - started);
-    const seqtopk_tune_race race = {s->count, s->out, needed > 2 * budget ? 2 : 3, 0.8 * left, sample, s};
+    int32_t group[SEQTOPK_TUNE_CANDIDATES];
+    for (int32_t c = 0; c < s->count; c++)
+        group[c] = s->entry[c].op;
+    const seqtopk_tune_race race = {
+        .candidates = s->count,
+        .group = group,
+        .out = s->out,
+        .least = needed > 2 * budget ? 2 : 3,
+        .budget = 0.8 * left,
+        .sample = sample,
+        .context = s,
+    };
     seqtopk_tune_race_run(&race, &s->bench->rounds, s->stat);
     if (s->bench->stopped)
         return SEQTOPK_OK;

@@ -15,45 +15,60 @@ static void shuffle(int32_t *order, int32_t count, uint32_t *state) {
     }
 }
 
+/* What the rounds tell so far. */
+typedef struct state {
+    int32_t group[SEQTOPK_TUNE_CANDIDATES];
+    bool out[SEQTOPK_TUNE_CANDIDATES];
+    bool settled; /* more rounds would change nothing that matters */
+    bool unsure;  /* one looks better, but by less than the noise */
+} state;
+
+static bool is_alone(const state *st, int32_t candidates, int32_t c) {
+    for (int32_t i = 1; i < candidates; i++)
+        if (i != c && !st->out[i] && st->group[i] == st->group[c])
+            return false;
+    return true;
+}
+
 /* Leaves out who cannot win any more; whether those that remain are known well enough. */
-static bool settle(const seqtopk_tune_race *race, const seqtopk_tune_rounds *rounds, seqtopk_tune_stat *stats,
-                   bool *out) {
-    bool settled = true;
-    for (int32_t c = 0; c < race->candidates; c++)
-        if (!out[c] || c == 0)
+static void settle(state *st, int32_t candidates, const seqtopk_tune_rounds *rounds, seqtopk_tune_stat *stats) {
+    for (int32_t c = 0; c < candidates; c++)
+        if (!st->out[c])
             stats[c] = seqtopk_tune_stat_of(rounds, c);
-    int32_t left = 0;
-    for (int32_t c = 0; c < race->candidates; c++) {
-        if (c && !out[c] && seqtopk_tune_hopeless(stats, race->candidates, c))
-            out[c] = true;
-        if (!out[c] && !(c == 0 && seqtopk_tune_hopeless(stats, race->candidates, 0))) {
-            left++;
-            settled &= c == 0 || seqtopk_tune_settled(stats + c);
-        }
+    for (int32_t c = 1; c < candidates; c++)
+        st->out[c] = st->out[c] || seqtopk_tune_hopeless(stats, st->group, candidates, c);
+    st->settled = rounds->rounds >= 5;
+    st->unsure = false;
+    for (int32_t c = 1; c < candidates; c++) {
+        if (st->out[c])
+            continue;
+        const bool beats = seqtopk_tune_beats(stats + c);
+        st->settled &= seqtopk_tune_settled(stats + c) || (beats && rounds->rounds >= 9 && is_alone(st, candidates, c));
+        st->unsure |= !beats && stats[c].ratio < 1 - SEQTOPK_TUNE_CLEAR;
     }
-    /* One alone has no rival whom noise could help; a few rounds tell how long it takes. */
-    return left <= 1 ? rounds->rounds >= 5 : settled && rounds->rounds >= 7;
 }
 
 bool seqtopk_tune_race_run(const seqtopk_tune_race *race, seqtopk_tune_rounds *rounds, seqtopk_tune_stat *stats) {
     int32_t order[SEQTOPK_TUNE_CANDIDATES];
-    bool out[SEQTOPK_TUNE_CANDIDATES] = {false};
-    uint32_t state = 1;
+    state st = {.settled = false};
+    uint32_t random = 1;
     double spent = 0, longest = 0;
     memset(rounds, 0, sizeof *rounds);
     memset(stats, 0, (size_t)race->candidates * sizeof *stats);
     rounds->candidates = race->candidates;
-    for (int32_t c = 0; c < race->candidates; c++)
-        out[c] = c && race->out && race->out[c];
+    for (int32_t c = 1; c < race->candidates; c++) {
+        st.group[c] = race->group ? race->group[c] : 0;
+        st.out[c] = race->out && race->out[c];
+    }
     for (int32_t r = 0; r < SEQTOPK_TUNE_ROUNDS; r++) {
         /* A round that would go over the budget is not begun. */
-        if (r >= race->least && spent + longest > race->budget)
+        if (r >= race->least && spent + longest > race->budget * (st.unsure ? 4 : 1))
             break;
         int32_t count = 0;
         for (int32_t c = 0; c < race->candidates; c++)
-            if (!out[c])
+            if (!st.out[c])
                 order[count++] = c;
-        shuffle(order, count, &state);
+        shuffle(order, count, &random);
         double round = 0;
         for (int32_t i = 0; i < count; i++) {
             const double took = race->sample(race->context, order[i], r, &rounds->ns[order[i]][r]);
@@ -61,7 +76,7 @@ bool seqtopk_tune_race_run(const seqtopk_tune_race *race, seqtopk_tune_rounds *r
                 /* Half a round would compare with an incumbent that may be missing. */
                 for (int32_t c = 0; c < race->candidates; c++)
                     rounds->ns[c][r] = 0;
-                settle(race, rounds, stats, out);
+                settle(&st, race->candidates, rounds, stats);
                 return false;
             }
             round += took;
@@ -69,7 +84,8 @@ bool seqtopk_tune_race_run(const seqtopk_tune_race *race, seqtopk_tune_rounds *r
         rounds->rounds = r + 1;
         spent += round;
         longest = round;
-        if (settle(race, rounds, stats, out) && rounds->rounds >= race->least)
+        settle(&st, race->candidates, rounds, stats);
+        if (st.settled && rounds->rounds >= race->least)
             break;
     }
     return true;

@@ -55,7 +55,7 @@ static const char *const style[] = {
     ".g5 rect{fill:var(--g5)}.g6 rect{fill:var(--g6)}"
     "svg .h0 text,svg .h1 text,svg .h2 text,svg .h3 text,svg .g0 text,svg .g1 text,svg .g2 text,svg .g3 text{fill:var(--lo)}"
     "svg .h4 text,svg .h5 text,svg .h6 text,svg .g4 text,svg .g5 text,svg .g6 text{fill:var(--hi)}"
-    "ul.legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px 16px;margin:10px 0 0;padding:0;font-size:13px}"
+    "ul.legend{max-width:660px;list-style:none;display:flex;flex-wrap:wrap;gap:4px 16px;margin:10px 0 0;padding:0;font-size:13px}"
     ".legend i{display:inline-block;width:20px;height:16px;border-radius:4px;margin-right:6px;vertical-align:-3px;"
     "text-align:center;font:700 11px/16px ui-sans-serif,system-ui,Arial,sans-serif}"
     ".legend .soft{margin-left:5px}"
