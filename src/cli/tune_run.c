@@ -246,11 +246,16 @@ static seqtopk_tuned tuned_of(const seqtopk_tune_point *p, const seqtopk_tune_fo
     return tuned;
 }
 
+/* Kernels of keys and ids serve every type of logits, so that several points may decide on one thing: the first of those that
+ * decide clearly. */
 static int collect(const run *r, seqtopk_wisdom *wisdom) {
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     for (size_t i = 0; i < r->count; i++)
         for (int32_t f = 0; f < r->results[i].count; f++) {
             const seqtopk_tuned tuned = tuned_of(&r->results[i].point, r->results[i].found + f);
+            const seqtopk_tuned *there = seqtopk_wisdom_find(wisdom, &tuned.shape, tuned.tokens);
+            if (there && (there->clear || !tuned.clear))
+                continue;
             if (seqtopk_wisdom_add(wisdom, &tuned, &error) != SEQTOPK_OK)
                 return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune: %s", error.message);
         }
