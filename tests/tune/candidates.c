@@ -62,7 +62,7 @@ Test(tune_candidates, configs) {
     wanted.row[SEQTOPK_OP_nth] = rows[count - 1];
     cr_assert_eq(seqtopk_tune_config_plan(&wanted, &desc, &plan, NULL), SEQTOPK_OK);
     for (int op = 0; op < SEQTOPK_OPS; op++)
-        cr_expect_eq(seqtopk_plan_kernel(plan, (seqtopk_op)op, 1), wanted.row[op]->function);
+        cr_expect_eq(seqtopk_plan_row(plan, (seqtopk_op)op, 1), wanted.row[op]);
     seqtopk_plan_destroy(plan);
 }
 
