@@ -176,6 +176,17 @@ static seqtopk_status add_op(session *s, seqtopk_op op, double times, int32_t *c
     return status;
 }
 
+/* The entry that came out slowest at fewer tokens: there is no time for all. */
+static void drop_worst(session *s) {
+    int32_t worst = s->count - 1;
+    for (int32_t c = 1; c < s->count; c++)
+        if (*last_of(s, s->entry[c].row) > *last_of(s, s->entry[worst].row))
+            worst = c;
+    seqtopk_plan_destroy(s->entry[worst].plan);
+    memmove(s->entry + worst, s->entry + worst + 1, (size_t)(s->count - worst - 1) * sizeof *s->entry);
+    s->count--;
+}
+
 /* ----------------------------------------------------------------- check -- */
 
 /* The reference's lists of turn 0. Where it takes long all processors make them, since any number of threads gives the same;
@@ -341,6 +352,9 @@ typedef struct state {
     seqtopk_tune_result *result;
 } state;
 
+/* About so many calls of every candidate: one to check it, and three rounds. */
+enum { CALLS = 4 };
+
 /* Times one change at a time of every op that is reached and not decided, then all winners together. */
 static seqtopk_status run_pass(session *s, state *st, double budget, bool *changed, seqtopk_error *error) {
     int32_t candidates[SEQTOPK_OPS] = {0};
@@ -366,11 +380,13 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
     const double before = seqtopk_tune_now();
     route(s, s->entry[0].plan, s->bench->team, 0, &s->bench->got, NULL);
     const double call = seqtopk_tune_now() - before, reference = 25.0 * (double)s->point->tokens * s->point->experts;
-    const double needed = 4 * (s->count + 1) * call + reference / s->bench->options->topology->places;
-    if (s->form != forms && needed > 2 * budget && call > SEQTOPK_TUNE_SAMPLE) {
+    const double room = 2 * budget - reference / s->bench->options->topology->places;
+    if (s->form != forms && CALLS * (s->count + 1) * call > room && call > SEQTOPK_TUNE_SAMPLE) {
         s->bench->too_long[s->form - forms] = true;
         return SEQTOPK_OK;
     }
+    while (s->count > 1 && CALLS * (s->count + 1) * call > room && call > SEQTOPK_TUNE_SAMPLE)
+        drop_worst(s);
     double reference_ns;
     status = run_reference(s, &reference_ns, error);
     if (status)
@@ -386,7 +402,7 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
         .candidates = s->count,
         .group = group,
         .out = s->out,
-        .least = needed > 2 * budget ? 2 : 3,
+        .least = 3,
         .budget = 0.8 * left,
         .sample = sample,
         .context = s,
@@ -400,7 +416,7 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
     seqtopk_tune_found *found = r->found + r->count;
     int32_t count = 0;
     for (int op = 0; op < SEQTOPK_OPS; op++)
-        if (candidates[op] > 1) {
+        if (candidates[op] > 1 && entries_of(s, (seqtopk_op)op, (int32_t[SEQTOPK_TUNE_CANDIDATES]){0}) > 1) {
             find(s, (seqtopk_op)op, candidates[op], found + count++);
             st->done[op] = true;
         }
