@@ -58,7 +58,7 @@ typedef struct session {
     const seqtopk_tune_point *point;
     const form *form;
     seqtopk_desc desc;
-    seqtopk_tune_config base;
+    seqtopk_tune_config base, model; /* model: what would be taken without any decision */
     int32_t count, batch;
     entry entry[SEQTOPK_TUNE_CANDIDATES];
     bool out[SEQTOPK_TUNE_CANDIDATES];
@@ -155,6 +155,18 @@ static seqtopk_status add_entry(session *s, seqtopk_op op, const seqtopk_row *ro
     return status;
 }
 
+/* The model's own choice, where the base has decisions of f32: a group of its own, since it is to be compared, not chosen. */
+static seqtopk_status add_model(session *s, int32_t *at, seqtopk_error *error) {
+    *at = 0;
+    if (memcmp(&s->base, &s->model, sizeof s->base) == 0)
+        return SEQTOPK_OK;
+    entry *e = s->entry + s->count;
+    *e = (entry){.op = SEQTOPK_OPS};
+    const seqtopk_status status = seqtopk_tune_config_plan(&s->model, &s->desc, &e->plan, error);
+    *at = status ? 0 : s->count++;
+    return status;
+}
+
 static void free_entries(session *s) {
     for (int32_t c = 0; c < s->count; c++)
         seqtopk_plan_destroy(s->entry[c].plan);
@@ -178,9 +190,9 @@ static seqtopk_status add_op(session *s, seqtopk_op op, double times, int32_t *c
 
 /* The entry that came out slowest at fewer tokens: there is no time for all. */
 static void drop_worst(session *s) {
-    int32_t worst = s->count - 1;
+    int32_t worst = s->count - 1; /* the model's, if there is one, comes first */
     for (int32_t c = 1; c < s->count; c++)
-        if (*last_of(s, s->entry[c].row) > *last_of(s, s->entry[worst].row))
+        if (s->entry[c].row && *last_of(s, s->entry[c].row) > *last_of(s, s->entry[worst].row))
             worst = c;
     seqtopk_plan_destroy(s->entry[worst].plan);
     memmove(s->entry + worst, s->entry + worst + 1, (size_t)(s->count - worst - 1) * sizeof *s->entry);
@@ -350,6 +362,7 @@ typedef struct state {
     const seqtopk_row *score;   /* the incumbent, by which the floor is told */
     bool done[SEQTOPK_OPS];
     seqtopk_tune_result *result;
+    const seqtopk_tune_result *shared; /* the same point with f32, or NULL */
 } state;
 
 /* About so many calls of every candidate: one to check it, and three rounds. */
@@ -365,6 +378,9 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
     seqtopk_status status = add_entry(s, (seqtopk_op)0, NULL, error);
     if (status)
         return status;
+    int32_t model = 0;
+    if (first)
+        status = add_model(s, &model, error);
     seqtopk_tune_reached(s->entry[0].plan, route_once, s, reached);
     /* What a look at every row would cost, by a guess of half a nanosecond a logit. */
     const double guess = 1000 + 0.5 * (double)s->point->tokens * s->point->experts / s->point->threads;
@@ -385,7 +401,7 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
         s->bench->too_long[s->form - forms] = true;
         return SEQTOPK_OK;
     }
-    while (s->count > 1 && CALLS * (s->count + 1) * call > room && call > SEQTOPK_TUNE_SAMPLE)
+    while (s->count > 1 + (model > 0) && CALLS * (s->count + 1) * call > room && call > SEQTOPK_TUNE_SAMPLE)
         drop_worst(s);
     double reference_ns;
     status = run_reference(s, &reference_ns, error);
@@ -420,6 +436,7 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
             find(s, (seqtopk_op)op, candidates[op], found + count++);
             st->done[op] = true;
         }
+    const double model_ratio = model && s->stat[model].rounds ? s->stat[model].ratio : 1;
     double ns, base_ns, spread;
     status = confirm(s, 0.2 * left, found, count, &ns, &base_ns, &spread, error);
     r->count += count;
@@ -431,11 +448,19 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
         r->ns = ns;
         r->spread = spread;
         if (first) {
-            r->incumbent_ns = base_ns;
+            r->incumbent_ns = base_ns * model_ratio;
             r->reference_ns = reference_ns;
         }
     }
     return status;
+}
+
+/* Whether an op's kernels differ by the type of the logits. */
+static bool is_of_logits(seqtopk_op op) {
+    for (int32_t i = 0; i < seqtopk_registry_size; i++)
+        if (seqtopk_registry[i].op == op && seqtopk_registry[i].dtype == SEQTOPK_ROW_bf16)
+            return true;
+    return false;
 }
 
 static seqtopk_status run_form(seqtopk_tune_bench *b, const seqtopk_tune_point *point, const form *f, state *st,
@@ -449,9 +474,18 @@ static seqtopk_status run_form(seqtopk_tune_bench *b, const seqtopk_tune_point *
     seqtopk_status status = seqtopk_tune_config_default(&s->base, &incumbent, point->tokens, error);
     if (f == forms)
         st->score = s->base.row[SEQTOPK_OP_score];
+    s->model = s->base;
+    for (int32_t i = 0; st->shared && i < st->shared->count; i++) {
+        const seqtopk_tune_found *found = st->shared->found + i;
+        if (is_of_logits(found->op) || found->noisy)
+            continue;
+        st->done[found->op] = true;
+        if (found->score == f->score)
+            s->base.row[found->op] = st->chosen.row[found->op] = found->row;
+    }
     /* What an earlier form decided for the same score holds here too. */
     for (int op = 0; op < SEQTOPK_OPS; op++)
-        if (st->done[op] && f->score == forms[0].score)
+        if (st->done[op] && f->score == forms[0].score && st->chosen.row[op])
             s->base.row[op] = st->chosen.row[op];
     bool changed = true;
     /* Other winners may reach other ops: once more for those. */
@@ -535,6 +569,7 @@ void seqtopk_tune_bench_free(seqtopk_tune_bench *b) {
     seqtopk_tune_team_free(b->all);
     free(b->last);
     free(b->before);
+    free(b->kept);
 }
 
 /* Scratch for any plan of this shape: bounds and threads need the most. */
@@ -570,9 +605,35 @@ static bool make_rooms(seqtopk_tune_bench *b, const seqtopk_tune_point *p) {
     return true;
 }
 
+/* Without memory a point is not kept, and the other types decide for themselves. */
+static void keep(seqtopk_tune_bench *b, const seqtopk_tune_result *result) {
+    if (b->kept_count && b->kept[0].point.experts != result->point.experts)
+        b->kept_count = 0;
+    if (result->point.dtype != SEQTOPK_DTYPE_F32 || b->options->outputs_only)
+        return;
+    if (b->kept_count == b->kept_room) {
+        const size_t room = b->kept_room ? 2 * b->kept_room : 64;
+        seqtopk_tune_result *more = realloc(b->kept, room * sizeof *more);
+        if (!more)
+            return;
+        b->kept = more;
+        b->kept_room = room;
+    }
+    b->kept[b->kept_count++] = *result;
+}
+
+static const seqtopk_tune_result *kept(const seqtopk_tune_bench *b, const seqtopk_tune_point *p) {
+    for (size_t i = 0; i < b->kept_count && p->dtype != SEQTOPK_DTYPE_F32; i++) {
+        const seqtopk_tune_point *k = &b->kept[i].point;
+        if (k->experts == p->experts && k->top_k == p->top_k && k->scope == p->scope && k->tokens == p->tokens)
+            return b->kept + i;
+    }
+    return NULL;
+}
+
 seqtopk_status seqtopk_tune_point_run(seqtopk_tune_bench *b, const seqtopk_tune_point *p, double budget,
                                       seqtopk_tune_result *result, seqtopk_error *error) {
-    state st = {.result = result};
+    state st = {.result = result, .shared = kept(b, p)};
     seqtopk_status status = SEQTOPK_OK;
     *result = (seqtopk_tune_result){.point = *p};
     const int64_t tokens = p->tokens * seqtopk_tune_turns(p->tokens, p->experts);
@@ -594,5 +655,7 @@ seqtopk_status seqtopk_tune_point_run(seqtopk_tune_bench *b, const seqtopk_tune_
         if (f == 0 && !status && !b->stopped)
             result->floor_ns = floor_of(b, p, st.score);
     }
+    if (!status && !b->stopped)
+        keep(b, result);
     return status;
 }

@@ -28,6 +28,10 @@ typedef struct seqtopk_tune_bench {
     seqtopk_tune_point column; /* whose they are, whatever its tokens */
     bool too_long[SEQTOPK_TUNE_FORMS]; /* a form that took too long at fewer tokens */
     seqtopk_tune_rounds rounds;
+    /* The results of f32 with these experts. Kernels of keys and ids serve every type of logits: the other types take over
+     * what was decided on them. */
+    seqtopk_tune_result *kept;
+    size_t kept_count, kept_room;
     size_t wrong;
     bool stopped;
 } seqtopk_tune_bench;

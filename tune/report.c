@@ -200,6 +200,8 @@ static void write_section(FILE *out, const seqtopk_report_section *s) {
             p->scope == SEQTOPK_SCOPE_SEQUENCE ? "Each sequence shares one budget of T x K experts. Softmax scores, normalised "
                                                  "weights, lists by token."
                                                : "Each token has K experts. Softmax scores, normalised weights, lists by token.");
+    if (p->dtype != SEQTOPK_DTYPE_F32)
+        fputs("<p class=\"soft\">Stages that see keys or ids only, whatever the logits are, are decided with f32.</p>\n", out);
     fputs("<div class=\"maps\">\n", out);
     seqtopk_op ops[SEQTOPK_OPS];
     const int32_t count = seqtopk_report_ops(s, ops);

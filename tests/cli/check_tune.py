@@ -136,6 +136,10 @@ def refusals(c):
     out = c.output("tune", "--dry-run", "--quick")
     c.check("a dry run tells the points", "80" in out and str(c.cache) in out, out)
     c.check("a dry run writes nothing", not list(c.cache.iterdir()))
+    # The models of --help are those of the grid.
+    models = re.search(r"^Models: (.*?)\. Without", c.output("tune", "--help"), re.M | re.S).group(1).split()
+    points = lambda *more: re.search(r"^points +(\d+)", c.output("tune", "--dry-run", *more), re.M).group(1)
+    c.check("--help names all models", points("--models", ",".join(models)) == points() and len(models) == 25, str(models))
 
 
 def walk(c):
