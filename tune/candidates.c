@@ -78,9 +78,9 @@ const char *seqtopk_tune_why_not(const seqtopk_desc *desc, const seqtopk_row *ro
         return NULL;
     }
     snprintf(why, SEQTOPK_TUNE_WHY, "%s",
-             !seqtopk_isa_runs(row->isa)            ? "this machine cannot run it"
+             !seqtopk_isa_runs(row->isa)        ? "this machine cannot run it"
              : error.status == SEQTOPK_E_KERNEL ? "it does not apply to this plan"
-                                                    : error.message);
+                                                : error.message);
     return why;
 }
 
@@ -98,15 +98,17 @@ int32_t seqtopk_tune_candidates(const seqtopk_desc *desc, seqtopk_op op, const s
 /* ----------------------------------------------------------------- reach -- */
 
 /*
- * Kernels that, instead of working, leave the call and tell who they were. The contract of a route makes that safe: it holds
- * nothing that would have to be given back. They look at no argument, so that one function stands for every type of kernel.
+ * Kernels that, instead of working, leave the call and tell who they were. The contract of a route makes that safe: it
+ * holds nothing that would have to be given back. They look at no argument, so that one function stands for every type
+ * of kernel.
  */
 static jmp_buf trapped;
 #define TRAP(n)                                                                                                        \
     static void trap##n(void) { longjmp(trapped, n + 1); }
 #define EACH(X)                                                                                                        \
-    X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) X(17) X(18) X(19)       \
-    X(20) X(21) X(22) X(23)
+    X(0)                                                                                                               \
+    X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) X(17) X(18) X(19) X(20)     \
+        X(21) X(22) X(23)
 EACH(TRAP)
 #define NAME(n) trap##n,
 static seqtopk_any_fn *const traps[] = {EACH(NAME)};

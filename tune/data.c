@@ -99,6 +99,5 @@ const void *seqtopk_tune_data_at(const seqtopk_tune_data *data, int64_t tokens, 
     /* No more than those, though there be data: logits come warm from the product that made them. */
     const int64_t fit = data->tokens / tokens, wanted = seqtopk_tune_turns(tokens, data->experts);
     const int64_t turns = fit < wanted ? fit : wanted;
-    return (const char *)data->logits +
-           (size_t)(turn % turns * tokens * data->experts) * item_size(data->dtype);
+    return (const char *)data->logits + (size_t)(turn % turns * tokens * data->experts) * item_size(data->dtype);
 }

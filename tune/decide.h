@@ -41,8 +41,8 @@ double seqtopk_tune_median(double *values, int32_t count); /* reorders them; 0 f
 seqtopk_tune_stat seqtopk_tune_stat_of(const seqtopk_tune_rounds *rounds, int32_t candidate);
 
 /*
- * Decides between the candidates that `among` lists, the incumbent (0) first. stats [all candidates]; those without rounds
- * are left out. Of challengers within 1 % of one another the first in the list is taken, so that runs agree.
+ * Decides between the candidates that `among` lists, the incumbent (0) first. stats [all candidates]; those without
+ * rounds are left out. Of challengers within 1 % of one another the first in the list is taken, so that runs agree.
  */
 seqtopk_tune_verdict seqtopk_tune_decide(const seqtopk_tune_stat *stats, const int32_t *among, int32_t count);
 
@@ -50,9 +50,9 @@ seqtopk_tune_verdict seqtopk_tune_decide(const seqtopk_tune_stat *stats, const i
 bool seqtopk_tune_beats(const seqtopk_tune_stat *stat);
 
 /*
- * Whether more rounds cannot help challenger c: it is slower than the best of its group by far, or by more than the noise;
- * or it cannot be so much better than the incumbent that it would take its place. group [count]: who competes with whom, the
- * incumbent with all.
+ * Whether more rounds cannot help challenger c: it is slower than the best of its group by far, or by more than the
+ * noise; or it cannot be so much better than the incumbent that it would take its place. group [count]: who competes
+ * with whom, the incumbent with all.
  */
 bool seqtopk_tune_hopeless(const seqtopk_tune_stat *stats, const int32_t *group, int32_t count, int32_t c);
 

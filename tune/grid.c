@@ -9,12 +9,30 @@
 
 /* Routed experts and experts of a token, from the models' published configurations. */
 static const seqtopk_tune_model models[] = {
-    {"Mixtral", 8, 2},          {"Qwen2-MoE", 60, 4},       {"Qwen3-MoE", 128, 8},     {"Qwen3-Next", 512, 10},
-    {"OLMoE", 64, 8},           {"DeepSeek-V2", 160, 6},    {"DeepSeek-V2-Lite", 64, 6}, {"DeepSeek-V3", 256, 8},
-    {"DeepSeek-V4", 256, 6},    {"Kimi-K2", 384, 8},        {"Kimi-K3", 896, 16},      {"GLM-4.5", 160, 8},
-    {"GLM-4.5-Air", 128, 8},    {"MiniMax-M2", 256, 8},     {"ERNIE-4.5", 64, 6},      {"LongCat-Flash", 768, 12},
-    {"GPT-OSS-20B", 32, 4},     {"GPT-OSS-120B", 128, 4},   {"Granite-1B", 32, 8},     {"Granite-3B", 40, 8},
-    {"Llama-4-Scout", 16, 1},   {"Llama-4-Maverick", 128, 1}, {"Jamba", 16, 2},        {"DBRX", 16, 4},
+    {"Mixtral", 8, 2},
+    {"Qwen2-MoE", 60, 4},
+    {"Qwen3-MoE", 128, 8},
+    {"Qwen3-Next", 512, 10},
+    {"OLMoE", 64, 8},
+    {"DeepSeek-V2", 160, 6},
+    {"DeepSeek-V2-Lite", 64, 6},
+    {"DeepSeek-V3", 256, 8},
+    {"DeepSeek-V4", 256, 6},
+    {"Kimi-K2", 384, 8},
+    {"Kimi-K3", 896, 16},
+    {"GLM-4.5", 160, 8},
+    {"GLM-4.5-Air", 128, 8},
+    {"MiniMax-M2", 256, 8},
+    {"ERNIE-4.5", 64, 6},
+    {"LongCat-Flash", 768, 12},
+    {"GPT-OSS-20B", 32, 4},
+    {"GPT-OSS-120B", 128, 4},
+    {"Granite-1B", 32, 8},
+    {"Granite-3B", 40, 8},
+    {"Llama-4-Scout", 16, 1},
+    {"Llama-4-Maverick", 128, 1},
+    {"Jamba", 16, 2},
+    {"DBRX", 16, 4},
     {"Nemotron-3", 512, 22},
 };
 enum { MODELS = sizeof models / sizeof *models, QUICK_SHAPES = 5, MOST_SHAPES = 4096, SIZES = 18 };
@@ -51,9 +69,9 @@ int64_t seqtopk_tune_point_bytes(const seqtopk_tune_point *point) {
 }
 
 const char *seqtopk_tune_point_text(const seqtopk_tune_point *p, char text[SEQTOPK_TUNE_POINT_TEXT]) {
-    int n = snprintf(text, SEQTOPK_TUNE_POINT_TEXT, "%s %s %" PRId64 "x%" PRId32 "x%" PRId32,
-                     seqtopk_tune_scope_word(p->scope), seqtopk_tune_dtype_word(p->dtype), p->tokens, p->experts,
-                     p->top_k);
+    int n =
+        snprintf(text, SEQTOPK_TUNE_POINT_TEXT, "%s %s %" PRId64 "x%" PRId32 "x%" PRId32,
+                 seqtopk_tune_scope_word(p->scope), seqtopk_tune_dtype_word(p->dtype), p->tokens, p->experts, p->top_k);
     if (p->threads > 1)
         snprintf(text + n, SEQTOPK_TUNE_POINT_TEXT - (size_t)n, " %" PRId32 " threads", p->threads);
     return text;
@@ -61,7 +79,8 @@ const char *seqtopk_tune_point_text(const seqtopk_tune_point *p, char text[SEQTO
 
 /* ----------------------------------------------------------------- words -- */
 
-/* The next of the words between commas, whose length it answers; 0 at the end and for an empty word, told apart by *at. */
+/* The next of the words between commas, whose length it answers; 0 at the end and for an empty word, told apart by *at.
+ */
 static size_t next_word(const char **at, const char **word) {
     *word = *at;
     const size_t length = strcspn(*at, ",");
@@ -150,13 +169,14 @@ static bool add_models(const char *text, shapes *all, char message[SEQTOPK_TUNE_
         while (m < MODELS && !same_word(word, length, models[m].name))
             m++;
         if (m == MODELS) {
-            int n = snprintf(message, SEQTOPK_TUNE_MESSAGE, "--models: there is no model '%.*s'; known:",
-                             (int)(length > 40 ? 40 : length), word);
+            int n = snprintf(message, SEQTOPK_TUNE_MESSAGE,
+                             "--models: there is no model '%.*s'; known:", (int)(length > 40 ? 40 : length), word);
             /* Those that begin alike, or else the first few: all of them are in --help. */
             for (int alike = 1; alike >= 0; alike--) {
                 size_t shown = 0;
                 for (m = 0; m < MODELS && shown < 8; m++)
-                    if (!alike || (length && tolower((unsigned char)word[0]) == tolower((unsigned char)*models[m].name))) {
+                    if (!alike ||
+                        (length && tolower((unsigned char)word[0]) == tolower((unsigned char)*models[m].name))) {
                         n += snprintf(message + n, SEQTOPK_TUNE_MESSAGE - (size_t)n, " %s", models[m].name);
                         shown++;
                     }
@@ -184,9 +204,8 @@ static int by_experts(const void *a, const void *b) {
 
 static void add_point(seqtopk_tune_grid *grid, const seqtopk_tune_request *request, const shape *s, int64_t tokens,
                       int scope, seqtopk_dtype dtype) {
-    const seqtopk_tune_point point = {
-        (seqtopk_scope)scope, dtype,  (int32_t)s->experts,
-        (int32_t)s->top_k,    tokens, request->threads > 0 ? request->threads : 1};
+    const seqtopk_tune_point point = {(seqtopk_scope)scope, dtype,  (int32_t)s->experts,
+                                      (int32_t)s->top_k,    tokens, request->threads > 0 ? request->threads : 1};
     if (request->dtype >= 0 && dtype != (seqtopk_dtype)request->dtype)
         return;
     if (request->scope >= 0 && scope != request->scope)

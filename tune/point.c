@@ -112,8 +112,8 @@ static float *before_of(const session *s, const seqtopk_row *row) {
     return s->bench->before + (last_of(s, row) - s->bench->last);
 }
 
-/* Whether the two sizes before this one leave a row no hope at a size where trying it is dear: slower than `times` the best
- * at both, and not gaining. */
+/* Whether the two sizes before this one leave a row no hope at a size where trying it is dear: slower than `times` the
+ * best at both, and not gaining. */
 static bool is_lost(const session *s, const seqtopk_row *row, double times) {
     const double last = *last_of(s, row), before = *before_of(s, row);
     return last > times && before > times && last > 0.8 * before;
@@ -155,7 +155,8 @@ static seqtopk_status add_entry(session *s, seqtopk_op op, const seqtopk_row *ro
     return status;
 }
 
-/* The model's own choice, where the base has decisions of f32: a group of its own, since it is to be compared, not chosen. */
+/* The model's own choice, where the base has decisions of f32: a group of its own, since it is to be compared, not
+ * chosen. */
 static seqtopk_status add_model(session *s, int32_t *at, seqtopk_error *error) {
     *at = 0;
     if (memcmp(&s->base, &s->model, sizeof s->base) == 0)
@@ -201,8 +202,8 @@ static void drop_worst(session *s) {
 
 /* ----------------------------------------------------------------- check -- */
 
-/* The reference's lists of turn 0. Where it takes long all processors make them, since any number of threads gives the same;
- * then *ns is 0, as it says nothing of calls like the others. */
+/* The reference's lists of turn 0. Where it takes long all processors make them, since any number of threads gives the
+ * same; then *ns is 0, as it says nothing of calls like the others. */
 static seqtopk_status run_reference(session *s, double *ns, seqtopk_error *error) {
     enum { SHORT = 1 << 18 }; /* logits */
     const bool is_short = s->point->tokens * s->point->experts <= SHORT;
@@ -335,8 +336,7 @@ static seqtopk_status confirm(session *s, double budget, seqtopk_tune_found *fou
         seqtopk_plan_destroy(s->entry[c].plan);
     s->entry[1] = (entry){.plan = plan};
     s->count = 2;
-    const seqtopk_tune_race race = {
-        .candidates = 2, .least = 3, .budget = budget, .sample = sample, .context = s};
+    const seqtopk_tune_race race = {.candidates = 2, .least = 3, .budget = budget, .sample = sample, .context = s};
     seqtopk_tune_race_run(&race, &s->bench->rounds, s->stat);
     if (s->stat[1].rounds && s->stat[1].ratio <= single * (1 + SEQTOPK_TUNE_CLEAR)) {
         *base_ns = s->stat[0].median;

@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-/* A fixed sequence: the order within a round changes from round to round, so that no candidate always follows the same. */
+/* A fixed sequence: the order within a round changes from round to round, so that no candidate always follows the same.
+ */
 static uint32_t next_random(uint32_t *state) { return *state = *state * 1664525u + 1013904223u, *state >> 8; }
 
 static void shuffle(int32_t *order, int32_t count, uint32_t *state) {

@@ -7,10 +7,11 @@
 
 typedef struct seqtopk_tune_race {
     int32_t candidates; /* 0 is the incumbent, and is timed in every round */
-    const int32_t *group; /* [candidates]: of which op each is: those of other ops do not compete; NULL: all are of one */
-    const bool *out;    /* [candidates]: not to be timed; NULL: all are */
-    int32_t least;      /* rounds that are run whatever they cost; at least 1 */
-    double budget;      /* ns for all rounds; four times as much where one looks better and the noise forbids to say so */
+    const int32_t
+        *group;      /* [candidates]: of which op each is: those of other ops do not compete; NULL: all are of one */
+    const bool *out; /* [candidates]: not to be timed; NULL: all are */
+    int32_t least;   /* rounds that are run whatever they cost; at least 1 */
+    double budget;   /* ns for all rounds; four times as much where one looks better and the noise forbids to say so */
     /* Times candidate c once: ns of a call into *ns. Answers ns that went by, or a negative number: stop. */
     double (*sample)(void *context, int32_t c, int32_t round, double *ns);
     void *context;

@@ -9,25 +9,29 @@
 
 /* ----------------------------------------------------------------- style -- */
 
-/* Colours go by variables, so that light and dark are one table each. Winners carry a letter too, and numbers: nothing is
- * told by colour alone. */
+/* Colours go by variables, so that light and dark are one table each. Winners carry a letter too, and numbers: nothing
+ * is told by colour alone. */
 static const char *const style[] = {
     ":root{--bg:#fbfbf9;--panel:#ffffff;--ink:#1c2330;--soft:#5b6472;--line:#e3e4e0;--none:#f1f1ee;--accent:#14507f;"
     "--v0:#8ecae6;--v1:#f6bd6b;--v2:#97d3b0;--v3:#e8a0a4;--v4:#c9b3e0;--v5:#ece07f;--v6:#a3b5dc;--v7:#d9b68f;"
     "--v8:#9edcd6;--v9:#cdd2d8;"
-    "--h0:#eef5fb;--h1:#d5e6f4;--h2:#b3d1ea;--h3:#88b6dc;--h4:#4b88bd;--h5:#2a679c;--h6:#144a78;--lo:#16202c;--hi:#ffffff;"
+    "--h0:#eef5fb;--h1:#d5e6f4;--h2:#b3d1ea;--h3:#88b6dc;--h4:#4b88bd;--h5:#2a679c;--h6:#144a78;--lo:#16202c;--hi:#"
+    "ffffff;"
     "--g0:#f3f3ef;--g1:#e2efdc;--g2:#c3dfb6;--g3:#99c886;--g4:#4f9343;--g5:#2f7029;--g6:#1b4f18}\n"
     "@media (prefers-color-scheme:dark){:root{--bg:#10141b;--panel:#171d27;--ink:#e8ebf0;--soft:#97a1b0;--line:#2a3240;"
     "--none:#141922;--accent:#8cc4ee;"
-    "--v0:#1d6b98;--v1:#9a5b10;--v2:#2b7450;--v3:#9b4148;--v4:#6d4f95;--v5:#766811;--v6:#435a92;--v7:#775433;--v8:#20706c;"
+    "--v0:#1d6b98;--v1:#9a5b10;--v2:#2b7450;--v3:#9b4148;--v4:#6d4f95;--v5:#766811;--v6:#435a92;--v7:#775433;--v8:#"
+    "20706c;"
     "--v9:#485160;"
-    "--h0:#172333;--h1:#1a3049;--h2:#1e4362;--h3:#245c86;--h4:#4c93c4;--h5:#7fb9df;--h6:#b5dbf3;--lo:#e8ebf0;--hi:#0d1420;"
+    "--h0:#172333;--h1:#1a3049;--h2:#1e4362;--h3:#245c86;--h4:#4c93c4;--h5:#7fb9df;--h6:#b5dbf3;--lo:#e8ebf0;--hi:#"
+    "0d1420;"
     "--g0:#181f26;--g1:#1c2f22;--g2:#22442b;--g3:#2b5f37;--g4:#56a05c;--g5:#88c588;--g6:#bfe6ba}}\n"
     "*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);"
     "font:15px/1.55 system-ui,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif}"
     "main{max-width:1500px;margin:0 auto;padding:40px 28px 80px}"
     "h1{font-size:30px;font-weight:650;letter-spacing:-.02em;margin:0 0 4px}"
-    "h2{font-size:21px;font-weight:650;letter-spacing:-.01em;margin:52px 0 2px;padding-top:22px;border-top:1px solid var(--line)}"
+    "h2{font-size:21px;font-weight:650;letter-spacing:-.01em;margin:52px 0 2px;padding-top:22px;border-top:1px solid "
+    "var(--line)}"
     "h3{font-size:14px;font-weight:600;margin:0 0 2px}"
     "p{margin:0 0 10px;max-width:86ch}.soft,figcaption{color:var(--soft)}"
     "code,.key{font:12.5px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace}"
@@ -47,15 +51,21 @@ static const char *const style[] = {
     "font-variant-numeric:tabular-nums}svg .axis{fill:var(--soft);font-size:11px}svg .name{font-weight:600}"
     "svg .l{font-weight:700}svg .none{fill:var(--none)}svg .close rect{opacity:.42}"
     "svg g:hover rect{stroke:var(--ink);stroke-width:1.5}"
-    ".v0 rect{fill:var(--v0)}.v1 rect{fill:var(--v1)}.v2 rect{fill:var(--v2)}.v3 rect{fill:var(--v3)}.v4 rect{fill:var(--v4)}"
-    ".v5 rect{fill:var(--v5)}.v6 rect{fill:var(--v6)}.v7 rect{fill:var(--v7)}.v8 rect{fill:var(--v8)}.v9 rect{fill:var(--v9)}"
-    ".h0 rect{fill:var(--h0)}.h1 rect{fill:var(--h1)}.h2 rect{fill:var(--h2)}.h3 rect{fill:var(--h3)}.h4 rect{fill:var(--h4)}"
+    ".v0 rect{fill:var(--v0)}.v1 rect{fill:var(--v1)}.v2 rect{fill:var(--v2)}.v3 rect{fill:var(--v3)}.v4 "
+    "rect{fill:var(--v4)}"
+    ".v5 rect{fill:var(--v5)}.v6 rect{fill:var(--v6)}.v7 rect{fill:var(--v7)}.v8 rect{fill:var(--v8)}.v9 "
+    "rect{fill:var(--v9)}"
+    ".h0 rect{fill:var(--h0)}.h1 rect{fill:var(--h1)}.h2 rect{fill:var(--h2)}.h3 rect{fill:var(--h3)}.h4 "
+    "rect{fill:var(--h4)}"
     ".h5 rect{fill:var(--h5)}.h6 rect{fill:var(--h6)}"
-    ".g0 rect{fill:var(--g0)}.g1 rect{fill:var(--g1)}.g2 rect{fill:var(--g2)}.g3 rect{fill:var(--g3)}.g4 rect{fill:var(--g4)}"
+    ".g0 rect{fill:var(--g0)}.g1 rect{fill:var(--g1)}.g2 rect{fill:var(--g2)}.g3 rect{fill:var(--g3)}.g4 "
+    "rect{fill:var(--g4)}"
     ".g5 rect{fill:var(--g5)}.g6 rect{fill:var(--g6)}"
-    "svg .h0 text,svg .h1 text,svg .h2 text,svg .h3 text,svg .g0 text,svg .g1 text,svg .g2 text,svg .g3 text{fill:var(--lo)}"
+    "svg .h0 text,svg .h1 text,svg .h2 text,svg .h3 text,svg .g0 text,svg .g1 text,svg .g2 text,svg .g3 "
+    "text{fill:var(--lo)}"
     "svg .h4 text,svg .h5 text,svg .h6 text,svg .g4 text,svg .g5 text,svg .g6 text{fill:var(--hi)}"
-    "ul.legend{max-width:660px;list-style:none;display:flex;flex-wrap:wrap;gap:4px 16px;margin:10px 0 0;padding:0;font-size:13px}"
+    "ul.legend{max-width:660px;list-style:none;display:flex;flex-wrap:wrap;gap:4px 16px;margin:10px 0 "
+    "0;padding:0;font-size:13px}"
     ".legend i{display:inline-block;width:20px;height:16px;border-radius:4px;margin-right:6px;vertical-align:-3px;"
     "text-align:center;font:700 11px/16px ui-sans-serif,system-ui,Arial,sans-serif}"
     ".legend .soft{margin-left:5px}"
@@ -64,7 +74,8 @@ static const char *const style[] = {
     "i.v8{background:var(--v8)}i.v9{background:var(--v9)}"
     "details{margin-top:16px}summary{cursor:pointer;color:var(--accent);font-size:14px;font-weight:600}"
     ".scroll{overflow:auto;max-height:520px;border:1px solid var(--line);border-radius:10px;margin-top:10px}"
-    "table{border-collapse:collapse;font-size:13px;background:var(--panel);width:100%;font-variant-numeric:tabular-nums}"
+    "table{border-collapse:collapse;font-size:13px;background:var(--panel);width:100%;font-variant-numeric:tabular-"
+    "nums}"
     "th,td{padding:4px 12px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}"
     "th{position:sticky;top:0;background:var(--panel);font-weight:600;color:var(--soft)}"
     "td.w,th.w{text-align:left}"
@@ -160,7 +171,8 @@ static bool same_section(const seqtopk_tune_point *a, const seqtopk_tune_point *
 }
 
 static void write_table(FILE *out, const seqtopk_report_section *s) {
-    fputs("<details><summary>All numbers as a table</summary><div class=\"scroll\"><table>\n<thead><tr><th>T</th><th>E</th>"
+    fputs("<details><summary>All numbers as a table</summary><div "
+          "class=\"scroll\"><table>\n<thead><tr><th>T</th><th>E</th>"
           "<th>K</th><th>a call</th><th>a token</th><th>untuned</th><th>reference</th><th>to the floor</th>"
           "<th class=\"w\">decided, and by how much over the next</th></tr></thead>\n<tbody>\n",
           out);
@@ -197,11 +209,14 @@ static void write_section(FILE *out, const seqtopk_report_section *s) {
             seqtopk_tune_scope_word(p->scope), seqtopk_tune_dtype_word(p->dtype),
             p->scope == SEQTOPK_SCOPE_SEQUENCE ? "SeqTopK: scope sequence" : "TopK: scope token",
             seqtopk_tune_dtype_word(p->dtype),
-            p->scope == SEQTOPK_SCOPE_SEQUENCE ? "Each sequence shares one budget of T x K experts. Softmax scores, normalised "
-                                                 "weights, lists by token."
-                                               : "Each token has K experts. Softmax scores, normalised weights, lists by token.");
+            p->scope == SEQTOPK_SCOPE_SEQUENCE
+                ? "Each sequence shares one budget of T x K experts. Softmax scores, normalised "
+                  "weights, lists by token."
+                : "Each token has K experts. Softmax scores, normalised weights, lists by token.");
     if (p->dtype != SEQTOPK_DTYPE_F32)
-        fputs("<p class=\"soft\">Stages that see keys or ids only, whatever the logits are, are decided with f32.</p>\n", out);
+        fputs(
+            "<p class=\"soft\">Stages that see keys or ids only, whatever the logits are, are decided with f32.</p>\n",
+            out);
     fputs("<div class=\"maps\">\n", out);
     seqtopk_op ops[SEQTOPK_OPS];
     const int32_t count = seqtopk_report_ops(s, ops);
@@ -221,7 +236,8 @@ static void write_section(FILE *out, const seqtopk_report_section *s) {
 }
 
 static void write_head(const seqtopk_tune_report *report, FILE *out) {
-    fputs("<!DOCTYPE html>\n<html xmlns=\"http://www.w3.org/1999/xhtml\" lang=\"en\">\n<head>\n<meta charset=\"utf-8\" />\n"
+    fputs("<!DOCTYPE html>\n<html xmlns=\"http://www.w3.org/1999/xhtml\" lang=\"en\">\n<head>\n<meta charset=\"utf-8\" "
+          "/>\n"
           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\" />\n"
           "<meta name=\"color-scheme\" content=\"light dark\" />\n<title>seqtopk: tuning of ",
           out);
@@ -240,11 +256,13 @@ static void write_head(const seqtopk_tune_report *report, FILE *out) {
 }
 
 static void write_reading(FILE *out) {
-    fputs("<p>Every kernel of a stage was timed inside whole routes, side by side, after it had given the reference's lists to "
-          "the bit. A cell is one shape: tokens T to the right, experts E and top-k K downwards. Its letter and colour "
-          "are the winner, its number is how many per cent longer a call takes with the next best kernel; pale cells are "
-          "closer than the noise. The floor is one scoring pass over the logits. Point at a cell for its times.</p>\n",
-          out);
+    fputs(
+        "<p>Every kernel of a stage was timed inside whole routes, side by side, after it had given the reference's "
+        "lists to "
+        "the bit. A cell is one shape: tokens T to the right, experts E and top-k K downwards. Its letter and colour "
+        "are the winner, its number is how many per cent longer a call takes with the next best kernel; pale cells are "
+        "closer than the noise. The floor is one scoring pass over the logits. Point at a cell for its times.</p>\n",
+        out);
 }
 
 bool seqtopk_tune_report_write(const seqtopk_tune_report *report, FILE *out) {

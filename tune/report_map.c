@@ -71,8 +71,8 @@ static void tokens_text(int64_t tokens, char text[24]) {
 
 static void open_map(FILE *out, const map *m, const char *label) {
     const int width = LEFT + m->columns * WIDTH + 4, height = TOP + m->rows * HEIGHT + 4;
-    fprintf(out, "<svg width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">\n", width, height,
-            width, height, label);
+    fprintf(out, "<svg width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">\n", width,
+            height, width, height, label);
     fprintf(out, "<text class=\"axis\" x=\"%d\" y=\"14\" text-anchor=\"end\">E x K \\ T</text>\n", LEFT - 8);
     for (int32_t c = 0; c < m->columns; c++) {
         char text[24];
@@ -223,7 +223,8 @@ static int32_t run_of(const map *m, seqtopk_op op, int32_t row, int32_t column) 
     return end - column;
 }
 
-static void write_run(FILE *out, const map *m, const variants *v, seqtopk_op op, int32_t row, int32_t column, int32_t n) {
+static void write_run(FILE *out, const map *m, const variants *v, seqtopk_op op, int32_t row, int32_t column,
+                      int32_t n) {
     const seqtopk_tune_found *f = found_of(m->cell[row][column], op);
     double most = 0;
     bool clear = false;
@@ -249,8 +250,8 @@ static void write_run(FILE *out, const map *m, const variants *v, seqtopk_op op,
 static void write_legend(FILE *out, const variants *v) {
     fputs("<ul class=\"legend\">\n", out);
     for (int32_t i = 0; i < v->count; i++)
-        fprintf(out, "<li><i class=\"v%d\">%c</i><code>%s_%s</code><span class=\"soft\">%.0f %%</span></li>\n", colour(i),
-                letter(i), v->row[i]->isa_name, v->row[i]->algorithm, 100.0 * v->wins[i] / v->all);
+        fprintf(out, "<li><i class=\"v%d\">%c</i><code>%s_%s</code><span class=\"soft\">%.0f %%</span></li>\n",
+                colour(i), letter(i), v->row[i]->isa_name, v->row[i]->algorithm, 100.0 * v->wins[i] / v->all);
     fputs("</ul>\n", out);
 }
 
@@ -263,7 +264,8 @@ void seqtopk_report_winners(FILE *out, const seqtopk_report_section *s, seqtopk_
         return;
     }
     fprintf(out, "<figure>\n<h3>%s: the winner</h3>\n<figcaption>%s</figcaption>\n", v.row[0]->op_name,
-            fine ? "Letter and colour: the kernel. Number: how many per cent (or times, x) longer a call takes with the next "
+            fine ? "Letter and colour: the kernel. Number: how many per cent (or times, x) longer a call takes with "
+                   "the next "
                    "best."
                  : "Runs of T that one kernel wins; pale: closer than the noise all along.");
     open_map(out, m, "which kernel wins");
@@ -286,7 +288,7 @@ void seqtopk_report_winners(FILE *out, const seqtopk_report_section *s, seqtopk_
 /* A number of each result in seven shades. */
 typedef struct heat {
     const char *title, *caption, *label, *shade;
-    double limit[6]; /* the last number of each shade but the deepest */
+    double limit[6];                                    /* the last number of each shade but the deepest */
     double (*value)(const seqtopk_tune_result *result); /* negative: none */
     const char *format;
     void (*explain)(FILE *out, const seqtopk_tune_result *result);

@@ -16,7 +16,8 @@ typedef struct seqtopk_report_section {
 /* The ops that the section decides, those whose choice matters most first; answers how many. */
 int32_t seqtopk_report_ops(const seqtopk_report_section *section, seqtopk_op ops[SEQTOPK_OPS]);
 
-/* Which kernel of an op wins where: cell by cell with numbers, or, `fine` not set, in runs of T that one kernel wins. */
+/* Which kernel of an op wins where: cell by cell with numbers, or, `fine` not set, in runs of T that one kernel wins.
+ */
 void seqtopk_report_winners(FILE *out, const seqtopk_report_section *section, seqtopk_op op, bool fine);
 
 /* How often the floor a call takes; how much longer without tuning. */

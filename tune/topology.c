@@ -60,8 +60,8 @@ static void add_place(seqtopk_tune_topology *t, int cpu) {
         t->place[t->places++] = cpu;
 }
 
-/* Cores in the system's order, but the first last: most interrupts go there. Within one node as far as they reach, since
- * hwloc numbers the cores of a node one after the other. */
+/* Cores in the system's order, but the first last: most interrupts go there. Within one node as far as they reach,
+ * since hwloc numbers the cores of a node one after the other. */
 static void find_places(hwloc_topology_t topology, hwloc_const_bitmap_t set, seqtopk_tune_topology *t) {
     const int cores = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE);
     for (int smt = 0; smt < 16; smt++) {

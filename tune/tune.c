@@ -6,11 +6,13 @@
 
 #include "src/status.h"
 
-/* ns that timing a point well takes, about: a dozen candidates, each for six calls or forty samples, and the reference. */
+/* ns that timing a point well takes, about: a dozen candidates, each for six calls or forty samples, and the reference.
+ */
 static double cost_of(const seqtopk_tune_point *p) {
     const double logits = (double)p->tokens * p->experts, call = 1000 + 0.6 * logits / p->threads;
     const double timed = 6 * call > 40 * SEQTOPK_TUNE_SAMPLE ? 6 * call : 40 * SEQTOPK_TUNE_SAMPLE;
-    return 12 * timed + 30 * logits;
+    /* The other types take over what f32 decided on keys and ids. */
+    return (p->dtype == SEQTOPK_DTYPE_F32 ? 1 : 0.6) * (12 * timed + 30 * logits);
 }
 
 double seqtopk_tune_estimate(const seqtopk_tune_grid *grid) {

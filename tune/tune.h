@@ -13,14 +13,14 @@
 /* A decision: which kernel an op should take at a point. */
 typedef struct seqtopk_tune_found {
     seqtopk_op op;
-    seqtopk_score score;              /* of the calls that were timed */
-    const seqtopk_row *row;           /* the winner */
-    const seqtopk_row *runner_up;     /* the best of the others; NULL: none could be timed */
-    const seqtopk_row *incumbent;     /* what would be taken without this decision */
-    double ns, spread, runner_up_ns;  /* of a whole call; spread as a share of ns */
-    double gap;                       /* runner_up_ns over ns, less 1, round by round; of a kept incumbent it may be < 0 */
-    bool noisy;                       /* another looked clearly better, and the noise was larger */
-    bool clear;                       /* the gap is larger than the noise */
+    seqtopk_score score;             /* of the calls that were timed */
+    const seqtopk_row *row;          /* the winner */
+    const seqtopk_row *runner_up;    /* the best of the others; NULL: none could be timed */
+    const seqtopk_row *incumbent;    /* what would be taken without this decision */
+    double ns, spread, runner_up_ns; /* of a whole call; spread as a share of ns */
+    double gap; /* runner_up_ns over ns, less 1, round by round; of a kept incumbent it may be < 0 */
+    bool noisy; /* another looked clearly better, and the noise was larger */
+    bool clear; /* the gap is larger than the noise */
     int32_t candidates;
 } seqtopk_tune_found;
 
@@ -54,7 +54,7 @@ typedef struct seqtopk_tune_options {
     double budget; /* seconds for the walk */
     const seqtopk_tune_topology *topology;
     const seqtopk_tuning *tuning; /* whose choices are the incumbents; NULL: the model's */
-    bool outputs_only; /* time routes with lists by token alone: no bounds, no bias, no lists by expert */
+    bool outputs_only;            /* time routes with lists by token alone: no bounds, no bias, no lists by expert */
 } seqtopk_tune_options;
 
 typedef struct seqtopk_tune_summary {

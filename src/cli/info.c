@@ -251,7 +251,10 @@ static void json_candidates(seqtopk_json *json, const seqtopk_plan *plan, const 
 
 /* ---------------------------------------------------------- expected time -- */
 
-static double apart(int64_t a, int64_t b) { return a > b ? (double)a / (double)(b ? b : 1) : (double)b / (double)(a ? a : 1); }
+static double apart(int64_t a, int64_t b) {
+    const double x = a ? (double)a : 1, y = b ? (double)b : 1;
+    return x > y ? x / y : y / x;
+}
 
 /* A plan names the first line of a range of T; of the lines under its heading, the one nearest to so many tokens. */
 static const seqtopk_tuned *nearest(const seqtopk_wisdom *wisdom, int32_t line, int64_t tokens) {
@@ -268,8 +271,9 @@ static const seqtopk_tuned *nearest(const seqtopk_wisdom *wisdom, int32_t line, 
     return best;
 }
 
-/* What a tuning file measured for the decisions that a plan took from it. Each is of a whole call; those that were measured
- * with bounds or a bias take longer, so that the shortest of those nearest in T is the plain call's. ps 0: no line tells. */
+/* What a tuning file measured for the decisions that a plan took from it. Each is of a whole call; those that were
+ * measured with bounds or a bias take longer, so that the shortest of those nearest in T is the plain call's. ps 0: no
+ * line tells. */
 static seqtopk_tuned expected(const seqtopk_plan *plan, int64_t tokens) {
     static const char before[] = "tuning file ";
     seqtopk_tuned shortest = {.ps = 0};

@@ -32,7 +32,8 @@ static void draw(const seqtopk_progress *p, size_t done, size_t points, double l
     char clock[SEQTOPK_CLOCK], head[64], bar[MOST * 3 + 1] = "";
     const bool blocks = !strcmp(nl_langinfo(CODESET), "UTF-8");
     const double part = points ? (double)done / (double)points : 1;
-    const int head_width = snprintf(head, sizeof head, " %3.0f %%  %s left  ", 100 * part, seqtopk_clock_text(left, clock));
+    const int head_width =
+        snprintf(head, sizeof head, " %3.0f %%  %s left  ", 100 * part, seqtopk_clock_text(left, clock));
     int width = columns() - 1, room = width - head_width - (int)strlen(what);
     room = room > MOST ? MOST : room;
     const int full = (int)(part * room);
@@ -45,8 +46,8 @@ static void draw(const seqtopk_progress *p, size_t done, size_t points, double l
     fflush(stderr);
 }
 
-void seqtopk_progress_show(seqtopk_progress *p, size_t done, size_t points, double gone, double left,
-                           const char *group, const char *what) {
+void seqtopk_progress_show(seqtopk_progress *p, size_t done, size_t points, double gone, double left, const char *group,
+                           const char *what) {
     char past[SEQTOPK_CLOCK], rest[SEQTOPK_CLOCK];
     if (p->terminal) {
         if (p->shown >= 0 && gone - p->shown < 0.1 && done < points)

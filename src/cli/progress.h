@@ -9,7 +9,7 @@
 typedef struct seqtopk_progress {
     const char *command;
     bool terminal, drawn;
-    double shown; /* seconds at which it was last drawn */
+    double shown;   /* seconds at which it was last drawn */
     char group[64]; /* last told in a log */
 } seqtopk_progress;
 

@@ -62,8 +62,10 @@ int seqtopk_cli_tune_load(const char *command, const char *path, bool any, seqto
     for (int place = 0; place < SEQTOPK_STORE_PLACES; place++)
         if (seqtopk_store_place(place, found) && access(found, F_OK) == 0)
             return seqtopk_cli_tune_load(command, found, any, wisdom, used);
-    return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no tuning file of this machine is in force; make one with "
-                            "`seqtopk tune`, or name one", command);
+    return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                            "%s: no tuning file of this machine is in force; make one with "
+                            "`seqtopk tune`, or name one",
+                            command);
 }
 
 int seqtopk_cli_tune_target(const char *command, const char *output, char path[SEQTOPK_STORE_PATH]) {
@@ -101,8 +103,8 @@ int seqtopk_cli_tune_writable(const char *command, const char *path) {
             return SEQTOPK_OPTIONS_RUN;
         if (errno != ENOENT || !slash || slash == directory || ++missing_parts > MADE)
             return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
-                                    "%s: %s: cannot be written: %s: %s; name another file with --output", command,
-                                    path, directory, strerror(errno));
+                                    "%s: %s: cannot be written: %s: %s; name another file with --output", command, path,
+                                    directory, strerror(errno));
     }
 }
 

@@ -23,8 +23,8 @@ int seqtopk_cli_tune_load(const char *command, const char *path, bool any, seqto
 /* Where a tuner is to write: --output, or this machine's file. Prints; answers as above. */
 int seqtopk_cli_tune_target(const char *command, const char *output, char path[SEQTOPK_STORE_PATH]);
 
-/* Whether a file can be written there, found out before the work is done: the directory, or the nearest above it that is
- * there, takes new files. Prints; answers as above. */
+/* Whether a file can be written there, found out before the work is done: the directory, or the nearest above it that
+ * is there, takes new files. Prints; answers as above. */
 int seqtopk_cli_tune_writable(const char *command, const char *path);
 
 /* How much longer the runner-up takes, as a share of the winner's time. */

@@ -18,14 +18,17 @@ typedef struct merge_values {
 } merge_values;
 
 static const seqtopk_option merge_rows[] = {
-    {SEQTOPK_OPTION_POSITIONAL, true, "FILE...", NULL, offsetof(merge_values, files), 0, FILES, "tuning files, up to 64"},
+    {SEQTOPK_OPTION_POSITIONAL, true, "FILE...", NULL, offsetof(merge_values, files), 0, FILES,
+     "tuning files, up to 64"},
     {SEQTOPK_OPTION_TEXT, false, "output", "FILE", offsetof(merge_values, output), 0, 0,
      "put all of them into this file; they must be of one machine"},
 };
 static const seqtopk_options merge_options = {
     "tune merge",
-    "Puts tuning files together. Each joins the file of the machine that it is of, in your cache directory: so files of\n"
-    "several machines can be installed at once, on a home that they share. Where two decide on the same thing, a clear\n"
+    "Puts tuning files together. Each joins the file of the machine that it is of, in your cache directory: so files "
+    "of\n"
+    "several machines can be installed at once, on a home that they share. Where two decide on the same thing, a "
+    "clear\n"
     "decision stands before a close one, and the later file before the earlier.",
     "Examples:\n"
     "  seqtopk tune merge monday.tuning tuesday.tuning\n"
@@ -84,9 +87,10 @@ static int check_files(const merge_values *values) {
         strcpy(machine, wisdom.machine);
         seqtopk_wisdom_free(&wisdom);
         if (other && values->output)
-            return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "tune merge: %s is of another machine than %s; one --output holds "
-                                    "one machine: leave it out, or merge them one by one", values->files[i],
-                                    values->files[0]);
+            return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                    "tune merge: %s is of another machine than %s; one --output holds "
+                                    "one machine: leave it out, or merge them one by one",
+                                    values->files[i], values->files[0]);
     }
     return SEQTOPK_OPTIONS_RUN;
 }
@@ -117,7 +121,8 @@ static const seqtopk_option export_rows[] = {
 static const seqtopk_options export_options = {
     "tune export",
     "Writes a tuning file anew: whole, in order, without lines that are of no use to this library.",
-    "A distributor ships it under the name that `seqtopk tune key --name` prints, in the directory of the build option\n"
+    "A distributor ships it under the name that `seqtopk tune key --name` prints, in the directory of the build "
+    "option\n"
     "tuning_dir; an administrator puts it into /etc/seqtopk.\n\n"
     "Example:\n"
     "  seqtopk tune export --output \"$(seqtopk tune key --name)\"",
@@ -164,11 +169,13 @@ typedef struct key_values {
 } key_values;
 
 static const seqtopk_option key_rows[] = {
-    {SEQTOPK_OPTION_FLAG, false, "name", NULL, offsetof(key_values, name), 0, 0, "the name of this machine's file instead"},
+    {SEQTOPK_OPTION_FLAG, false, "name", NULL, offsetof(key_values, name), 0, 0,
+     "the name of this machine's file instead"},
 };
 static const seqtopk_options key_options = {
     "tune key",
-    "Prints this machine's key: processor, usable instruction sets, caches, compiler and version of the library. A tuning\n"
+    "Prints this machine's key: processor, usable instruction sets, caches, compiler and version of the library. A "
+    "tuning\n"
     "file is used where its key is the same, and nowhere else.",
     NULL,
     key_rows,

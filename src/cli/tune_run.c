@@ -50,7 +50,8 @@ static const seqtopk_option rows[] = {
 
 static const seqtopk_options options = {
     "tune",
-    "Finds the fastest kernels of this machine for every shape. Run it once: from then on every plan of every program that\n"
+    "Finds the fastest kernels of this machine for every shape. Run it once: from then on every plan of every program "
+    "that\n"
     "links the library takes them. Results never change, to the bit. What is tuned joins what the file has already.",
     "Subcommands, each with --help:\n"
     "  tune show     what a tuning file decides, and by how much\n"
@@ -58,10 +59,12 @@ static const seqtopk_options options = {
     "  tune merge    puts files together, of partial runs and of other machines\n"
     "  tune export   this machine's file, to ship or to keep\n"
     "  tune key      what this machine's file is known by\n\n"
-    "Models: Mixtral Qwen2-MoE Qwen3-MoE Qwen3-Next OLMoE DeepSeek-V2 DeepSeek-V2-Lite DeepSeek-V3 DeepSeek-V4 Kimi-K2\n"
+    "Models: Mixtral Qwen2-MoE Qwen3-MoE Qwen3-Next OLMoE DeepSeek-V2 DeepSeek-V2-Lite DeepSeek-V3 DeepSeek-V4 "
+    "Kimi-K2\n"
     "  Kimi-K3 GLM-4.5 GLM-4.5-Air MiniMax-M2 ERNIE-4.5 LongCat-Flash GPT-OSS-20B GPT-OSS-120B Granite-1B Granite-3B\n"
     "  Llama-4-Scout Llama-4-Maverick Jamba DBRX Nemotron-3. Without --shapes and --models: all of them.\n\n"
-    "Ctrl-C keeps what is decided so far, and exits with 1. SEQTOPK_TUNING=none in a program's environment ignores the file.\n\n"
+    "Ctrl-C keeps what is decided so far, and exits with 1. SEQTOPK_TUNING=none in a program's environment ignores the "
+    "file.\n\n"
     "Examples:\n"
     "  seqtopk tune --quick\n"
     "  seqtopk tune --models DeepSeek-V3,Qwen3-MoE --threads 4 --report tuning.html",
@@ -123,8 +126,8 @@ static void on_wrong(void *context, const seqtopk_tune_point *point, const seqto
     run *r = context;
     char text[SEQTOPK_TUNE_POINT_TEXT];
     seqtopk_progress_clear(&r->progress);
-    seqtopk_cli_fail(0, "tune: %s gives other %s than the reference at %s; it is not chosen. Please report this", row->name,
-                     list, seqtopk_tune_point_text(point, text));
+    seqtopk_cli_fail(0, "tune: %s gives other %s than the reference at %s; it is not chosen. Please report this",
+                     row->name, list, seqtopk_tune_point_text(point, text));
 }
 
 /* ---------------------------------------------------------------- before -- */
@@ -138,8 +141,7 @@ static int prepare(run *r) {
         if (getenv(forcing[i]) && *getenv(forcing[i]))
             return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "tune: %s is set, which leaves nothing to choose; unset it",
                                     forcing[i]);
-    const seqtopk_tune_request request = {
-        v->shapes, v->models, v->quick != 0, v->scope, v->dtype, (int32_t)v->threads};
+    const seqtopk_tune_request request = {v->shapes, v->models, v->quick != 0, v->scope, v->dtype, (int32_t)v->threads};
     if (!seqtopk_tune_grid_make(&request, &r->grid, message))
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "tune: %s", message);
     int status = seqtopk_cli_tune_target("tune", v->output, r->path);
@@ -150,15 +152,18 @@ static int prepare(run *r) {
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
     if (emulator && !v->dry_run)
-        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
-                                "tune: this program is emulated by %s, whose timings say nothing about a processor; run "
-                                "it natively on the machine that is to be tuned",
-                                emulator);
+        return seqtopk_cli_fail(
+            SEQTOPK_EXIT_FAILURE,
+            "tune: this program is emulated by %s, whose timings say nothing about a processor; run "
+            "it natively on the machine that is to be tuned",
+            emulator);
     if (!seqtopk_tune_topology_read(&r->topology))
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune: hwloc cannot read this machine's topology");
     if (v->threads > r->topology.places)
-        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "tune: --threads %" PRId64 " is more than the %d processors that "
-                                "this process may use; take fewer", v->threads, (int)r->topology.places);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "tune: --threads %" PRId64 " is more than the %d processors that "
+                                "this process may use; take fewer",
+                                v->threads, (int)r->topology.places);
     r->results = seqtopk_cli_alloc(r->grid.count + 1, sizeof *r->results);
     return r->results ? SEQTOPK_OPTIONS_RUN
                       : seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune: no memory for %zu points", r->grid.count);
@@ -171,8 +176,9 @@ static void print_machine(const run *r) {
            (int)t->cores, (int)t->processors, (int)t->nodes, t->nodes == 1 ? "" : "s", t->cache[0] >> 10,
            t->cache[1] >> 10, t->cache[2] >> 10);
     if (t->kinds > 1)
-        printf("           %d kinds of cores: the %d performance cores are timed, and programs on others use the same\n",
-               (int)t->kinds, (int)t->cores_of_kind);
+        printf(
+            "           %d kinds of cores: the %d performance cores are timed, and programs on others use the same\n",
+            (int)t->kinds, (int)t->cores_of_kind);
     printf("timed on   processor");
     for (int64_t i = 0; i < r->values->threads; i++)
         printf("%s%d", i ? "," : " ", (int)t->place[i]);
@@ -246,8 +252,8 @@ static seqtopk_tuned tuned_of(const seqtopk_tune_point *p, const seqtopk_tune_fo
     return tuned;
 }
 
-/* Kernels of keys and ids serve every type of logits, so that several points may decide on one thing: the first of those that
- * decide clearly. */
+/* Kernels of keys and ids serve every type of logits, so that several points may decide on one thing: the first of
+ * those that decide clearly. */
 static int collect(const run *r, seqtopk_wisdom *wisdom) {
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     for (size_t i = 0; i < r->count; i++)
@@ -267,8 +273,8 @@ static int rescue(const seqtopk_wisdom *wisdom, const char *why) {
     char name[SEQTOPK_MACHINE_NAME + 16];
     snprintf(name, sizeof name, "./%s.tuning", seqtopk_machine_name());
     if (access(name, F_OK) != 0 && seqtopk_store_save(wisdom, name, NULL) == SEQTOPK_OK)
-        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune: %s; what was decided is in %s: `seqtopk tune merge` takes it",
-                                why, name);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                "tune: %s; what was decided is in %s: `seqtopk tune merge` takes it", why, name);
     return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune: %s; what was decided is lost", why);
 }
 
@@ -294,8 +300,8 @@ static int write_report(const run *r) {
     struct tm date;
     strftime(when, sizeof when, "%Y-%m-%d", gmtime_r(&now, &date));
     seqtopk_machine_read(&machine);
-    const seqtopk_tune_report report = {machine.name, seqtopk_machine_key(), seqtopk_version(), when,
-                                        r->results,   r->count,              r->summary.seconds, r->noise.spread};
+    const seqtopk_tune_report report = {machine.name, seqtopk_machine_key(), seqtopk_version(), when, r->results,
+                                        r->count,     r->summary.seconds,    r->noise.spread};
     FILE *out = fopen(r->values->report, "w");
     const bool ok = out && seqtopk_tune_report_write(&report, out);
     const int trouble = errno;
@@ -315,7 +321,8 @@ static void print_gain(const run *r) {
             gain[n++] = r->results[i].incumbent_ns / r->results[i].ns - 1;
     if (n) {
         const double median = seqtopk_tune_median(gain, n); /* sorts */
-        printf("gain       untuned plans take %.1f %% longer in the median, %.1f %% at the 90th percentile, %.1f %% at most\n",
+        printf("gain       untuned plans take %.1f %% longer in the median, %.1f %% at the 90th percentile, %.1f %% at "
+               "most\n",
                100 * median, 100 * gain[(n - 1) * 9 / 10], 100 * gain[n - 1]);
     }
     free(gain);

@@ -29,7 +29,8 @@ static const seqtopk_option rows[] = {
 };
 static const seqtopk_options options = {
     "tune show",
-    "Shows what a tuning file decides: for each stage and shape the kernel for each range of T, and how much longer the\n"
+    "Shows what a tuning file decides: for each stage and shape the kernel for each range of T, and how much longer "
+    "the\n"
     "next best kernel makes a call. A ~ stands where the noise was larger than that.",
     "A decision matters where the kernels differ by more than 5 %, by either file.\n\n"
     "Examples:\n"
@@ -229,7 +230,8 @@ int seqtopk_cli_tune_show(int argc, char **argv) {
     if (status == SEQTOPK_OPTIONS_RUN)
         status = check_op(values.op);
     if (status == SEQTOPK_OPTIONS_RUN && values.against && values.json)
-        status = seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "tune show: --against and --json do not go together; leave one out");
+        status =
+            seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "tune show: --against and --json do not go together; leave one out");
     if (status == SEQTOPK_OPTIONS_RUN)
         status = seqtopk_cli_tune_load("tune show", values.file, values.file != NULL, &wisdom, used);
     if (status != SEQTOPK_OPTIONS_RUN)

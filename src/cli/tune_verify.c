@@ -29,8 +29,10 @@ static const seqtopk_option rows[] = {
 };
 static const seqtopk_options options = {
     "tune verify",
-    "Times a sample of a tuning file's points again: the kernels that a plan takes by the file beside every other kernel.\n"
-    "Tells how often and how far the best of those is faster. Writes nothing. Exit status 0: at least 95 % of the points are\n"
+    "Times a sample of a tuning file's points again: the kernels that a plan takes by the file beside every other "
+    "kernel.\n"
+    "Tells how often and how far the best of those is faster. Writes nothing. Exit status 0: at least 95 % of the "
+    "points are\n"
     "within 5 % of the best; 1: they are not, or an error.",
     "Examples:\n"
     "  seqtopk tune verify\n"
@@ -64,7 +66,8 @@ static int by_column(const void *a, const void *b) {
     return (x->tokens > y->tokens) - (x->tokens < y->tokens);
 }
 
-/* The points of a file. Only rows of logits tell their dtype: those of sweep and pick, or, where neither is, of score. */
+/* The points of a file. Only rows of logits tell their dtype: those of sweep and pick, or, where neither is, of score.
+ */
 static size_t points_of(const seqtopk_wisdom *w, int32_t threads, seqtopk_tune_point *points) {
     size_t count = 0;
     for (int32_t i = 0; i < w->size; i++) {
@@ -107,8 +110,8 @@ static void on_begin(void *context, const seqtopk_tune_point *point, const seqto
                           seqtopk_tune_point_text(point, text));
 }
 
-/* How much longer a call takes than with the best that was found: its winners together, or another single kernel that was
- * too close to be called a winner. */
+/* How much longer a call takes than with the best that was found: its winners together, or another single kernel that
+ * was too close to be called a winner. */
 static void on_done(void *context, const seqtopk_tune_result *r) {
     verify *v = context;
     double miss = r->ns > 0 ? r->incumbent_ns / r->ns - 1 : 0;
@@ -167,10 +170,13 @@ static int run(const verify_values *values, const seqtopk_wisdom *wisdom, const 
         const int32_t threads = wisdom->size ? wisdom->decision[0].shape.threads : 1;
         grid.count = thin(grid.points, points_of(wisdom, threads, grid.points), (size_t)values->sample);
         if (grid.count == 0)
-            status = seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune verify: %s decides nothing that could be timed", path);
+            status =
+                seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune verify: %s decides nothing that could be timed", path);
         else if (threads > topology.places)
-            status = seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune verify: %s is of calls on %d threads, and there are %d "
-                                      "processors", path, (int)threads, (int)topology.places);
+            status = seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                      "tune verify: %s is of calls on %d threads, and there are %d "
+                                      "processors",
+                                      path, (int)threads, (int)topology.places);
     }
     seqtopk_tuning *tuning = NULL;
     if (status == SEQTOPK_OPTIONS_RUN && !values->untuned && seqtopk_tuning_load(&tuning, path, &error) != SEQTOPK_OK)
@@ -206,8 +212,10 @@ int seqtopk_cli_tune_verify(int argc, char **argv) {
     status = seqtopk_cli_tune_load("tune verify", values.file, false, &wisdom, used);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
-    status = emulator ? seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune verify: this program is emulated by %s, whose timings "
-                                         "say nothing about a processor; run it natively", emulator)
+    status = emulator ? seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                         "tune verify: this program is emulated by %s, whose timings "
+                                         "say nothing about a processor; run it natively",
+                                         emulator)
                       : run(&values, &wisdom, used);
     seqtopk_wisdom_free(&wisdom);
     return status;

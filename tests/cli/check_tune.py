@@ -65,7 +65,8 @@ class Tuning(Checks):
     def output(self, *arguments, status=0, **options):
         done = self.run(*arguments, **options)
         error = done.stderr.decode("utf-8", "replace")
-        self.check(shlex.join(map(str, arguments)), done.returncode == status, f"exit {done.returncode}: {error.strip()}")
+        self.check(shlex.join(map(str, arguments)), done.returncode == status,
+                   f"exit {done.returncode}: {error.strip()}")
         return done.stdout.decode()
 
     def decisions(self, path):
@@ -139,7 +140,8 @@ def refusals(c):
     # The models of --help are those of the grid.
     models = re.search(r"^Models: (.*?)\. Without", c.output("tune", "--help"), re.M | re.S).group(1).split()
     points = lambda *more: re.search(r"^points +(\d+)", c.output("tune", "--dry-run", *more), re.M).group(1)
-    c.check("--help names all models", points("--models", ",".join(models)) == points() and len(models) == 25, str(models))
+    c.check("--help names all models", points("--models", ",".join(models)) == points() and len(models) == 25,
+            str(models))
 
 
 def walk(c):
@@ -154,12 +156,14 @@ def walk(c):
     decided = c.decisions(one)
     kernels = {k["name"]: k for k in json.loads(c.works("info", "--json"))["compiled"]}
     c.check("every decision is on a usable kernel", all(kernels[d["kernel"]]["usable"] for d in decided))
-    c.check("every decision has a rival", all(d["runner_up"] in kernels and d["runner_up"] != d["kernel"] for d in decided))
+    c.check("every decision has a rival",
+            all(d["runner_up"] in kernels and d["runner_up"] != d["kernel"] for d in decided))
     c.check("both scopes are decided", {d["scope"] for d in decided} == {"sequence", "token"}, str(decided[:2]))
     text = c.works("tune", "show", one)
     c.check("show tells every stage", all(re.search(rf"^{d['op']} ", text, re.M) for d in decided), text)
     op = decided[0]["op"]
-    c.check("show --op", {d["op"] for d in json.loads(c.works("tune", "show", one, "--json", "--op", op))["decisions"]} == {op})
+    of_op = json.loads(c.works("tune", "show", one, "--json", "--op", op))["decisions"]
+    c.check("show --op", {d["op"] for d in of_op} == {op})
     same = c.works("tune", "show", one, "--against", one)
     c.check("a file agrees with itself", "(100.0 %)" in same, same)
     for extra in ([], ["--untuned"]):
@@ -173,7 +177,8 @@ def walk(c):
     c.check("the report has maps", len(svg) >= 6, f"{len(svg)} drawings")
     c.check("the report has titles to point at", any(e.tag.endswith("}title") and "T 64, E 8, K 2" in (e.text or "")
                                                        for e in tree.iter()))
-    c.check("the report stands alone", not re.search(r"https?://(?!www\.w3\.org/1999/xhtml)|<script|<link|@import|url\(", text))
+    c.check("the report stands alone",
+            not re.search(r"https?://(?!www\.w3\.org/1999/xhtml)|<script|<link|@import|url\(", text))
     c.check("the report knows dark and light", "prefers-color-scheme:dark" in text)
     return one
 
@@ -181,7 +186,8 @@ def walk(c):
 def plans(c, one):
     """What was decided is what plans take, and it is told."""
     environment = {"SEQTOPK_TUNING": str(one)}
-    decided = [d for d in c.decisions(one) if (d["tokens"], d["experts"], d["scope"], d["score"]) == (256, 64, "token", "softmax")]
+    wanted = {"tokens": 256, "experts": 64, "scope": "token", "score": "softmax"}
+    decided = [d for d in c.decisions(one) if all(d[k] == v for k, v in wanted.items())]
     info = ("info", "--shape", "256x64x8", "--scope", "token")
     plan = json.loads(c.output(*info, "--json", environment=environment))["plan"]
     taken = {k["op"]: k for k in plan["kernels"] if k["tokens_from"] <= 256}
@@ -239,7 +245,8 @@ def interrupted(c):
     out = tuner.stdout.read().decode()
     status = tuner.wait()
     error = "".join(lines)
-    c.check("Ctrl-C ends it", status == 1 and "interrupted after 1 of 2" in error and "kept" in error, f"{status} {error}")
+    c.check("Ctrl-C ends it", status == 1 and "interrupted after 1 of 2" in error and "kept" in error,
+            f"{status} {error}")
     c.check("Ctrl-C tells what is written", str(path) in out and "interrupted" in out, out)
     c.check("Ctrl-C keeps what was decided", {d["experts"] for d in c.decisions(path)} == {8})
 
@@ -268,7 +275,8 @@ def unwritable(c):
     done = c.run(*small, "--output", "/proc/self/x.tuning", cwd=here)
     error = done.stderr.decode()
     kept = list(here.glob("*.tuning"))
-    c.check("an odd directory", done.returncode == 1 and "/proc/self" in error and ("tune merge" in error) == bool(kept), error)
+    c.check("an odd directory",
+            done.returncode == 1 and "/proc/self" in error and ("tune merge" in error) == bool(kept), error)
     for path in kept:
         c.check("what was kept is a tuning file", len(c.decisions(path)) > 0)
 

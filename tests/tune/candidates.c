@@ -188,8 +188,8 @@ static bool on_stop(void *context) {
 
 static seqtopk_tune_summary walk(seen *s, int32_t threads) {
     static seqtopk_tune_topology topology;
-    const seqtopk_tune_request request = {.shapes = "1x8x2,64x8x2,1x64x8,64x64x8", .scope = -1,
-                                          .dtype = SEQTOPK_DTYPE_BF16, .threads = threads};
+    const seqtopk_tune_request request = {
+        .shapes = "1x8x2,64x8x2,1x64x8,64x64x8", .scope = -1, .dtype = SEQTOPK_DTYPE_BF16, .threads = threads};
     const seqtopk_tune_events events = {s, on_stop, on_begin, on_done, on_wrong};
     const seqtopk_tune_options options = {.budget = 1, .topology = &topology};
     seqtopk_tune_grid grid;

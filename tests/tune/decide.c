@@ -8,9 +8,9 @@
 /* A machine: what each candidate takes, how much that varies, and what happens to all of them in time. */
 typedef struct machine {
     double ns[8];
-    double noise;   /* a sample is longer by up to this share */
-    double outlier; /* one sample in ten is longer by this factor */
-    double drift;   /* every round is longer than the last by this share */
+    double noise;    /* a sample is longer by up to this share */
+    double outlier;  /* one sample in ten is longer by this factor */
+    double drift;    /* every round is longer than the last by this share */
     int32_t stop_at; /* samples after which the user stops it; 0: never */
     int32_t samples, taken[8];
     uint32_t state;

@@ -56,9 +56,8 @@ Test(tune_grid, quick_is_small) {
 }
 
 Test(tune_grid, one_scope_one_dtype) {
-    seqtopk_tune_grid grid =
-        made((seqtopk_tune_request){.shapes = "8192x256x8", .scope = SEQTOPK_SCOPE_TOKEN, .dtype = SEQTOPK_DTYPE_F16,
-                                    .threads = 4});
+    seqtopk_tune_grid grid = made((seqtopk_tune_request){
+        .shapes = "8192x256x8", .scope = SEQTOPK_SCOPE_TOKEN, .dtype = SEQTOPK_DTYPE_F16, .threads = 4});
     char text[SEQTOPK_TUNE_POINT_TEXT];
     cr_assert_eq(grid.count, 1);
     cr_expect_str_eq(seqtopk_tune_point_text(grid.points, text), "token f16 8192x256x8 4 threads");
@@ -68,8 +67,7 @@ Test(tune_grid, one_scope_one_dtype) {
 
 /* Quick takes a dtype that it would leave out, if that one is asked for. */
 Test(tune_grid, quick_f16) {
-    seqtopk_tune_grid grid =
-        made((seqtopk_tune_request){.quick = true, .scope = -1, .dtype = SEQTOPK_DTYPE_F16});
+    seqtopk_tune_grid grid = made((seqtopk_tune_request){.quick = true, .scope = -1, .dtype = SEQTOPK_DTYPE_F16});
     cr_expect_eq(grid.count, 5 * 4 * 2);
     seqtopk_tune_grid_free(&grid);
 }
@@ -87,10 +85,10 @@ Test(tune_grid, shapes_and_sizes) {
 }
 
 Test(tune_grid, refusals) {
-    static const char *const bad[] = {"",        "x",       "8",        "8x",        "8x9",      "0x8x2",       "3x8x2",
-                                      "8x8x8x8", "8X2",     "8x2,",     "8x2,,8x2",  ",8x2",     "65537x1",     "-1x8x2",
-                                      " 8x2",    "8x2x",    "8 x2",     "8x0",       "0x0",      "99999999999x8x2",
-                                      "1073741824x64x8"};
+    static const char *const bad[] = {
+        "",        "x",    "8",    "8x",       "8x9",  "0x8x2",           "3x8x2",
+        "8x8x8x8", "8X2",  "8x2,", "8x2,,8x2", ",8x2", "65537x1",         "-1x8x2",
+        " 8x2",    "8x2x", "8 x2", "8x0",      "0x0",  "99999999999x8x2", "1073741824x64x8"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         refused(bad[i], NULL, "--shapes");
     refused(NULL, "", "--models");
