@@ -94,6 +94,7 @@ def usage(c, timing):
     fails(["FILE", "missing"], "merge")
     fails(["one word too many"], "key", "x")
     if not timing:
+        c.works("tune", "--help")
         c.fails(1, ["hwloc", "-Dtune=enabled"], "tune")
         c.fails(1, ["hwloc"], "tune", "verify")
         return
