@@ -79,6 +79,46 @@ static inline void weigh_divide(float *w, int32_t n, float divisor, const seqtop
     }
 }
 
+static inline float weigh_divisor(float sum, const seqtopk_weighing *how) {
+    if (how->norm == SEQTOPK_NORM_SUM) {
+        sum += how->eps;
+        if (how->floor > 0.0f && sum < how->floor)
+            sum = how->floor;
+    }
+    return sum;
+}
+
+static inline void weigh_store16(float *w, int32_t n, const vec x[VECS]) {
+    for (int v = 0; v < VECS; v++) {
+        const int left = n - v * VEC_LANES;
+        if (left > 0)
+            vec_store_first(w + v * VEC_LANES, x[v], left < VEC_LANES ? left : VEC_LANES);
+    }
+}
+
+/* The scores x of one token's n <= 16 winners become weights; what is in the lanes beyond does not count. */
+static inline void weigh16(vec x[VECS], int32_t n, const seqtopk_weighing *how) {
+    const vec scale = vec_set1(how->scale);
+    if (how->norm == SEQTOPK_NORM_SOFTMAX) {
+        float part[LANES], max = -INFINITY;
+        for (int v = 0; v < VECS; v++)
+            vec_store(part + v * VEC_LANES, x[v]);
+        for (int32_t i = 0; i < n; i++)
+            max = part[i] > max ? part[i] : max;
+        for (int v = 0; v < VECS; v++)
+            x[v] = exp_full(vec_sub(vec_keep_first(x[v], n - v * VEC_LANES, max), vec_set1(max)));
+    }
+    if (how->norm != SEQTOPK_NORM_NONE) {
+        for (int v = 0; v < VECS; v++)
+            x[v] = vec_keep_first(x[v], n - v * VEC_LANES, 0.0f);
+        const float divisor = weigh_divisor(n > 0 ? vec_sum16(x) : 0.0f, how);
+        for (int v = 0; v < VECS; v++)
+            x[v] = divisor != 0.0f ? vec_div(x[v], vec_set1(divisor)) : vec_set1(0.0f);
+    }
+    for (int v = 0; v < VECS; v++)
+        x[v] = vec_mul(x[v], scale);
+}
+
 /* The scores w [n] of one token's winners become weights. */
 static inline void weigh(float *w, int32_t n, const seqtopk_weighing *how) {
     if (how->norm == SEQTOPK_NORM_NONE) {
@@ -88,13 +128,7 @@ static inline void weigh(float *w, int32_t n, const seqtopk_weighing *how) {
     }
     if (how->norm == SEQTOPK_NORM_SOFTMAX)
         weigh_exponentials(w, n);
-    float divisor = weigh_sum(w, n);
-    if (how->norm == SEQTOPK_NORM_SUM) {
-        divisor += how->eps;
-        if (how->floor > 0.0f && divisor < how->floor)
-            divisor = how->floor;
-    }
-    weigh_divide(w, n, divisor, how);
+    weigh_divide(w, n, weigh_divisor(weigh_sum(w, n), how), how);
 }
 
 #endif
