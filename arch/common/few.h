@@ -105,6 +105,28 @@ static inline first_k first_of_sorted(const float *sorted, const vec x[VECS], in
     return (first_k){cut, k - __builtin_popcount(above)};
 }
 
+/* Of many keys, one after the other, the largest first. */
+static inline first_k first_of_many(const float *keys, int32_t n, int32_t k) {
+    first_k first = {INFINITY, k};
+    for (int32_t equal = 0; equal < first.ties;) {
+        float lanes[VEC_LANES];
+        vec most = vec_set1(-INFINITY);
+        first.ties -= equal;
+        for (int32_t i = 0; i < n; i += VEC_LANES) {
+            const vec x = vec_keep_first(load_upto(keys + i, n - i), n - i, -INFINITY);
+            most = vec_max(most, vec_if_lt(x, vec_set1(first.cut), x, vec_set1(-INFINITY)));
+        }
+        vec_store(lanes, most);
+        first.cut = -INFINITY;
+        for (int i = 0; i < VEC_LANES; i++)
+            first.cut = lanes[i] > first.cut ? lanes[i] : first.cut;
+        equal = 0;
+        for (int32_t i = 0; i < n; i += VEC_LANES)
+            equal += __builtin_popcount(vec_mask_eq(load_upto(keys + i, n - i), vec_set1(first.cut)) & first_lanes(n - i));
+    }
+    return first;
+}
+
 /* Those of one vector, and fewer ties for the next. */
 static inline uint32_t take_first(vec x, uint32_t inside, first_k *first) {
     const uint32_t over = vec_mask_gt(x, vec_set1(first->cut)) & inside;

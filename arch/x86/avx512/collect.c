@@ -5,6 +5,7 @@
 #include "columns.h"
 
 #include "arch/common/few.h"
+#include "arch/common/rank.h"
 #include "arch/common/weigh.h"
 #include "arch/kernel.h"
 #include "src/registry.h"
