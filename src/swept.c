@@ -18,6 +18,7 @@ enum {
     SAMPLE_SHARE = 32, /* of a long sequence, one row in so many */
     SAMPLE_FEWEST = 8,
     MOST_SURE = 16, /* what a sweep can catch for certain */
+    TURNS = 4,      /* of estimates */
     LANE_MAXIMA = 16 /* that bound a row of as many experts or more */
 };
 
@@ -50,8 +51,11 @@ static seqtopk_catch run_catch(const seqtopk_call *call, int64_t s, int32_t part
     return run;
 }
 
-/* A key that the cut of the sequence [first, last) is likely to be above, by a sample of its rows; 0 if none can be had. */
-static int estimate(const seqtopk_call *call, int64_t first, int64_t last, float *low) {
+/*
+ * A key that the cut of the sequence [first, last) is likely to be above, by a sample of its rows; 0 if none can be had.
+ * share: 1, or how much more or less the sample is to let in where it has misled before.
+ */
+static int estimate(const seqtopk_call *call, int64_t first, int64_t last, double share, float *low) {
     const int32_t experts = call->rows.experts;
     const int64_t tokens = last - first;
     int64_t n = tokens / SAMPLE_SHARE < SAMPLE_FEWEST ? SAMPLE_FEWEST : tokens / SAMPLE_SHARE;
@@ -84,10 +88,12 @@ static int estimate(const seqtopk_call *call, int64_t first, int64_t last, float
     seqtopk_candidate_keys(&sample, 0, n, call->room.keys);
     const double expected = (double)routed * call->plan->desc.top_k;
     const double eligible = (double)routed * call->plan->most;
-    double place = expected + 3.0 * sqrt(expected) + 2.0;
+    double place = share * (expected + 3.0 * sqrt(expected) + 2.0);
     /* Bounds leave little beyond the budget, and make counts vary less. */
-    if (place > expected + 0.6 * (eligible - expected))
+    if (share == 1.0 && place > expected + 0.6 * (eligible - expected))
         place = expected + 0.6 * (eligible - expected);
+    if (place > eligible)
+        place = eligible;
     if (place < 1.0)
         return 0;
     *low = call->rank(call->room.keys, n * experts, (int64_t)place, call->room.spare).key;
@@ -101,7 +107,7 @@ static int64_t catch_by_sweep(const seqtopk_call *call, int64_t first, int64_t l
     if (bad < 0 && caught->size > 0 && caught->order != caught->keys)
         call->trim(caught, first, last, call->plan->sure, call->plan->most);
     run->size = caught->size;
-    return bad < 0 && run->size < 0 ? call->score(&call->rows, first, last) : bad;
+    return bad;
 }
 
 /* The candidates of a sequence that is one block, down to its cut. */
@@ -145,10 +151,43 @@ static void catch_by_keys(const seqtopk_call *call, int64_t first, int64_t last,
     run->size = caught->size;
 }
 
+/*
+ * Down to an estimate. Where that lets in too much for the room that there is, or too little though this run is the whole
+ * sequence, another one is made between what is known to be too little and too much: each costs as much again, and the
+ * stages one by one cost much more.
+ */
+static int64_t catch_estimated(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
+    int64_t begin, end, bad = -1;
+    double share = 1.0, too_little = 0.0, too_much = 0.0;
+    seqtopk_call_sequence(call, s, &begin, &end);
+    const int is_whole = first == begin && last == end;
+    const int64_t budget = seqtopk_unmasked(call->in.token_mask, begin, end) * call->plan->desc.top_k;
+    for (int turn = 0; turn < TURNS && estimate(call, begin, end, share, &run->low); turn++) {
+        seqtopk_catch caught = run_catch(call, s, call->part, first, last);
+        if (by_keys(call)) {
+            bad = turn ? -1 : call->score(&call->rows, first, last);
+            if (bad < 0)
+                catch_by_keys(call, first, last, run, &caught);
+        } else {
+            bad = catch_by_sweep(call, first, last, run, &caught);
+        }
+        if (bad >= 0 || (run->size >= 0 && !(is_whole && run->size < budget)))
+            return bad;
+        if (run->size < 0)
+            too_much = share;
+        else
+            too_little = share;
+        share = too_much == 0.0     ? 1.5 * share * (double)budget / (double)(run->size + 1)
+                : too_little == 0.0 ? 0.5 * share
+                                    : sqrt(too_little * too_much);
+    }
+    /* As yet nothing may have looked at all rows. */
+    return run->size < 0 ? call->score(&call->rows, first, last) : bad;
+}
+
 /* Catches the candidates of this part's tokens; answers the first with NaN or +inf, or -1. */
 int64_t seqtopk_sweep_share(const seqtopk_call *call) {
     int64_t first, last;
-    const int keyed = by_keys(call);
     seqtopk_call_share(call, call->part, &first, &last);
     for (int64_t s = 0; s < call->sequences; s++) {
         int64_t begin, end, bad;
@@ -162,19 +201,15 @@ int64_t seqtopk_sweep_share(const seqtopk_call *call) {
         seqtopk_catch caught = run_catch(call, s, call->part, from, to);
         const int one_block = is_one_block(call, begin, end, from, to);
         if (call->staged) {
-            bad = catch_by_sweep(call, from, to, run, &caught); /* declines */
-        } else if (one_block && catch_whole(call, from, to, run, &caught, &bad)) {
-            ; /* nothing is left to do */
-        } else if (one_block || !estimate(call, begin, end, &run->low)) {
+            run->low = 0.0f;
+            (void)catch_by_sweep(call, from, to, run, &caught); /* declines */
             bad = call->score(&call->rows, from, to);
-            if (bad < 0 && one_block)
-                catch_one_block(call, from, to, run, &caught);
-        } else if (keyed) {
+        } else if (!one_block) {
+            bad = catch_estimated(call, s, from, to, run);
+        } else if (!catch_whole(call, from, to, run, &caught, &bad)) {
             bad = call->score(&call->rows, from, to);
             if (bad < 0)
-                catch_by_keys(call, from, to, run, &caught);
-        } else {
-            bad = catch_by_sweep(call, from, to, run, &caught);
+                catch_one_block(call, from, to, run, &caught);
         }
         if (bad >= 0)
             return bad;
@@ -239,7 +274,7 @@ int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence
     for (int32_t part = 0; next_run(call, s, &part, &view);) {
         if (view.run->size < 0)
             return 0;
-        low = view.run->low;
+        low = view.run->low > low ? view.run->low : low; /* parts may have come to different ones */
         caught += view.run->size;
         keys = view.caught.order;
         runs++;
