@@ -2,10 +2,12 @@
 /*
  * What a microkernel is: the contracts of the stages. Data goes one way,
  *
- *     logits --score--> row lse --keys--> keys --top, nth--> cut --emit--> ids --weights--> weights
- *         \                                                            /   \--count, scatter--> expert-major lists
- *          \--sweep--> row lse, candidates --trim, rank--> cut --filter--> ids, keys --weigh--> weights
- *           \--pick--> ids, keys (token scope)
+ *     logits --score--> row lse --keys, groups--> keys --top, nth--> cut --emit--> ids --weights--> weights
+ *         |                                         |                              \--count, scatter--> expert-major lists
+ *         |                                         |--collect--> candidates
+ *         |                                         \--choose--> ids, keys (token scope)
+ *         |--sweep, whole--> row lse, candidates --trim, rank--> cut --filter--> ids, scores --weigh--> weights
+ *         \--pick--> row lse, ids, scores (token scope)
  *
  * stage by stage above, neighbours in one pass below. Each is a plain C function. kernels.def lists all of them; nothing else does.
  */
