@@ -63,6 +63,16 @@ typedef int64_t seqtopk_score_fn(const seqtopk_rows *rows, int64_t first, int64_
  */
 typedef void seqtopk_keys_fn(const seqtopk_rows *rows, int64_t first, int64_t last, float *keys);
 
+/*
+ * groups: loses a row's candidates outside its best groups: their keys become -inf. Experts [g * size, (g + 1) * size),
+ * size = experts / groups, are group g. Its score is the sum, best first, of its best group_n of `scores`, clamped to
+ * +-FLT_MAX; -inf, no score, if it has fewer candidates. The best group_top_k groups stay, of equals the lower; those
+ * without a score, which can still hold candidates, fill what places are left, the lower first. scores, keys [E]: finite
+ * or -inf; may be one row. room [2 * E] is the kernel's to use. 1 <= group_n <= size, 1 <= group_top_k <= groups.
+ */
+typedef void seqtopk_groups_fn(const float *scores, float *keys, int32_t experts, int32_t groups, int32_t group_n,
+                               int32_t group_top_k, float *room);
+
 /* nth: rearranges keys [n] so that the first k are the k largest; answers the smallest of those. 1 <= k <= n; no NaN. */
 typedef float seqtopk_nth_fn(float *keys, size_t n, size_t k);
 

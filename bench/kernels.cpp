@@ -404,6 +404,19 @@ template <typename Top> void run_top(benchmark::State &state, const Stage &s, To
     });
 }
 
+/* Eight groups (four where eight do not divide the experts), half of them to stay, as DeepSeek-V3 has them. */
+void run_groups(benchmark::State &state, const Stage &s, seqtopk_groups_fn *limit) {
+    const int32_t experts = s.shape.experts, groups = experts % 8 ? 4 : 8;
+    std::vector<float> keys(static_cast<size_t>(experts)), room(2 * keys.size());
+    time(state, s, nothing, [&](const Turn &turn) {
+        const float *scores = turn.keys;
+        for (int64_t t = 0; t < s.shape.tokens; t++, scores += experts) {
+            limit(scores, keys.data(), experts, groups, 2, groups / 2, room.data());
+            benchmark::ClobberMemory();
+        }
+    });
+}
+
 void run_emit(benchmark::State &state, const Stage &s, seqtopk_emit_fn *emit) {
     std::vector<int32_t> ids(s.shape.elements());
     time(state, s, nothing, [&](const Turn &turn) {
@@ -490,6 +503,7 @@ void run_row(benchmark::State &state, Shape shape, const seqtopk_row *row) {
     case SEQTOPK_OP_rank: run_rank(state, s, function_of<seqtopk_rank_fn>(*row)); break;
     case SEQTOPK_OP_nth: run_nth(state, s, function_of<seqtopk_nth_fn>(*row)); break;
     case SEQTOPK_OP_top: run_top(state, s, function_of<seqtopk_top_fn>(*row)); break;
+    case SEQTOPK_OP_groups: run_groups(state, s, function_of<seqtopk_groups_fn>(*row)); break;
     case SEQTOPK_OP_emit: run_emit(state, s, function_of<seqtopk_emit_fn>(*row)); break;
     case SEQTOPK_OP_filter: run_filter(state, s, function_of<seqtopk_filter_fn>(*row)); break;
     case SEQTOPK_OP_weights: run_weights(state, s, function_of<seqtopk_weights_fn>(*row)); break;

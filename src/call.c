@@ -119,7 +119,7 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
         room.spare = take(&a, plan->room_rows * experts + SEQTOPK_CATCH_SLACK, sizeof(float));
         room.key_ids = take(&a, plan->room_rows * experts + SEQTOPK_CATCH_SLACK, sizeof(uint16_t));
         room.scores = take(&a, experts, sizeof(float));
-        room.values = take(&a, experts, sizeof(float));
+        room.values = take(&a, 2 * (int64_t)experts, sizeof(float));
         room.ids = take(&a, experts, sizeof(int32_t));
         room.group_ids = take(&a, experts, sizeof(int32_t));
         room.words = take(&a, SEQTOPK_SWEEP_ROOM(experts), sizeof(uint64_t));
@@ -170,6 +170,7 @@ static void look_up_kernels(seqtopk_call *call) {
 #define LOOK_UP(op) call->op = (seqtopk_##op##_fn *)seqtopk_plan_row(call->plan, SEQTOPK_OP_##op, tokens)->function
     LOOK_UP(score);
     LOOK_UP(keys);
+    LOOK_UP(groups);
     LOOK_UP(sweep);
     LOOK_UP(whole);
     LOOK_UP(pick);

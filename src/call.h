@@ -35,7 +35,7 @@ typedef struct seqtopk_room {
     float *spare;      /* as many */
     uint16_t *key_ids; /* as many */
     float *scores;  /* [E] */
-    float *values;  /* [E] */
+    float *values;  /* [2 * E] */
     int32_t *ids;   /* [E] */
     int32_t *group_ids; /* [E] */
     uint64_t *words;    /* [SEQTOPK_SWEEP_ROOM(E)] */
@@ -53,6 +53,7 @@ typedef struct seqtopk_call {
     int staged; /* the plan's sweep or pick is the reference's, which is none */
     seqtopk_score_fn *score;
     seqtopk_keys_fn *keys;
+    seqtopk_groups_fn *groups;
     seqtopk_sweep_fn *sweep;
     seqtopk_whole_fn *whole;
     seqtopk_pick_fn *pick;

@@ -10,6 +10,7 @@
 typedef enum seqtopk_op {
     SEQTOPK_OP_score,
     SEQTOPK_OP_keys,
+    SEQTOPK_OP_groups,
     SEQTOPK_OP_sweep,
     SEQTOPK_OP_whole,
     SEQTOPK_OP_pick,

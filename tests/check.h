@@ -61,6 +61,7 @@ extern const int32_t check_expert_counts[CHECK_EXPERT_COUNTS], check_row_counts[
 void check_rows(void);
 void check_select(void);
 void check_lists(void);
+void check_groups(void);
 
 void check_ops(void);      /* every kernel by its contract in arch/kernel.h */
 void check_routes(void);   /* every kernel through the public API */

@@ -787,7 +787,7 @@ static int note_visits(const call *c, const seqtopk_row *forced, trap_function *
 
 /*
  * Shapes that between them take every stage: the bounds of a sequence in turn, tokens on their own, and the same with a
- * bias, for which no stage is fused with another; then short sequences.
+ * bias, for which no stage is fused with another; then short sequences. In groups only for the stage that limits them.
  */
 static void visit_shapes(const seqtopk_row *forced, trap_function *const *kernels, int n, int *entered) {
     for (int i = 0; i < 12; i++) {
@@ -796,6 +796,11 @@ static void visit_shapes(const seqtopk_row *forced, trap_function *const *kernel
                         .bias = i >= 5 && i < 10};
         call c;
         plain_call(&c, 64, 2 + (int32_t)pick(3), i < 10 ? 300 : 40, &w);
+        if (forced->op == SEQTOPK_OP_groups) { /* as few count as the kernels have ways of their own for */
+            c.desc.groups = 8;
+            c.desc.group_top_k = 4;
+            c.desc.group_score = w.bias ? SEQTOPK_GROUP_TOP2 : SEQTOPK_GROUP_MAX;
+        }
         c.desc.dtype = reads_logits(forced) ? (seqtopk_dtype)forced->dtype : (seqtopk_dtype)pick(3);
         do
             make_data(&c, &w);

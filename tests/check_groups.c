@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/* Kernels of `groups`. */
+#include "check.h"
+#include "guard.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static guard g_scores, g_keys, g_room;
+
+/* Beside the kinds of logits: numbers where sums go wrong, and groups with fewer candidates than count. */
+enum { GROUPS_LIMITS = RANDOM_KINDS, GROUPS_SCARCE, GROUPS_NONE, GROUPS_KINDS };
+
+static const char *kind_name(int kind) {
+    return kind < RANDOM_KINDS ? random_kind_name((random_kind)kind)
+                               : (const char *[]){"limits", "scarce", "none"}[kind - RANDOM_KINDS];
+}
+
+static void make_scores(float *scores, size_t n, int kind) {
+    static const float limits[] = {-FLT_MAX, FLT_MAX, -INFINITY, 0.0f,    -0.0f,    FLT_MIN, -FLT_MIN,
+                                   1e-45f,   -1e-45f, 1.0f,      3.0e38f, -3.0e38f, 2.0e38f, -2.0e38f};
+    if (kind < RANDOM_KINDS)
+        random_logits(&run.random, (random_kind)kind, SEQTOPK_DTYPE_F32, scores, 1, n, n);
+    for (size_t i = 0; i < n && kind >= RANDOM_KINDS; i++)
+        if (kind == GROUPS_LIMITS)
+            scores[i] = limits[random_below(&run.random, COUNT(limits))];
+        else if (kind == GROUPS_SCARCE && random_below(&run.random, 12) == 0)
+            scores[i] = (float)random_below(&run.random, 3);
+        else
+            scores[i] = -INFINITY;
+}
+
+/* The sum of a group's first n candidates, taken one by one; -inf if there are not so many. */
+static float score_slowly(const float *scores, int32_t size, int32_t n) {
+    unsigned char *taken = check_alloc((size_t)size, 1);
+    float sum = 0;
+    for (int32_t i = 0; i < n; i++) {
+        int32_t best = -1;
+        for (int32_t e = 0; e < size; e++)
+            if (!taken[e] && scores[e] != -INFINITY && (best < 0 || scores[e] > scores[best]))
+                best = e;
+        if (best < 0) {
+            free(taken);
+            return -INFINITY;
+        }
+        taken[best] = 1;
+        sum = i ? sum + scores[best] : scores[best];
+    }
+    free(taken);
+    return fmaxf(fminf(sum, FLT_MAX), -FLT_MAX);
+}
+
+/* Groups with a score in their order, then those without: stays[g] tells which are among the first k. */
+static void choose_slowly(const float *group, int32_t groups, int32_t k, unsigned char *stays) {
+    for (int32_t g = 0; g < groups; g++) {
+        int32_t before = 0;
+        for (int32_t other = 0; other < groups; other++)
+            before += group[other] > group[g] || (group[other] == group[g] && other < g);
+        stays[g] = before < k;
+    }
+}
+
+/* `scores` are the keys themselves, or a row of its own. */
+static void check_groups_case(const float *scores, const float *keys, int32_t size, int32_t groups, int32_t n,
+                              int32_t k, int kind) {
+    const size_t experts = (size_t)size * (size_t)groups;
+    float *group = check_alloc((size_t)groups, 4), *expected = check_alloc(experts, 4);
+    unsigned char *stays = check_alloc((size_t)groups, 1);
+    for (int32_t g = 0; g < groups; g++)
+        group[g] = score_slowly(scores + g * size, size, n);
+    choose_slowly(group, groups, k, stays);
+    for (size_t e = 0; e < experts; e++)
+        expected[e] = stays[e / (size_t)size] ? keys[e] : -INFINITY;
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_groups, -1));) {
+        size_t where;
+        check_context("%s size %d groups %d n %d k %d kind %s, scores %s (seed %llu)", row->name, (int)size,
+                      (int)groups, (int)n, (int)k, kind_name(kind), scores == keys ? "are keys" : "of their own",
+                      (unsigned long long)run.seed);
+        const float *given = check_place_copy(&g_scores, scores, experts, 4);
+        float *work = check_place_copy(&g_keys, keys, experts, 4), *room = check_place(&g_room, 2 * experts, 4);
+        guard_freeze(&g_scores);
+        ((seqtopk_groups_fn *)row->function)(scores == keys ? work : given, work, (int32_t)experts, groups, n, k, room);
+        const int right = check_same_bits(work, expected, experts, &where);
+        where = right ? 0 : where;
+        check_that(right, "the key of expert %zu, in group %zu, is %.9g, not %.9g", where, where / (size_t)size,
+                   (double)work[where], (double)expected[where]);
+        check_that(guard_intact(&g_keys) && guard_intact(&g_room), "wrote beside the keys or the room");
+    }
+    free(group);
+    free(expected);
+    free(stays);
+}
+
+/* Of few and of many groups to stay; not all of them where there are many groups. */
+static void check_groups_of(int32_t size, int32_t groups, int32_t n, int kind) {
+    const size_t experts = (size_t)size * (size_t)groups;
+    const int32_t some = 1 + (int32_t)random_below(&run.random, (uint32_t)groups);
+    const int32_t ks[] = {1, 2, groups / 2, groups - 1, groups, some};
+    float *scores = check_alloc(experts, 4), *keys = check_alloc(experts, 4);
+    make_scores(scores, experts, kind);
+    make_scores(keys, experts, (int)random_below(&run.random, GROUPS_KINDS));
+    for (size_t i = 0; i < COUNT(ks); i++)
+        if (ks[i] >= 1 && ks[i] <= groups && (groups < 20 || random_below(&run.random, 3) == 0))
+            check_groups_case(scores, random_below(&run.random, 2) ? scores : keys, size, groups, n, ks[i], kind);
+    free(scores);
+    free(keys);
+}
+
+void check_groups(void) {
+    static const int32_t sizes[] = {1, 2, 3, 4, 5, 8, 15, 16, 17, 20, 32, 33, 64, 129};
+    static const int32_t counts[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 100, 129};
+    guard *const all[] = {&g_scores, &g_keys, &g_room};
+    for (size_t i = 0; i < COUNT(all); i++)
+        guard_open(all[i], (size_t)2 * 129 * 129 * sizeof(float) + 256);
+    for (size_t i = 0; i < COUNT(sizes); i++)
+        for (size_t j = 0; j < COUNT(counts); j++)
+            for (int32_t n = 1; n <= sizes[i]; n = n == 4 && sizes[i] > 4 ? sizes[i] : n + 1)
+                for (int kind = 0; kind < GROUPS_KINDS; kind++)
+                    if (random_below(&run.random, run.quick ? 8 : 1 + (uint32_t)(sizes[i] * counts[j]) / 1000) == 0)
+                        check_groups_of(sizes[i], counts[j], n, kind);
+    for (size_t i = 0; i < COUNT(all); i++)
+        guard_close(all[i]);
+}
