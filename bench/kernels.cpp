@@ -182,7 +182,10 @@ seqtopk_rank_fn *best_rank() {
     return found;
 }
 
-/* Rows that only say that there is no such kernel in their ISA: they decline even when there is nothing to do. */
+/*
+ * Rows that only say that there is no such kernel in their ISA: they decline even when there is nothing to do. And rows that
+ * only say how much is done at a time.
+ */
 bool declines(const seqtopk_row &row) {
     const Shape one = {1, 1, 1};
     Catch memory(one, 1);
@@ -212,7 +215,7 @@ bool declines(const seqtopk_row &row) {
         const seqtopk_lists nowhere = {&offset, &id, &key, 0, 0};
         function_of<seqtopk_choose_fn>(row)(&key, 1, 0, 0, 1, &none, &nowhere, &at, 0);
     }
-    return none.size < 0;
+    return none.size < 0 || row.op == SEQTOPK_OP_sample || row.op == SEQTOPK_OP_block;
 }
 
 /* Rows whose shift and lse may be written. */
@@ -510,6 +513,8 @@ void run_row(benchmark::State &state, Shape shape, const seqtopk_row *row) {
     case SEQTOPK_OP_weigh: run_weigh(state, s, function_of<seqtopk_weigh_fn>(*row)); break;
     case SEQTOPK_OP_count: run_count(state, s, function_of<seqtopk_count_fn>(*row)); break;
     case SEQTOPK_OP_scatter: run_scatter(state, s, function_of<seqtopk_scatter_fn>(*row)); break;
+    case SEQTOPK_OP_sample:
+    case SEQTOPK_OP_block:
     case SEQTOPK_OPS: break;
     }
 }

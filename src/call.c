@@ -112,7 +112,6 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
     call->expert_ids = (int32_t *)(void *)call->reservoir;
     call->list_weights = (float *)((uintptr_t)call->reservoir + (size_t)pairs * sizeof(float));
     call->histograms = take(&a, (int64_t)parts * experts, sizeof(int32_t));
-    call->block_rows = plan->block_rows;
     for (int32_t p = 0; p < parts; p++) {
         seqtopk_room room;
         room.keys = take(&a, plan->room_rows * experts + SEQTOPK_CATCH_SLACK, sizeof(float));
@@ -186,7 +185,11 @@ static void look_up_kernels(seqtopk_call *call) {
     LOOK_UP(weights);
     LOOK_UP(count);
     LOOK_UP(scatter);
+    LOOK_UP(sample);
+    LOOK_UP(block);
 #undef LOOK_UP
+    const int64_t block = call->block(call->rows.experts), room = call->plan->room_rows;
+    call->block_rows = block < room ? block : room;
     const seqtopk_op at_once = call->plan->desc.scope == SEQTOPK_SCOPE_TOKEN ? SEQTOPK_OP_pick : SEQTOPK_OP_sweep;
     call->staged = seqtopk_plan_row(call->plan, at_once, tokens)->isa == 0;
 }

@@ -69,6 +69,8 @@ typedef struct seqtopk_call {
     seqtopk_weights_fn *weights;
     seqtopk_count_fn *count;
     seqtopk_scatter_fn *scatter;
+    seqtopk_sample_fn *sample;
+    seqtopk_block_fn *block;
 
     /* In scratch, shared by the parts. */
     seqtopk_slot *slots;   /* [parts] */

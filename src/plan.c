@@ -52,7 +52,6 @@ static seqtopk_plan *finish(const seqtopk_draft *d) {
         }
     const int by_token = plan->desc.scope == SEQTOPK_SCOPE_TOKEN;
     const int32_t experts = plan->desc.experts;
-    plan->block_rows = experts < 4096 ? 4096 / experts : 1;
     plan->room_rows = experts <= 1024 ? 16384 / experts : experts <= 2048 ? 16 : experts < 32768 ? 32768 / experts : 1;
     plan->most_tokens = INT32_MAX / plan->desc.top_k;
     plan->sure = by_token ? plan->desc.top_k : plan->desc.min_experts;

@@ -21,7 +21,6 @@ struct seqtopk_plan {
      * max_experts in sequence scope, K and K in token scope. */
     int32_t sure, most;
     int64_t most_tokens; /* whose pairs int32 lists can index */
-    int64_t block_rows;  /* whose keys stay in the nearest cache: rows go through in such blocks */
     int64_t room_rows;   /* whose keys a part has room for */
     int32_t first[SEQTOPK_OPS + 1]; /* the decisions on op o: [first[o], first[o + 1]), by tokens_from */
     seqtopk_decision decision[];    /* then the texts of those that a tuning file made */

@@ -26,6 +26,8 @@ typedef enum seqtopk_op {
     SEQTOPK_OP_weigh,
     SEQTOPK_OP_count,
     SEQTOPK_OP_scatter,
+    SEQTOPK_OP_sample,
+    SEQTOPK_OP_block,
     SEQTOPK_OPS
 } seqtopk_op;
 

@@ -14,9 +14,6 @@
 #include <string.h>
 
 enum {
-    SAMPLE_ROWS = 64,  /* at most */
-    SAMPLE_SHARE = 32, /* of a long sequence, one row in so many */
-    SAMPLE_FEWEST = 8,
     MOST_SURE = 16, /* what a sweep can catch for certain */
     TURNS = 4,      /* of estimates */
     LANE_MAXIMA = 16 /* that bound a row of as many experts or more */
@@ -58,14 +55,13 @@ static seqtopk_catch run_catch(const seqtopk_call *call, int64_t s, int32_t part
 static int estimate(const seqtopk_call *call, int64_t first, int64_t last, double share, float *low) {
     const int32_t experts = call->rows.experts;
     const int64_t tokens = last - first;
-    int64_t n = tokens / SAMPLE_SHARE < SAMPLE_FEWEST ? SAMPLE_FEWEST : tokens / SAMPLE_SHARE;
-    n = n > SAMPLE_ROWS ? SAMPLE_ROWS : n;
+    int64_t n = call->sample(tokens);
     n = n > call->plan->room_rows ? call->plan->room_rows : n;
     n = n > tokens / 4 ? tokens / 4 : n;
     if (n < 1)
         return 0;
-    float shift[SAMPLE_ROWS], lse[SAMPLE_ROWS];
-    uint8_t mask[SAMPLE_ROWS];
+    float shift[SEQTOPK_SAMPLE_MOST], lse[SEQTOPK_SAMPLE_MOST];
+    uint8_t mask[SEQTOPK_SAMPLE_MOST];
     const int64_t step = tokens / n, from = first + step / 2;
     seqtopk_rows rows = call->rows;
     rows.logits = (const char *)rows.logits + from * rows.stride;

@@ -100,13 +100,15 @@ static inline void weigh_store16(float *w, int32_t n, const vec x[VECS]) {
 static inline void weigh16(vec x[VECS], int32_t n, const seqtopk_weighing *how) {
     const vec scale = vec_set1(how->scale);
     if (how->norm == SEQTOPK_NORM_SOFTMAX) {
-        float part[LANES], max = -INFINITY;
+        vec max = vec_set1(-INFINITY);
         for (int v = 0; v < VECS; v++)
-            vec_store(part + v * VEC_LANES, x[v]);
-        for (int32_t i = 0; i < n; i++)
-            max = part[i] > max ? part[i] : max;
+            max = vec_max(max, vec_keep_first(x[v], n - v * VEC_LANES, -INFINITY));
+#if VEC_LANES > 1
+        for (int stride = VEC_LANES / 2; stride > 0; stride /= 2)
+            max = vec_max(max, vec_across(max, stride));
+#endif
         for (int v = 0; v < VECS; v++)
-            x[v] = exp_full(vec_sub(vec_keep_first(x[v], n - v * VEC_LANES, max), vec_set1(max)));
+            x[v] = exp_full(vec_sub(x[v], max)); /* beyond n: whatever, as it is cleared */
     }
     if (how->norm != SEQTOPK_NORM_NONE) {
         for (int v = 0; v < VECS; v++)
