@@ -16,7 +16,9 @@
 enum {
     MOST_SURE = 16, /* what a sweep can catch for certain */
     TURNS = 4,      /* of estimates */
-    LANE_MAXIMA = 16 /* that bound a row of as many experts or more */
+    /* A row's 16 lane maxima bound it closely where a lane has more than an expert or two and not nearly all count. */
+    WHOLE_EXPERTS = 40, /* at least */
+    WHOLE_TOP_K = 12    /* at most */
 };
 
 int seqtopk_sweeps(const seqtopk_call *call) {
@@ -128,8 +130,8 @@ static int catch_whole(const seqtopk_call *call, int64_t first, int64_t last, se
                        int64_t *bad) {
     const seqtopk_plan *plan = call->plan;
     const int64_t budget = seqtopk_unmasked(call->in.token_mask, first, last) * plan->desc.top_k;
-    if (by_keys(call) || plan->sure > 0 || plan->most < plan->desc.experts || plan->desc.experts < LANE_MAXIMA ||
-        plan->desc.top_k > LANE_MAXIMA || budget < 1)
+    if (by_keys(call) || plan->sure > 0 || plan->most < plan->desc.experts || plan->desc.experts < WHOLE_EXPERTS ||
+        plan->desc.top_k > WHOLE_TOP_K || budget < 1)
         return 0;
     *bad = call->whole(&call->rows, first, last, budget, call->rank, call->room.spare, &run->low, caught);
     run->size = *bad < 0 ? caught->size : -1;
