@@ -51,34 +51,37 @@ static inline seqtopk_wisdom tuning_small(void) {
     return w;
 }
 
+static inline int32_t tuning_below(uint64_t *state, int32_t n) {
+    *state = *state * UINT64_C(6364136223846793005) + 1442695040888963407u;
+    return (int32_t)(*state >> 33) % n;
+}
+
 /* About `size` decisions of any rows. */
 static inline seqtopk_wisdom tuning_random(int32_t size, uint64_t seed) {
     seqtopk_wisdom w = tuning_empty();
     uint64_t state = seed * 2 + 1;
-#define TUNING_BELOW(n) ((int32_t)((state = state * UINT64_C(6364136223846793005) + 1442695040888963407u) >> 33) % (n))
     for (int tries = 0; w.size < size && tries < 100 * size; tries++) {
         static const int32_t experts[] = {8, 64, 128, 256}, top_k[] = {2, 6, 8};
-        seqtopk_tuned t = {.row = TUNING_BELOW(seqtopk_registry_size), .runner_up = -1, .clear = 1};
-        t.shape = (seqtopk_tuned_shape){.op = seqtopk_registry[t.row].op,
-                                        .dtype = seqtopk_registry[t.row].dtype,
-                                        .scope = TUNING_BELOW(2),
-                                        .score = TUNING_BELOW(4),
-                                        .experts = experts[TUNING_BELOW(4)],
-                                        .top_k = top_k[TUNING_BELOW(3)],
-                                        .threads = 1 + TUNING_BELOW(2)};
-        t.tokens = 1 << TUNING_BELOW(SEQTOPK_WISDOM_BUCKETS);
-        t.ps = 1 + TUNING_BELOW(1 << 30);
-        t.spread = TUNING_BELOW(1000);
-        const int32_t other = TUNING_BELOW(seqtopk_registry_size);
+        seqtopk_tuned t = {.row = tuning_below(&state, seqtopk_registry_size), .runner_up = -1, .clear = 1};
+        t.shape.op = seqtopk_registry[t.row].op;
+        t.shape.dtype = seqtopk_registry[t.row].dtype;
+        t.shape.scope = tuning_below(&state, 2);
+        t.shape.score = tuning_below(&state, 4);
+        t.shape.experts = experts[tuning_below(&state, 4)];
+        t.shape.top_k = top_k[tuning_below(&state, 3)];
+        t.shape.threads = 1 + tuning_below(&state, 2);
+        t.tokens = 1 << tuning_below(&state, SEQTOPK_WISDOM_BUCKETS);
+        t.ps = 1 + tuning_below(&state, 1 << 30);
+        t.spread = tuning_below(&state, 1000);
+        const int32_t other = tuning_below(&state, seqtopk_registry_size);
         if (other != t.row && seqtopk_registry[other].op == t.shape.op &&
             seqtopk_registry[other].dtype == t.shape.dtype) {
             t.runner_up = other;
-            t.runner_up_ps = 1 + TUNING_BELOW(1 << 30);
-            t.clear = TUNING_BELOW(2);
+            t.runner_up_ps = 1 + tuning_below(&state, 1 << 30);
+            t.clear = tuning_below(&state, 2);
         }
         (void)seqtopk_wisdom_add(&w, &t, NULL);
     }
-#undef TUNING_BELOW
     return w;
 }
 
