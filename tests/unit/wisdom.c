@@ -304,7 +304,7 @@ static void expect_notes(const char *lines, size_t size, const seqtopk_wisdom_re
     for (; notes[2 * n]; n++)
         if (n < w.notes) {
             cr_expect_eq(w.note[n].line, notes[2 * n], "%s: line %d", lines, (int)w.note[n].line);
-            cr_expect_eq(w.note[n].reason, notes[2 * n + 1], "%s: line %d: %s", lines, (int)w.note[n].line,
+            cr_expect_eq((int)w.note[n].reason, notes[2 * n + 1], "%s: line %d: %s", lines, (int)w.note[n].line,
                          seqtopk_wisdom_reason_text(w.note[n].reason));
         }
     cr_expect_eq(w.notes, n, "%s: %d notes", lines, (int)w.notes);
