@@ -181,8 +181,10 @@ seqtopk_status seqtopk_wisdom_merge(seqtopk_wisdom *wisdom, const seqtopk_wisdom
         return no_memory(most, error);
     int32_t size = 0;
     for (int32_t i = 0, j = 0; i < wisdom->size || j < newer->size;) {
-        const seqtopk_tuned *a = wisdom->decision + i, *b = newer->decision + j;
-        const int order = i == wisdom->size ? 1 : j == newer->size ? -1 : seqtopk_tuned_compare(a, b);
+        /* One without decisions has no memory to point into. */
+        const seqtopk_tuned *a = i < wisdom->size ? wisdom->decision + i : NULL;
+        const seqtopk_tuned *b = j < newer->size ? newer->decision + j : NULL;
+        const int order = !a ? 1 : !b ? -1 : seqtopk_tuned_compare(a, b);
         all[size++] = order < 0 || (order == 0 && a->clear && !b->clear) ? *a : *b;
         i += order <= 0;
         j += order >= 0;
