@@ -31,7 +31,7 @@ typedef struct seqtopk_sequence {
 
 /* A part's own room. */
 typedef struct seqtopk_room {
-    float *keys;    /* [block_rows, E] */
+    float *keys;    /* [room_rows, E] */
     float *spare;      /* as many */
     uint16_t *key_ids; /* as many */
     float *scores;  /* [E] */
@@ -99,8 +99,10 @@ void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, 
  * keys [last - first, E] as selection sees them: -inf for what is not eligible (excluded, in a lost group, behind the
  * token's first `most`), +inf for what is selected in any case (among the token's first `sure`).
  */
-void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys); /* before the bounds */
 void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys);
+
+/* The same before the bounds: -inf for what is excluded or in a lost group. */
+void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys);
 
 /* The tokens of sequence s: [*first, *last). */
 void seqtopk_call_sequence(const seqtopk_call *call, int64_t s, int64_t *first, int64_t *last);

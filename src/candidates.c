@@ -24,7 +24,7 @@ static void bound(const seqtopk_call *call, float *keys) {
 
 void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys) {
     const seqtopk_desc *desc = &call->plan->desc;
-    const int grouped = desc->groups > 1 && desc->group_top_k < desc->groups;
+    const int grouped = seqtopk_is_grouped(desc);
     call->keys(&call->rows, first, last, keys);
     for (int64_t t = first; t < last && grouped; t++, keys += desc->experts) {
         const float *scores = keys;

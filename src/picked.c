@@ -15,8 +15,7 @@ int seqtopk_picks(const seqtopk_call *call) { return call->plan->desc.scope == S
 
 int seqtopk_picks_logits(const seqtopk_call *call) {
     const seqtopk_desc *desc = &call->plan->desc;
-    const int grouped = desc->groups > 1 && desc->group_top_k < desc->groups;
-    return !grouped && call->rows.key == SEQTOPK_KEY_LOGIT && desc->top_k <= MOST_PICKED;
+    return !seqtopk_is_grouped(desc) && call->rows.key == SEQTOPK_KEY_LOGIT && desc->top_k <= MOST_PICKED;
 }
 
 static seqtopk_catch room_of(const seqtopk_call *call, int32_t *counts) {

@@ -26,6 +26,11 @@ struct seqtopk_plan {
     seqtopk_decision decision[];    /* then the texts of those that a tuning file made */
 };
 
+/* Whether groups keep any expert from being selected. */
+static inline int seqtopk_is_grouped(const seqtopk_desc *desc) {
+    return desc->groups > 1 && desc->group_top_k < desc->groups;
+}
+
 /* Copies *desc with every default resolved, or says which field is wrong. */
 seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *desc, seqtopk_error *error);
 

@@ -259,14 +259,19 @@ static seqtopk_status replace(const char *path, const char *directory, const cha
     return SEQTOPK_OK;
 }
 
-seqtopk_status seqtopk_store_save(const seqtopk_wisdom *wisdom, const char *path, seqtopk_error *error) {
-    char directory[SEQTOPK_STORE_PATH];
+/* The directory of `path`, made if need be, where a tuning file may be written. */
+static seqtopk_status make_way(const char *path, char directory[SEQTOPK_STORE_PATH], seqtopk_error *error) {
     if (strlen(path) >= SEQTOPK_STORE_PATH)
         FAIL("the path of a tuning file has %zu bytes; at most %d", strlen(path), SEQTOPK_STORE_PATH - 1);
     directory_of(directory, path);
     if (!make_directory(directory, 2))
         FAIL("%s: the directory cannot be made: %s", directory, strerror(errno));
-    seqtopk_status status = check_replaceable(path, error);
+    return check_replaceable(path, error);
+}
+
+seqtopk_status seqtopk_store_save(const seqtopk_wisdom *wisdom, const char *path, seqtopk_error *error) {
+    char directory[SEQTOPK_STORE_PATH];
+    seqtopk_status status = make_way(path, directory, error);
     if (status)
         return status;
     const size_t size = seqtopk_wisdom_encode(wisdom, NULL, 0);
@@ -338,12 +343,7 @@ seqtopk_status seqtopk_store_merge(const seqtopk_wisdom *newer, const char *path
     seqtopk_wisdom all = {0};
     if (merged)
         memset(merged, 0, sizeof *merged);
-    if (strlen(path) >= SEQTOPK_STORE_PATH)
-        FAIL("the path of a tuning file has %zu bytes; at most %d", strlen(path), SEQTOPK_STORE_PATH - 1);
-    directory_of(directory, path);
-    if (!make_directory(directory, 2))
-        FAIL("%s: the directory cannot be made: %s", directory, strerror(errno));
-    seqtopk_status status = check_replaceable(path, error);
+    seqtopk_status status = make_way(path, directory, error);
     if (status)
         return status;
     const int lock = lock_beside(path, error);

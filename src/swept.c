@@ -2,7 +2,7 @@
 /*
  * A sequence by its candidates. A few of its rows tell about where it will be cut; one sweep scores all rows and catches the
  * candidates down to a little below that; the cut is then found among those, exactly. The sample only decides how much is
- * caught: if that was too little or too much, the sequence goes stage by stage instead.
+ * caught: if that was too little or too much it is asked again, and in the end the sequence goes stage by stage instead.
  *
  * Where keys are more than a sweep can make of logits (bias, groups, many sure experts), the candidates are caught from keys,
  * block by block; a sequence of one block is its own sample.
@@ -28,8 +28,7 @@ int seqtopk_sweeps(const seqtopk_call *call) {
 /* Whether candidates are caught from keys, not from logits. */
 static int by_keys(const seqtopk_call *call) {
     const seqtopk_plan *plan = call->plan;
-    const int grouped = plan->desc.groups > 1 && plan->desc.group_top_k < plan->desc.groups;
-    return grouped || plan->sure > MOST_SURE || call->rows.key == SEQTOPK_KEY_SCORE;
+    return seqtopk_is_grouped(&plan->desc) || plan->sure > MOST_SURE || call->rows.key == SEQTOPK_KEY_SCORE;
 }
 
 static int is_one_block(const seqtopk_call *call, int64_t begin, int64_t end, int64_t first, int64_t last) {

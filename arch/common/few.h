@@ -97,8 +97,8 @@ static inline first_k first_of_place(seqtopk_place place, int32_t k) {
     return (first_k){place.key, k - (int32_t)place.above};
 }
 
-static inline first_k first_of_sorted(const float *sorted, const vec x[VECS], int32_t k) {
-    const float cut = sorted[k - 1];
+/* Of 16 keys, whose k-th largest is `cut`. */
+static inline first_k first_of_cut(float cut, const vec x[VECS], int32_t k) {
     uint32_t above = 0;
     for (int v = 0; v < VECS; v++)
         above |= vec_mask_gt(x[v], vec_set1(cut)) << v * VEC_LANES;

@@ -87,9 +87,9 @@ void SELECT_NAME(trim, sort16)(seqtopk_catch *caught, int64_t first, int64_t las
             for (int v = 0; v < VECS; v++)
                 vec_store(sorted + v * VEC_LANES, y[v]);
             if (n > most)
-                stay = first_of_sorted(sorted, x, most);
+                stay = first_of_cut(sorted[most - 1], x, most);
             if (n > sure && sure)
-                certain = first_of_sorted(sorted, x, sure);
+                certain = first_of_cut(sorted[sure - 1], x, sure);
         }
         /* All of a token is read before its first place is written: what moves may overlap. */
         for (int32_t i = 0; i < n; i += VEC_LANES) {
