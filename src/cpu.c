@@ -9,6 +9,7 @@
 #include <string.h>
 
 #if defined(__x86_64__)
+#include "src/cpu.h"
 #include <cpuid.h>
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
@@ -27,7 +28,6 @@ enum { ISA_COUNT = sizeof isa_rows / sizeof *isa_rows };
 
 #if defined(__x86_64__)
 
-enum { EAX, EBX, ECX, EDX };
 /* Bits of XCR0: what the operating system saves for a process. */
 enum { XCR0_AVX = 0x06, XCR0_AVX512 = 0xe6 };
 
@@ -35,45 +35,95 @@ static const struct {
     const char *name;
     uint32_t leaf, reg, bit, xcr0;
 } cpu_features[] = {
-    {"fma", 1, ECX, 12, XCR0_AVX},          {"f16c", 1, ECX, 29, XCR0_AVX},
-    {"popcnt", 1, ECX, 23, 0},              {"lzcnt", 0x80000001, ECX, 5, 0},
-    {"bmi", 7, EBX, 3, 0},                  {"bmi2", 7, EBX, 8, 0},
-    {"avx2", 7, EBX, 5, XCR0_AVX},          {"avx512f", 7, EBX, 16, XCR0_AVX512},
-    {"avx512dq", 7, EBX, 17, XCR0_AVX512},  {"avx512cd", 7, EBX, 28, XCR0_AVX512},
-    {"avx512bw", 7, EBX, 30, XCR0_AVX512},  {"avx512vl", 7, EBX, 31, XCR0_AVX512},
-    {"avx512vbmi", 7, ECX, 1, XCR0_AVX512}, {"avx512vbmi2", 7, ECX, 6, XCR0_AVX512},
+    {"fma", 1, ECX, 12, XCR0_AVX},
+    {"f16c", 1, ECX, 29, XCR0_AVX},
+    {"popcnt", 1, ECX, 23, 0},
+    {"lzcnt", 0x80000001, ECX, 5, 0},
+    {"bmi", 7, EBX, 3, 0},
+    {"bmi2", 7, EBX, 8, 0},
+    {"avx2", 7, EBX, 5, XCR0_AVX},
+    {"avx512f", 7, EBX, 16, XCR0_AVX512},
+    {"avx512dq", 7, EBX, 17, XCR0_AVX512},
+    {"avx512cd", 7, EBX, 28, XCR0_AVX512},
+    {"avx512bw", 7, EBX, 30, XCR0_AVX512},
+    {"avx512vl", 7, EBX, 31, XCR0_AVX512},
+    {"avx512vbmi", 7, ECX, 1, XCR0_AVX512},
+    {"avx512vbmi2", 7, ECX, 6, XCR0_AVX512},
 };
 
-static uint32_t xcr0(void) {
-    uint32_t regs[4], low, high;
-    if (!__get_cpuid(1, regs + EAX, regs + EBX, regs + ECX, regs + EDX) || !(regs[ECX] & 1u << 27)) /* OSXSAVE */
-        return 0;
-    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return low;
+static void ask_leaf(uint32_t most, uint32_t leaf, uint32_t regs[4]) {
+    if (leaf <= most)
+        __cpuid_count(leaf, 0, regs[EAX], regs[EBX], regs[ECX], regs[EDX]);
 }
 
-static int has_feature(const char *name, size_t length) {
+static seqtopk_cpuid ask_cpu(void) {
+    seqtopk_cpuid cpu = {.xcr0 = 0};
+    ask_leaf(0, 0, cpu.zero);
+    ask_leaf(cpu.zero[EAX], 1, cpu.one);
+    ask_leaf(cpu.zero[EAX], 7, cpu.seven);
+    ask_leaf(__get_cpuid_max(0x80000000, NULL), 0x80000001, cpu.extended);
+    if (cpu.one[ECX] & 1u << 27) { /* OSXSAVE */
+        uint32_t high;
+        __asm__("xgetbv" : "=a"(cpu.xcr0), "=d"(high) : "c"(0));
+    }
+    return cpu;
+}
+
+seqtopk_cpuid seqtopk_cpuid_get(void) {
+    enum { UNKNOWN, BEING_WRITTEN, KNOWN };
+    static seqtopk_cpuid known;
+    static _Atomic int state;
+    if (atomic_load_explicit(&state, memory_order_acquire) == KNOWN)
+        return known;
+    const seqtopk_cpuid cpu = ask_cpu();
+    int expected = UNKNOWN; /* of threads that come at the same time one writes, the others keep what they heard */
+    if (atomic_compare_exchange_strong_explicit(&state, &expected, BEING_WRITTEN, memory_order_relaxed,
+                                                memory_order_relaxed)) {
+        known = cpu;
+        atomic_store_explicit(&state, KNOWN, memory_order_release);
+    }
+    return cpu;
+}
+
+typedef seqtopk_cpuid cpu_bits;
+static cpu_bits get_bits(void) { return seqtopk_cpuid_get(); }
+
+static int has_feature(const cpu_bits *cpu, const char *name, size_t length) {
     for (size_t i = 0; i < sizeof cpu_features / sizeof *cpu_features; i++) {
-        uint32_t regs[4];
         if (strlen(cpu_features[i].name) != length || memcmp(cpu_features[i].name, name, length) != 0)
             continue;
-        return __get_cpuid_count(cpu_features[i].leaf, 0, regs + EAX, regs + EBX, regs + ECX, regs + EDX) &&
-               (regs[cpu_features[i].reg] >> cpu_features[i].bit & 1) &&
-               (xcr0() & cpu_features[i].xcr0) == cpu_features[i].xcr0;
+        const uint32_t *regs = cpu_features[i].leaf == 1   ? cpu->one
+                               : cpu_features[i].leaf == 7 ? cpu->seven
+                                                           : cpu->extended;
+        return (regs[cpu_features[i].reg] >> cpu_features[i].bit & 1) &&
+               (cpu->xcr0 & cpu_features[i].xcr0) == cpu_features[i].xcr0;
     }
     return 0;
 }
 
 #elif defined(__aarch64__)
 
-static int has_feature(const char *name, size_t length) {
+typedef struct {
+    unsigned long hwcap;
+} cpu_bits;
+
+static cpu_bits get_bits(void) { return (cpu_bits){getauxval(AT_HWCAP)}; }
+
+static int has_feature(const cpu_bits *cpu, const char *name, size_t length) {
     const unsigned long hwcap_asimd = 1ul << 1;
-    return length == 5 && memcmp(name, "asimd", 5) == 0 && (getauxval(AT_HWCAP) & hwcap_asimd);
+    return length == 5 && memcmp(name, "asimd", 5) == 0 && (cpu->hwcap & hwcap_asimd);
 }
 
 #else
 
-static int has_feature(const char *name, size_t length) {
+typedef struct {
+    int unknown;
+} cpu_bits;
+
+static cpu_bits get_bits(void) { return (cpu_bits){0}; }
+
+static int has_feature(const cpu_bits *cpu, const char *name, size_t length) {
+    (void)cpu;
     (void)name;
     (void)length;
     return 0;
@@ -81,10 +131,10 @@ static int has_feature(const char *name, size_t length) {
 
 #endif
 
-static int has_features(const char *list) {
+static int has_features(const cpu_bits *cpu, const char *list) {
     while (*list) {
         size_t length = strcspn(list, " ");
-        if (!has_feature(list, length))
+        if (!has_feature(cpu, list, length))
             return 0;
         list += length;
         list += *list == ' ';
@@ -98,9 +148,10 @@ static uint32_t usable_isas(void) {
     uint32_t bits = atomic_load_explicit(&known, memory_order_relaxed);
     if (bits)
         return bits;
+    const cpu_bits cpu = get_bits();
     bits = 1u << 31;
     for (int i = 0; i < ISA_COUNT; i++)
-        if (has_features(isa_rows[i].features))
+        if (has_features(&cpu, isa_rows[i].features))
             bits |= 1u << i;
     atomic_store_explicit(&known, bits, memory_order_relaxed);
     return bits;

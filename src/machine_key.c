@@ -13,6 +13,7 @@
 #include <string.h>
 
 #if defined(__x86_64__)
+#include "src/cpu.h"
 #include <cpuid.h>
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
@@ -53,8 +54,6 @@ static void add(key *k, const char *format, ...) {
 
 #if defined(__x86_64__)
 
-enum { EAX, EBX, ECX, EDX };
-
 /* Part of the first word, which becomes part of a file's name. */
 static void add_name(key *k, const char *name) {
     const size_t begin = k->size;
@@ -65,34 +64,34 @@ static void add_name(key *k, const char *name) {
 }
 
 static void add_cpu(key *k) {
-    uint32_t r[4] = {0};
+    const seqtopk_cpuid cpu = seqtopk_cpuid_get();
     char vendor[13] = {0};
-    if (__get_cpuid(0, r + EAX, r + EBX, r + ECX, r + EDX)) {
-        memcpy(vendor, r + EBX, 4);
-        memcpy(vendor + 4, r + EDX, 4);
-        memcpy(vendor + 8, r + ECX, 4);
-    }
+    memcpy(vendor, cpu.zero + EBX, 4);
+    memcpy(vendor + 4, cpu.zero + EDX, 4);
+    memcpy(vendor + 8, cpu.zero + ECX, 4);
     add(k, "x86_64-");
     add_name(k, vendor);
-    memset(r, 0, sizeof r);
-    __get_cpuid(1, r + EAX, r + EBX, r + ECX, r + EDX);
-    const uint32_t family = r[EAX] >> 8 & 15, extended = r[EAX] >> 20 & 255;
+    const uint32_t version = cpu.one[EAX], family = version >> 8 & 15, extended = version >> 20 & 255;
     add(k, "-%u-%u-%u", (unsigned)(family == 15 ? family + extended : family),
-        (unsigned)((r[EAX] >> 4 & 15) | (r[EAX] >> 12 & 0xf0)), (unsigned)(r[EAX] & 15));
+        (unsigned)((version >> 4 & 15) | (version >> 12 & 0xf0)), (unsigned)(version & 15));
 }
 
 /* Data caches in KiB, level by level. Where cores differ, which one answers is chance: then none. */
 static void add_caches(key *k) {
-    uint32_t r[4];
-    if (__get_cpuid_count(7, 0, r + EAX, r + EBX, r + ECX, r + EDX) && (r[EDX] >> 15 & 1)) {
+    const seqtopk_cpuid cpu = seqtopk_cpuid_get();
+    if (cpu.seven[EDX] >> 15 & 1) {
         add(k, "hybrid");
         return;
     }
     const size_t begin = k->size;
     const uint32_t leaves[] = {4, 0x8000001d}; /* Intel's, and AMD's of the same form */
-    for (int l = 0; l < 2 && k->size == begin; l++)
+    for (int l = 0; l < 2 && k->size == begin; l++) {
+        if (l == 0 ? cpu.zero[EAX] < leaves[l] : (uint32_t)__get_cpuid_max(0x80000000, NULL) < leaves[l])
+            continue;
         for (uint32_t i = 0; i < 8; i++) {
-            if (!__get_cpuid_count(leaves[l], i, r + EAX, r + EBX, r + ECX, r + EDX) || (r[EAX] & 31) == 0)
+            uint32_t r[4];
+            __cpuid_count(leaves[l], i, r[EAX], r[EBX], r[ECX], r[EDX]);
+            if ((r[EAX] & 31) == 0)
                 break;
             if ((r[EAX] & 31) == 2) /* instructions */
                 continue;
@@ -100,6 +99,7 @@ static void add_caches(key *k) {
                                    ((r[EBX] & 4095) + 1) * ((uint64_t)r[ECX] + 1);
             add(k, "%s%lluK", k->size == begin ? "" : "/", (unsigned long long)(bytes >> 10));
         }
+    }
     if (k->size == begin)
         add(k, "-");
 }
