@@ -73,14 +73,36 @@ seqtopk_status seqtopk_force(seqtopk_forced *f, const seqtopk_desc *desc, seqtop
 
 /* --------------------------------------------------------------- choosing -- */
 
-/* The widest ISA that has a usable row for `op`: a forced one, or whatever runs. The reference has every op. */
-static int32_t best_isa(seqtopk_op op, const seqtopk_desc *desc, const seqtopk_forced *f) {
-    int32_t best = 0;
+/* The rows that fit a plan and run here, op by op, each op's as the registry has them. */
+typedef struct {
+    const seqtopk_row *row[seqtopk_registry_size];
+    int32_t first[SEQTOPK_OPS + 1];
+} usable_rows;
+
+static void find_usable(usable_rows *usable, const seqtopk_desc *desc) {
+    const seqtopk_row *found[seqtopk_registry_size];
+    int32_t count = 0, next[SEQTOPK_OPS + 1] = {0};
     for (int32_t i = 0; i < seqtopk_registry_size; i++) {
         const seqtopk_row *row = seqtopk_registry + i;
-        if (row->op == op && fits(row, desc) && seqtopk_isa_runs(row->isa) && row->isa > best &&
-            (f->isa_index < 0 || row->isa == f->isa_index))
-            best = row->isa;
+        if (!fits(row, desc) || !seqtopk_isa_runs(row->isa))
+            continue;
+        found[count++] = row;
+        next[row->op + 1]++;
+    }
+    for (int op = 0; op < SEQTOPK_OPS; op++)
+        next[op + 1] += next[op];
+    memcpy(usable->first, next, sizeof next);
+    for (int32_t i = 0; i < count; i++)
+        usable->row[next[found[i]->op]++] = found[i];
+}
+
+/* The widest ISA that has a row for `op`: a forced one, or whatever runs. The reference has every op. */
+static int32_t best_isa(seqtopk_op op, const usable_rows *usable, const seqtopk_forced *f) {
+    int32_t best = 0;
+    for (int32_t i = usable->first[op]; i < usable->first[op + 1]; i++) {
+        const int32_t isa = usable->row[i]->isa;
+        if (isa > best && (f->isa_index < 0 || isa == f->isa_index))
+            best = isa;
     }
     return best;
 }
@@ -93,32 +115,21 @@ static void decide(seqtopk_draft *d, seqtopk_op op, seqtopk_decision decision) {
     d->decision[d->decisions++] = decision;
 }
 
-static int32_t count_candidates(seqtopk_op op, const seqtopk_desc *desc) {
-    int32_t candidates = 0;
-    for (int32_t i = 0; i < seqtopk_registry_size; i++)
-        candidates += seqtopk_registry[i].op == op && fits(seqtopk_registry + i, desc) &&
-                      seqtopk_isa_runs(seqtopk_registry[i].isa);
-    return candidates;
-}
-
 /* What the model has to say about an op; answers how many. */
-static int32_t ask_model(const seqtopk_draft *d, seqtopk_op op, const seqtopk_forced *f,
+static int32_t ask_model(const seqtopk_draft *d, seqtopk_op op, const usable_rows *usable, const seqtopk_forced *f,
                          seqtopk_decision decision[SEQTOPK_MODEL_CHOICES]) {
-    const int32_t isa = best_isa(op, &d->desc, f);
-    const int32_t candidates = count_candidates(op, &d->desc);
+    const int32_t isa = best_isa(op, usable, f);
     const char *why = f->isa_index < 0      ? "model: the widest usable ISA"
                       : isa == f->isa_index ? f->isa_from
                                             : "the reference: the forced ISA has no kernel for this stage";
     int64_t from = 0;
     int32_t decisions = 0;
-    for (int32_t i = 0; i < seqtopk_registry_size && decisions < SEQTOPK_MODEL_CHOICES; i++) {
-        const seqtopk_row *row = seqtopk_registry + i;
-        if (row->op != op || row->isa != isa || !fits(row, &d->desc))
-            continue;
-        const int64_t limit = seqtopk_model_limit(row, &d->desc);
+    for (int32_t i = usable->first[op]; i < usable->first[op + 1] && decisions < SEQTOPK_MODEL_CHOICES; i++) {
+        const seqtopk_row *row = usable->row[i];
+        const int64_t limit = row->isa == isa ? seqtopk_model_limit(row, &d->desc) : -1;
         if (limit < from)
             continue;
-        decision[decisions++] = (seqtopk_decision){row, why, from, candidates, 0};
+        decision[decisions++] = (seqtopk_decision){row, why, from, usable->first[op + 1] - usable->first[op], 0};
         if (limit == INT64_MAX)
             break;
         from = limit + 1;
@@ -139,37 +150,39 @@ static void take_model(seqtopk_draft *d, seqtopk_op op, const seqtopk_decision *
     }
 }
 
-static void choose_op(seqtopk_draft *d, seqtopk_op op, const seqtopk_forced *f) {
+static int64_t tokens_from(const seqtopk_tuned_range *range) { return range->tokens > 1 ? range->tokens : 0; }
+
+static void choose_op(seqtopk_draft *d, seqtopk_op op, const usable_rows *usable, const seqtopk_forced *f) {
     seqtopk_decision model[SEQTOPK_MODEL_CHOICES];
     if (f->row[op]) {
         decide(d, op, (seqtopk_decision){f->row[op], f->kernels_from, 0, 1, 0});
         return;
     }
-    const int32_t count = ask_model(d, op, f, model);
-    const seqtopk_tuned_rows *tuned = d->tuning ? seqtopk_tuned_look_up(d->tuning, &d->desc, op) : NULL;
+    const int32_t count = ask_model(d, op, usable, f, model);
+    const seqtopk_tuned_line *tuned = d->tuning ? seqtopk_tuned_look_up(d->tuning, &d->desc, op) : NULL;
     if (!tuned) {
         take_model(d, op, model, count, 0, INT64_MAX);
         return;
     }
-    int is_sound = 0;
-    for (int b = 0; b < SEQTOPK_WISDOM_BUCKETS; b++) {
-        const int64_t from = b ? INT64_C(1) << b : 0;
-        const int64_t to = b + 1 < SEQTOPK_WISDOM_BUCKETS ? INT64_C(1) << (b + 1) : INT64_MAX;
-        const seqtopk_row *row = tuned->row[b] < 0 ? NULL : seqtopk_registry + tuned->row[b];
-        if (b == 0 || tuned->row[b] != tuned->row[b - 1])
-            is_sound = row && seqtopk_isa_runs(row->isa) && fits(row, &d->desc);
-        if (is_sound)
-            decide(d, op, (seqtopk_decision){row, NULL, from, model[0].candidates, tuned->line[b]});
+    for (int32_t r = -1; r < tuned->ranges; r++) { /* before the first the model chooses, too */
+        const int32_t tuned_row = r < 0 ? -1 : tuned->range[r].row;
+        const seqtopk_row *row = tuned_row < 0 ? NULL : seqtopk_registry + tuned_row;
+        const int64_t from = r < 0 ? 0 : tokens_from(tuned->range + r);
+        const int64_t to = r + 1 < tuned->ranges ? tokens_from(tuned->range + r + 1) : INT64_MAX;
+        if (row && seqtopk_isa_runs(row->isa) && fits(row, &d->desc))
+            decide(d, op, (seqtopk_decision){row, NULL, from, model[0].candidates, tuned->number});
         else
             take_model(d, op, model, count, from, to);
     }
 }
 
 void seqtopk_choose(seqtopk_draft *d, const seqtopk_forced *f) {
+    usable_rows usable;
+    find_usable(&usable, &d->desc);
     d->decisions = 0;
     for (int op = 0; op < SEQTOPK_OPS; op++) {
         d->first[op] = d->decisions;
-        choose_op(d, (seqtopk_op)op, f);
+        choose_op(d, (seqtopk_op)op, &usable, f);
     }
     d->first[SEQTOPK_OPS] = d->decisions;
 }

@@ -44,7 +44,6 @@ const seqtopk_row seqtopk_registry[] = {
 #include "arch/kernels.def"
 #undef SEQTOPK_KERNEL
 };
-const int32_t seqtopk_registry_size = sizeof seqtopk_registry / sizeof *seqtopk_registry;
 
 int seqtopk_op_reads_logits(seqtopk_op op) {
     return op == SEQTOPK_OP_score || op == SEQTOPK_OP_keys || op == SEQTOPK_OP_sweep || op == SEQTOPK_OP_whole || op == SEQTOPK_OP_pick ||

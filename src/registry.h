@@ -31,6 +31,14 @@ typedef enum seqtopk_op {
     SEQTOPK_OPS
 } seqtopk_op;
 
+/* How many rows there are. */
+enum {
+#define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about) +1
+    seqtopk_registry_size = 0
+#include "arch/kernels.def"
+#undef SEQTOPK_KERNEL
+};
+
 /* dtypes of a row: the logits' (values of seqtopk_dtype), or i32. */
 enum { SEQTOPK_ROW_f32 = SEQTOPK_DTYPE_F32, SEQTOPK_ROW_bf16, SEQTOPK_ROW_f16, SEQTOPK_ROW_i32 };
 
@@ -38,7 +46,7 @@ typedef void seqtopk_any_fn(void);
 
 typedef struct seqtopk_row {
     const char *name, *op_name, *dtype_name, *isa_name, *algorithm, *about;
-    const char *variant; /* "<isa>_<algorithm>": the name without op and dtype */
+    const char *variant;      /* "<isa>_<algorithm>": the name without op and dtype */
     seqtopk_any_fn *function; /* of type seqtopk_<op>_fn */
     int (*applies)(const seqtopk_desc *desc);
     seqtopk_op op;
@@ -48,7 +56,6 @@ typedef struct seqtopk_row {
 } seqtopk_row;
 
 extern const seqtopk_row seqtopk_registry[];
-extern const int32_t seqtopk_registry_size;
 
 /* Whether the rows of an op are of one dtype of logits each; else they are of keys or ids, whatever the logits are. */
 int seqtopk_op_reads_logits(seqtopk_op op);

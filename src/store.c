@@ -3,6 +3,7 @@
 #include "src/store.h"
 #include "src/machine_key.h"
 #include "src/status.h"
+#include "src/wisdom_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,7 +81,6 @@ seqtopk_status seqtopk_store_load(seqtopk_wisdom *wisdom, const char *path, cons
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -107,62 +107,82 @@ static int64_t read_all(int file, char *text, size_t size) {
     return (int64_t)have;
 }
 
-/* Memory about to be filled, asked for at once where the system can: page by page takes longer than reading the
- * file. */
-static void populate(char *text, size_t size) {
-#if defined(MADV_POPULATE_WRITE)
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)text + page - 1) / page * page;
-    const uintptr_t end = ((uintptr_t)text + size) / page * page;
-    if (end > begin)
-        (void)madvise((void *)begin, end - begin, MADV_POPULATE_WRITE);
-#else
-    (void)text;
-    (void)size;
-#endif
-}
-
-seqtopk_status seqtopk_store_read(const char *path, char **text, size_t *size, int *missing, seqtopk_error *error) {
+/* Opens a file of no more than *size bytes; -1 and *status: there is none such. */
+static int open_file(const char *path, size_t *size, int *missing, seqtopk_status *status, seqtopk_error *error) {
     struct stat is;
-    *text = NULL;
-    *size = 0;
-    if (missing)
-        *missing = 0;
+    int file = -1;
+    *status = SEQTOPK_E_FILE;
+    *missing = 0;
     /* Looked at before it is opened, since to open a device can do something; without waiting, should it become a
      * pipe. */
-    int file = -1;
     if (stat(path, &is) != 0 ||
         (S_ISREG(is.st_mode) && (file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) < 0)) {
-        if (missing)
-            *missing = errno == ENOENT || errno == ENOTDIR;
-        FAIL("%s: %s", path, strerror(errno));
+        *missing = errno == ENOENT || errno == ENOTDIR;
+        seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: %s", path, strerror(errno));
+        return -1;
     }
     if (file >= 0 && fstat(file, &is) != 0)
         memset(&is, 0, sizeof is);
-    if (!S_ISREG(is.st_mode)) {
-        if (file >= 0)
-            close(file);
-        FAIL("%s is %s: a tuning file is a regular file", path, kind_of(is.st_mode));
+    if (!S_ISREG(is.st_mode))
+        seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s is %s: a tuning file is a regular file", path, kind_of(is.st_mode));
+    else if (is.st_size > SEQTOPK_WISDOM_LARGEST)
+        *status = seqtopk_fail(error, SEQTOPK_E_TUNING, -1, "%s has %lld bytes; no tuning file has more than %d", path,
+                               (long long)is.st_size, SEQTOPK_WISDOM_LARGEST);
+    else
+        *status = SEQTOPK_OK;
+    *size = (size_t)is.st_size;
+    if (*status && file >= 0)
+        close(file);
+    return *status ? -1 : file;
+}
+
+/* Reads on until `*text` has `size` bytes, or the file ends. */
+static seqtopk_status read_up_to(int file, const char *path, char **text, size_t *have, size_t size,
+                                 seqtopk_error *error) {
+    char *larger = realloc(*text, size + 1);
+    if (!larger)
+        return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "%s: no memory for its %zu bytes", path, size);
+    *text = larger;
+    const int64_t got = read_all(file, larger + *have, size - *have);
+    if (got < 0)
+        return seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: cannot be read: %s", path, strerror(errno));
+    *have += (size_t)got;
+    return SEQTOPK_OK;
+}
+
+static seqtopk_status read_file(const char *path, int whole, char **text, size_t *size, int *missing,
+                                seqtopk_error *error) {
+    enum { USUAL_START = 48 << 10 }; /* bytes */
+    seqtopk_status status;
+    size_t all;
+    int unknown;
+    *text = NULL;
+    *size = 0;
+    const int file = open_file(path, &all, missing ? missing : &unknown, &status, error);
+    if (file < 0)
+        return status;
+    status = read_up_to(file, path, text, size, whole || all < USUAL_START ? all : USUAL_START, error);
+    if (!status && !whole) {
+        const size_t start = seqtopk_wisdom_start(*text, *size);
+        if (start > *size && start <= all)
+            status = read_up_to(file, path, text, size, start, error);
     }
-    seqtopk_status status = SEQTOPK_OK;
-    if (is.st_size > SEQTOPK_WISDOM_LARGEST)
-        status = seqtopk_fail(error, SEQTOPK_E_TUNING, -1, "%s has %lld bytes; no tuning file has more than %d", path,
-                              (long long)is.st_size, SEQTOPK_WISDOM_LARGEST);
-    else if (!(*text = malloc((size_t)is.st_size + 1)))
-        status =
-            seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "%s: no memory for its %lld bytes", path, (long long)is.st_size);
-    if (!status)
-        populate(*text, (size_t)is.st_size);
-    const int64_t have = status ? 0 : read_all(file, *text, (size_t)is.st_size);
-    if (have < 0)
-        status = seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: cannot be read: %s", path, strerror(errno));
     close(file);
     if (status) {
         free(*text);
         *text = NULL;
-        return status;
+        *size = 0;
     }
-    *size = (size_t)have;
-    return SEQTOPK_OK;
+    return status;
+}
+
+seqtopk_status seqtopk_store_read(const char *path, char **text, size_t *size, int *missing, seqtopk_error *error) {
+    return read_file(path, 1, text, size, missing, error);
+}
+
+seqtopk_status seqtopk_store_read_start(const char *path, char **text, size_t *size, int *missing,
+                                        seqtopk_error *error) {
+    return read_file(path, 0, text, size, missing, error);
 }
 
 /* ---------------------------------------------------------------- writing -- */

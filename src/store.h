@@ -31,6 +31,10 @@ seqtopk_status seqtopk_store_target(char path[SEQTOPK_STORE_PATH], seqtopk_error
  */
 seqtopk_status seqtopk_store_read(const char *path, char **text, size_t *size, int *missing, seqtopk_error *error);
 
+/* Of a tuning file only what plans read, if it is one: src/choices.h. */
+seqtopk_status seqtopk_store_read_start(const char *path, char **text, size_t *size, int *missing,
+                                        seqtopk_error *error);
+
 /* seqtopk_store_read, then seqtopk_wisdom_parse; messages begin with the path. */
 seqtopk_status seqtopk_store_load(seqtopk_wisdom *wisdom, const char *path, const seqtopk_wisdom_reader *reader,
                                   seqtopk_error *error);

@@ -3,6 +3,7 @@
 #include "src/status.h"
 #include "src/store.h"
 #include "src/tuned.h"
+#include "src/wisdom_text.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,7 +31,6 @@ void seqtopk_tuning_free(seqtopk_tuning *tuning) {
 
 /* Makes one of a text, which is its own from then on, or freed. */
 static seqtopk_status make(seqtopk_tuning **tuning, char *text, size_t size, const char *path, seqtopk_error *error) {
-    const seqtopk_wisdom_reader reader = seqtopk_wisdom_reader_here();
     seqtopk_tuning *made = calloc(1, sizeof *made);
     seqtopk_status status = SEQTOPK_OK;
     if (made)
@@ -43,10 +43,9 @@ static seqtopk_status make(seqtopk_tuning **tuning, char *text, size_t size, con
         if (path)
             memcpy(made->path, path, strlen(path) + 1);
         made->size = size;
-        status = seqtopk_wisdom_open(&made->start, text, size, &reader, error);
-    }
-    if (!status)
+        made->reader = seqtopk_wisdom_reader_here();
         status = seqtopk_tuned_index(made, error);
+    }
     if (status)
         seqtopk_tuning_free(made);
     else
@@ -65,6 +64,9 @@ seqtopk_status seqtopk_tuning_parse(seqtopk_tuning **tuning, const void *text, s
     if (size > SEQTOPK_WISDOM_LARGEST)
         return seqtopk_fail(error, SEQTOPK_E_TUNING, -1, "the text has %zu bytes; no tuning file has more than %d",
                             size, SEQTOPK_WISDOM_LARGEST);
+    const size_t start = seqtopk_wisdom_start(text, size); /* all that plans read */
+    if (start > 0 && start < size)
+        size = start;
     char *copy = malloc(size + 1);
     if (!copy)
         return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "no memory for a tuning file of %zu bytes", size);
@@ -76,7 +78,7 @@ seqtopk_status seqtopk_tuning_parse(seqtopk_tuning **tuning, const void *text, s
 static seqtopk_status load(seqtopk_tuning **tuning, const char *path, int *missing, seqtopk_error *error) {
     char *text;
     size_t size;
-    seqtopk_status status = seqtopk_store_read(path, &text, &size, missing, error);
+    seqtopk_status status = seqtopk_store_read_start(path, &text, &size, missing, error);
     if (status)
         return status;
     seqtopk_error why = SEQTOPK_ERROR_INIT;
@@ -144,19 +146,41 @@ const seqtopk_tuning *seqtopk_tuning_machine(void) {
 
 /* ------------------------------------------------------------------ asking -- */
 
+/* The next line of the choices with its ranges, or the reason for which it is dropped, wholly or in part; 0: none. */
+static int next_line(const seqtopk_tuning *tuning, seqtopk_choices_cursor *cursor, int32_t *ranges,
+                     seqtopk_wisdom_reason *reason) {
+    seqtopk_tuned_range range[SEQTOPK_WISDOM_BUCKETS];
+    *ranges = 0;
+    switch (seqtopk_choices_next(cursor, reason)) {
+    case SEQTOPK_CHOICES_END: return 0;
+    case SEQTOPK_CHOICES_DROPPED: break;
+    case SEQTOPK_CHOICES_SHAPE:
+        *ranges = seqtopk_choices_read(cursor->begin, &cursor->shape, &tuning->reader, range, reason);
+        break;
+    }
+    return 1;
+}
+
+/* A cursor at the first line; of none, one at the end. */
+static seqtopk_choices_cursor first_line(const seqtopk_tuning *tuning) {
+    seqtopk_choices_cursor cursor = {.at = NULL};
+    if (tuning->text)
+        (void)seqtopk_choices_open(&cursor, tuning->text, tuning->size, &tuning->reader, NULL); /* it was good before */
+    return cursor;
+}
+
 seqtopk_status seqtopk_tuning_get_info(const seqtopk_tuning *tuning, seqtopk_tuning_info *info) {
     if (!tuning || !info)
         return SEQTOPK_E_NULL;
     if (info->struct_size != sizeof *info)
         return SEQTOPK_E_STRUCT;
-    seqtopk_wisdom_cursor cursor = tuning->start;
-    seqtopk_tuned tuned;
+    seqtopk_choices_cursor cursor = first_line(tuning);
     seqtopk_wisdom_reason reason;
-    seqtopk_wisdom_line line;
-    info->decisions = info->dropped = 0;
-    while ((line = seqtopk_wisdom_next(&cursor, &tuned, &reason)) != SEQTOPK_WISDOM_END) {
-        info->decisions += line == SEQTOPK_WISDOM_DECISION;
-        info->dropped += line == SEQTOPK_WISDOM_DROPPED;
+    int32_t ranges;
+    info->shapes = info->dropped = 0;
+    while (next_line(tuning, &cursor, &ranges, &reason)) {
+        info->shapes += ranges > 0;
+        info->dropped += reason != SEQTOPK_WISDOM_KEPT;
     }
     info->path = tuning->path;
     info->reason = tuning->reason ? tuning->reason : "";
@@ -166,18 +190,14 @@ seqtopk_status seqtopk_tuning_get_info(const seqtopk_tuning *tuning, seqtopk_tun
 const char *seqtopk_tuning_dropped(const seqtopk_tuning *tuning, int32_t index, int32_t *line) {
     if (!tuning || index < 0)
         return NULL;
-    seqtopk_wisdom_cursor cursor = tuning->start;
-    seqtopk_tuned tuned;
+    seqtopk_choices_cursor cursor = first_line(tuning);
     seqtopk_wisdom_reason reason;
-    for (;;)
-        switch (seqtopk_wisdom_next(&cursor, &tuned, &reason)) {
-        case SEQTOPK_WISDOM_END: return NULL;
-        case SEQTOPK_WISDOM_DROPPED:
-            if (index-- > 0)
-                break;
+    int32_t ranges;
+    while (next_line(tuning, &cursor, &ranges, &reason))
+        if (reason && index-- == 0) {
             if (line)
-                *line = tuned.line;
+                *line = cursor.line;
             return seqtopk_wisdom_reason_text(reason);
-        default: break;
         }
+    return NULL;
 }

@@ -68,6 +68,12 @@ static int is_row_of(int32_t row, const seqtopk_tuned_shape *s) {
            seqtopk_registry[row].dtype == s->dtype;
 }
 
+seqtopk_wisdom_reason seqtopk_tuned_row_check(const seqtopk_tuned_shape *s, int32_t row) {
+    if (!is_row_of(row, s))
+        return SEQTOPK_WISDOM_UNKNOWN_ROW;
+    return applies(seqtopk_registry + row, s) ? SEQTOPK_WISDOM_KEPT : SEQTOPK_WISDOM_NOT_APPLIES;
+}
+
 seqtopk_wisdom_reason seqtopk_tuned_check(const seqtopk_tuned *t) {
     const int alone = t->runner_up == -1;
     if (t->tokens < 1 || t->tokens > SEQTOPK_WISDOM_LARGEST_TOKENS || (t->tokens & (t->tokens - 1)) || t->spread < 0 ||
@@ -77,9 +83,9 @@ seqtopk_wisdom_reason seqtopk_tuned_check(const seqtopk_tuned *t) {
         return SEQTOPK_WISDOM_NUMBER;
     if (t->clear < 0 || t->clear > 1 || (alone && !t->clear))
         return SEQTOPK_WISDOM_NUMBER;
-    if (!is_row_of(t->row, &t->shape) || (!alone && (!is_row_of(t->runner_up, &t->shape) || t->runner_up == t->row)))
+    if (!alone && (!is_row_of(t->runner_up, &t->shape) || t->runner_up == t->row))
         return SEQTOPK_WISDOM_UNKNOWN_ROW;
-    return applies(seqtopk_registry + t->row, &t->shape) ? SEQTOPK_WISDOM_KEPT : SEQTOPK_WISDOM_NOT_APPLIES;
+    return seqtopk_tuned_row_check(&t->shape, t->row);
 }
 
 static int sign(int64_t difference) { return (difference > 0) - (difference < 0); }

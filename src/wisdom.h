@@ -5,6 +5,12 @@
  *     seqtopk-tuning 1
  *     library 0.1.0
  *     machine x86_64-GenuineIntel-6-143-8 avx2,avx512 48K/2048K/107520K gcc-12.2.0 seqtopk-0.1.0
+ *     choices 151
+ *     [sweep f32 sequence softmax]
+ *     128 8 1: 256 avx512_slots10@1 8192 -
+ *     [trim f32 sequence softmax]
+ *     128 8 1: 256 avx512_sort16@1 4096 -
+ *     measured 0f3358b92e7c4a1d
  *     [sweep f32 sequence softmax 128 8 1]
  *     1024 avx512_slots10@1 21760300 8 avx512_slots6 22513000 clear
  *     2048 avx512_slots10@1 42801000 6 avx512_slots16 43010000 close
@@ -12,14 +18,19 @@
  *     1024 avx512_sort16@1 9180000 11 alone
  *     end 3 c4a1d0f3358b92e7
  *
- * A heading is the shape of the decisions below it: op, dtype of the rows, scope, score, E, K, threads. A decision is
- * the T it was measured at, the winner as isa_algorithm@revision (with the heading's op and dtype that is the row's
- * name), its median for one call in picoseconds, the relative spread of that in thousandths, then the runner-up with
- * its median and whether the winner won by more than the noise; or `alone`, where no other row could have served.
+ * Behind `measured` stand the decisions, one a line. A heading is the shape of those below it: op, dtype of the rows,
+ * scope, score, E, K, threads. A decision is the T it was measured at, the winner as isa_algorithm@revision (with the
+ * heading's op and dtype that is the row's name), its median for one call in picoseconds, the relative spread of that
+ * in thousandths, then the runner-up with its median and whether the winner won by more than the noise; or `alone`,
+ * where no other row could have served.
  *
- * Headings ascend (ops as they follow each other in seqtopk_op, the rest by value), so do the T under them; what does
- * not is dropped, so that of two decisions on the same thing the first counts. The end line has the number of
- * decisions, which nothing relies on, and a checksum of all before it.
+ * Before it stand the choices, which follow from the decisions and are all that plans read (src/choices.h): they are a
+ * tenth of the file, so that a program's first plan does not wait for thousands of measurements. `choices` has how many
+ * bytes come after its line up to the end of the line `measured`.
+ *
+ * Headings ascend (ops as they follow each other in seqtopk_op, the rest by value), so do the E, K, threads and T under
+ * them; what does not is dropped, so that of two decisions on the same thing the first counts. The end line has the
+ * number of decisions, which nothing relies on. It and `measured` have a checksum of all before it.
  */
 #ifndef SEQTOPK_SRC_WISDOM_H
 #define SEQTOPK_SRC_WISDOM_H
@@ -33,7 +44,6 @@ enum {
     SEQTOPK_WISDOM_LIBRARY = 32,       /* of a version */
     SEQTOPK_WISDOM_NOTES = 32,         /* dropped lines that are told one by one; all are counted */
     SEQTOPK_WISDOM_BUCKETS = 31,       /* T is one of 2^0 .. 2^30 */
-    SEQTOPK_WISDOM_ROWS = 24,          /* of an op and dtype that are found fast */
     SEQTOPK_WISDOM_LARGEST_TOKENS = 1 << 30,
     SEQTOPK_WISDOM_LARGEST_SPREAD = 1000000
 };
@@ -146,46 +156,6 @@ seqtopk_status seqtopk_wisdom_merge(seqtopk_wisdom *wisdom, const seqtopk_wisdom
  * nothing is written. The same decisions give the same bytes, and what it writes is read back as it was.
  */
 size_t seqtopk_wisdom_encode(const seqtopk_wisdom *wisdom, char *text, size_t capacity);
-
-/* ------------------------------------------------------------------ in parts --
- * For who wants some of a file's decisions only (tuned.c: a plan looks at a few of thousands). */
-
-typedef enum seqtopk_wisdom_line {
-    SEQTOPK_WISDOM_END,
-    SEQTOPK_WISDOM_HEADING,
-    SEQTOPK_WISDOM_DECISION,
-    SEQTOPK_WISDOM_DROPPED
-} seqtopk_wisdom_line;
-
-/* A file whose header, end and checksum are good, and a place in it. The text must outlive it. */
-typedef struct seqtopk_wisdom_cursor {
-    const char *at, *end; /* the rest of the lines between header and end line */
-    int32_t line;         /* the number of the line at `at`, from 1 */
-    int32_t decisions;    /* that the end line tells of */
-    seqtopk_wisdom_reader reader;
-    char library[SEQTOPK_WISDOM_LIBRARY], machine[SEQTOPK_WISDOM_MACHINE];
-    /* What the next line has to come after. */
-    seqtopk_tuned_shape shape;
-    int32_t tokens;
-    seqtopk_wisdom_reason lost; /* of the last heading, if it was dropped: its decisions go with it */
-    /* Looked up once for many lines: a row of the heading's op and dtype, and all of them, or the first; -1: not
-     * yet. */
-    int32_t op_row, rows, row[SEQTOPK_WISDOM_ROWS];
-} seqtopk_wisdom_cursor;
-
-/* As seqtopk_wisdom_parse, but reads header and end only. */
-seqtopk_status seqtopk_wisdom_open(seqtopk_wisdom_cursor *cursor, const char *text, size_t size,
-                                   const seqtopk_wisdom_reader *reader, seqtopk_error *error);
-
-/*
- * Reads the line at the cursor, which moves on. A heading sets tuned->shape, a decision all of *tuned, a dropped line
- * *reason; each of them tuned->line.
- */
-seqtopk_wisdom_line seqtopk_wisdom_next(seqtopk_wisdom_cursor *cursor, seqtopk_tuned *tuned,
-                                        seqtopk_wisdom_reason *reason);
-
-/* Moves the cursor to the next heading, or to the end. */
-void seqtopk_wisdom_skip(seqtopk_wisdom_cursor *cursor);
 
 /* How shapes, and decisions, stand to each other in a file: below 0, 0 or above 0. */
 int seqtopk_tuned_shape_compare(const seqtopk_tuned_shape *a, const seqtopk_tuned_shape *b);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Decisions to text. */
+#include "src/choices.h"
 #include "src/wisdom_text.h"
 
 uint64_t seqtopk_wisdom_checksum(const char *text, size_t size) {
@@ -47,32 +48,38 @@ static void put_number(sink *to, uint64_t number) {
     put(to, digits + at, sizeof digits - at);
 }
 
+/* "[op dtype scope score" */
 static void put_heading(sink *to, const seqtopk_tuned *tuned) {
-    const seqtopk_tuned_shape *shape = &tuned->shape;
     const seqtopk_row *row = seqtopk_registry + tuned->row;
-    const int32_t numbers[] = {shape->experts, shape->top_k, shape->threads};
     put_word(to, "[");
     put_word(to, row->op_name);
     put_word(to, " ");
     put_word(to, row->dtype_name);
     put_word(to, " ");
-    put_word(to, seqtopk_wisdom_scopes[shape->scope]);
+    put_word(to, seqtopk_wisdom_scopes[tuned->shape.scope]);
     put_word(to, " ");
-    put_word(to, seqtopk_wisdom_scores[shape->score]);
-    for (int i = 0; i < 3; i++) {
-        put_word(to, " ");
-        put_number(to, (uint64_t)numbers[i]);
-    }
-    put_word(to, "]\n");
+    put_word(to, seqtopk_wisdom_scores[tuned->shape.score]);
 }
 
-static void put_decision(sink *to, const seqtopk_tuned *tuned) {
-    const seqtopk_row *row = seqtopk_registry + tuned->row;
-    put_number(to, (uint64_t)tuned->tokens);
+/* "E K threads" */
+static void put_numbers(sink *to, const seqtopk_tuned_shape *shape) {
+    put_number(to, (uint64_t)shape->experts);
     put_word(to, " ");
+    put_number(to, (uint64_t)shape->top_k);
+    put_word(to, " ");
+    put_number(to, (uint64_t)shape->threads);
+}
+
+static void put_row(sink *to, const seqtopk_row *row) {
     put_word(to, row->variant);
     put_word(to, "@");
     put_number(to, (uint64_t)row->revision);
+}
+
+static void put_decision(sink *to, const seqtopk_tuned *tuned) {
+    put_number(to, (uint64_t)tuned->tokens);
+    put_word(to, " ");
+    put_row(to, seqtopk_registry + tuned->row);
     put_word(to, " ");
     put_number(to, (uint64_t)tuned->ps);
     put_word(to, " ");
@@ -88,29 +95,84 @@ static void put_decision(sink *to, const seqtopk_tuned *tuned) {
     put_word(to, tuned->clear ? " clear\n" : " close\n");
 }
 
-static void put_all(sink *to, const seqtopk_wisdom *wisdom) {
-    put_word(to, SEQTOPK_WISDOM_MAGIC);
-    put_number(to, SEQTOPK_WISDOM_FORMAT);
-    put_word(to, "\nlibrary ");
-    put_word(to, wisdom->library);
-    put_word(to, "\nmachine ");
-    put_word(to, wisdom->machine);
-    put_word(to, "\n");
-    for (int32_t i = 0; i < wisdom->size; i++) {
-        const seqtopk_tuned *tuned = wisdom->decision + i;
-        if (i == 0 || seqtopk_tuned_shape_compare(&tuned[-1].shape, &tuned->shape) != 0)
-            put_heading(to, tuned);
-        put_decision(to, tuned);
-    }
-    put_word(to, "end ");
-    put_number(to, (uint64_t)wisdom->size);
-    put_word(to, " ");
+/* Of all that was put so far. */
+static void put_checksum(sink *to) {
     char digits[SEQTOPK_WISDOM_DIGITS];
     const uint64_t checksum = to->text ? seqtopk_wisdom_checksum(to->text, to->size) : 0;
     for (int i = 0; i < SEQTOPK_WISDOM_DIGITS; i++)
         digits[i] = "0123456789abcdef"[checksum >> 4 * (SEQTOPK_WISDOM_DIGITS - 1 - i) & 15];
     put(to, digits, sizeof digits);
     put_word(to, "\n");
+}
+
+/* The first decision after `i` that is of another shape. */
+static int32_t next_shape(const seqtopk_wisdom *wisdom, int32_t i) {
+    const seqtopk_tuned_shape *shape = &wisdom->decision[i].shape;
+    while (++i < wisdom->size && seqtopk_tuned_shape_compare(&wisdom->decision[i].shape, shape) == 0)
+        continue;
+    return i;
+}
+
+static int same_choices_heading(const seqtopk_tuned_shape *a, const seqtopk_tuned_shape *b) {
+    return a->op == b->op && a->dtype == b->dtype && a->scope == b->scope && a->score == b->score;
+}
+
+/* What plans read, and the line `measured`. */
+static void put_choices(sink *to, const seqtopk_wisdom *wisdom) {
+    const seqtopk_tuned *heading = NULL;
+    for (int32_t i = 0, next; i < wisdom->size; i = next) {
+        const seqtopk_tuned *tuned = wisdom->decision + i;
+        seqtopk_tuned_range range[SEQTOPK_WISDOM_BUCKETS];
+        next = next_shape(wisdom, i);
+        if (!heading || !same_choices_heading(&heading->shape, &tuned->shape)) {
+            heading = tuned;
+            put_heading(to, tuned);
+            put_word(to, "]\n");
+        }
+        put_numbers(to, &tuned->shape);
+        put_word(to, ":");
+        const int32_t ranges = seqtopk_choices_of(tuned, next - i, range);
+        for (int32_t r = 0; r < ranges; r++) {
+            put_word(to, " ");
+            put_number(to, (uint64_t)range[r].tokens);
+            put_word(to, " ");
+            if (range[r].row < 0)
+                put_word(to, "-");
+            else
+                put_row(to, seqtopk_registry + range[r].row);
+        }
+        put_word(to, "\n");
+    }
+    put_word(to, "measured ");
+    put_checksum(to);
+}
+
+static void put_all(sink *to, const seqtopk_wisdom *wisdom) {
+    sink choices = {NULL, 0};
+    put_choices(&choices, wisdom);
+    put_word(to, SEQTOPK_WISDOM_MAGIC);
+    put_number(to, SEQTOPK_WISDOM_FORMAT);
+    put_word(to, "\nlibrary ");
+    put_word(to, wisdom->library);
+    put_word(to, "\nmachine ");
+    put_word(to, wisdom->machine);
+    put_word(to, "\nchoices ");
+    put_number(to, choices.size);
+    put_word(to, "\n");
+    put_choices(to, wisdom);
+    for (int32_t i = 0, next; i < wisdom->size; i = next) {
+        next = next_shape(wisdom, i);
+        put_heading(to, wisdom->decision + i);
+        put_word(to, " ");
+        put_numbers(to, &wisdom->decision[i].shape);
+        put_word(to, "]\n");
+        for (int32_t j = i; j < next; j++)
+            put_decision(to, wisdom->decision + j);
+    }
+    put_word(to, "end ");
+    put_number(to, (uint64_t)wisdom->size);
+    put_word(to, " ");
+    put_checksum(to);
 }
 
 size_t seqtopk_wisdom_encode(const seqtopk_wisdom *wisdom, char *text, size_t capacity) {

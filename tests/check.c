@@ -108,10 +108,17 @@ static void help(FILE *to) {
           to);
 }
 
-static int is_known(const char *isa, const char *op) {
+static int is_isa(const char *name) {
     int known = 0;
     for (int32_t i = 0; i < seqtopk_registry_size; i++)
-        known |= isa ? strcmp(seqtopk_registry[i].isa_name, isa) == 0 : strcmp(seqtopk_registry[i].op_name, op) == 0;
+        known |= strcmp(seqtopk_registry[i].isa_name, name) == 0;
+    return known;
+}
+
+static int is_op(const char *name) {
+    int known = 0;
+    for (int32_t i = 0; i < seqtopk_registry_size; i++)
+        known |= strcmp(seqtopk_registry[i].op_name, name) == 0;
     return known;
 }
 
@@ -130,7 +137,7 @@ static int read_options(int argc, char **argv) {
             run.quick = 1;
         } else if (strcmp(option, "--isa") == 0 && value) {
             run.isa = argv[++i];
-        } else if (strcmp(option, "--op") == 0 && value && is_known(NULL, value)) {
+        } else if (strcmp(option, "--op") == 0 && value && is_op(value)) {
             run.op = argv[++i];
         } else if (strcmp(option, "--seed") == 0 && value) {
             run.seed = strtoull(argv[++i], &end, 0);
@@ -166,7 +173,7 @@ int main(int argc, char **argv) {
     unsetenv("SEQTOPK_KERNEL");
     printf("seed %" PRIu64 "\n", run.seed);
     random_seed(&run.random, run.seed);
-    if (run.isa && (!is_known(run.isa, NULL) || !seqtopk_isa_runs(seqtopk_isa_index(run.isa)))) {
+    if (run.isa && (!is_isa(run.isa) || !seqtopk_isa_runs(seqtopk_isa_index(run.isa)))) {
         printf("%s cannot run here: skipped\n0 passed, 0 failed\n", run.isa);
         return EXIT_SKIPPED;
     }

@@ -391,6 +391,9 @@ SEQTOPK_API seqtopk_status seqtopk_plan_choice(const seqtopk_plan *plan, int32_t
  * A plan looks up, stage by stage, the tuned shape that is nearest to its own: the sum of |log2| of the ratios of E and
  * of K and of half of that of the threads, and 1/2 for another scope and 1/4 for another score. Beyond 2 nothing is
  * near, and the model chooses; so it does for T that are more than two powers of two away from any that was measured.
+ *
+ * Of a file plans read the beginning only, its choices, which have a checksum of their own; what was measured, behind
+ * them, is for `seqtopk tune show` and the like.
  */
 
 /* Stands for no tuning at all. */
@@ -418,17 +421,17 @@ SEQTOPK_API void seqtopk_tuning_free(seqtopk_tuning *tuning);
 
 typedef struct seqtopk_tuning_info {
     uint32_t struct_size;
-    int32_t decisions;   /* that can be used here */
-    int32_t dropped;     /* lines that cannot */
+    int32_t shapes;      /* that it has choices for which can be used here */
+    int32_t dropped;     /* lines of choices that cannot, wholly or for some T */
     const char *path;    /* of the file; NULL: from no file */
     const char *reason;  /* what seqtopk_tuning_machine found, a line for each place it looked at; else "" */
 } seqtopk_tuning_info;
 #define SEQTOPK_TUNING_INFO_INIT SEQTOPK_INIT_(seqtopk_tuning_info)
 
-/* Reads the whole text to answer. Strings live as long as `tuning`. */
+/* Reads all choices to answer. Strings live as long as `tuning`. */
 SEQTOPK_API seqtopk_status seqtopk_tuning_get_info(const seqtopk_tuning *tuning, seqtopk_tuning_info *info);
 
-/* Why line *line was dropped, for index in [0, dropped); NULL beyond. Static. Reads the text up to that line. */
+/* Why line *line was dropped, for index in [0, dropped); NULL beyond. Static. Reads the choices up to that line. */
 SEQTOPK_API const char *seqtopk_tuning_dropped(const seqtopk_tuning *tuning, int32_t index, int32_t *line);
 
 /* What a tuning file of this machine must say: CPU, usable instruction sets, caches, compiler and version. Static. */

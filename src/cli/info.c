@@ -7,6 +7,7 @@
 #include "options.h"
 #include "report.h"
 
+#include "src/choices.h"
 #include "src/store.h"
 
 #include <inttypes.h>
@@ -256,15 +257,27 @@ static double apart(int64_t a, int64_t b) {
     return x > y ? x / y : y / x;
 }
 
-/* A plan names the first line of a range of T; of the lines under its heading, the one nearest to so many tokens. */
-static const seqtopk_tuned *nearest(const seqtopk_wisdom *wisdom, int32_t line, int64_t tokens) {
-    const seqtopk_tuned *named = NULL, *best = NULL;
-    for (int32_t d = 0; d < wisdom->size && !named; d++)
-        if (wisdom->decision[d].line == line)
-            named = wisdom->decision + d;
-    for (int32_t d = 0; named && d < wisdom->size; d++) {
+/* The shape that a line of a file's choices is on; 0: that line is none. */
+static bool shape_of_line(const char *text, size_t size, int32_t line, seqtopk_tuned_shape *shape) {
+    const seqtopk_wisdom_reader reader = seqtopk_wisdom_reader_here();
+    seqtopk_choices_cursor cursor;
+    seqtopk_wisdom_reason reason;
+    if (seqtopk_choices_open(&cursor, text, size, &reader, NULL) != SEQTOPK_OK)
+        return false;
+    for (seqtopk_choices_line kind; (kind = seqtopk_choices_next(&cursor, &reason)) != SEQTOPK_CHOICES_END;)
+        if (kind == SEQTOPK_CHOICES_SHAPE && cursor.line == line) {
+            *shape = cursor.shape;
+            return true;
+        }
+    return false;
+}
+
+/* Of what was measured of a shape, what is nearest to so many tokens. */
+static const seqtopk_tuned *nearest(const seqtopk_wisdom *wisdom, const seqtopk_tuned_shape *shape, int64_t tokens) {
+    const seqtopk_tuned *best = NULL;
+    for (int32_t d = 0; d < wisdom->size; d++) {
         const seqtopk_tuned *one = wisdom->decision + d;
-        if (seqtopk_tuned_shape_compare(&one->shape, &named->shape) == 0 &&
+        if (seqtopk_tuned_shape_compare(&one->shape, shape) == 0 &&
             (!best || apart(one->tokens, tokens) < apart(best->tokens, tokens)))
             best = one;
     }
@@ -276,30 +289,36 @@ static const seqtopk_tuned *nearest(const seqtopk_wisdom *wisdom, int32_t line, 
  * line tells. */
 static seqtopk_tuned expected(const seqtopk_plan *plan, int64_t tokens) {
     static const char before[] = "tuning file ";
+    const seqtopk_wisdom_reader reader = seqtopk_wisdom_reader_here();
     seqtopk_tuned shortest = {.ps = 0};
     seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
     seqtopk_wisdom wisdom = {.size = 0};
-    char path[SEQTOPK_STORE_PATH] = "";
+    char *text = NULL;
+    size_t size = 0;
     for (int32_t i = 0; seqtopk_plan_choice(plan, i, &choice) == SEQTOPK_OK; i++) {
         const char *line = strncmp(choice.why, before, sizeof before - 1) ? NULL : strstr(choice.why, " line ");
         for (const char *next = line; next; next = strstr(next + 1, " line ")) /* a path may have the word in it */
             line = next;
         if (!line || choice.tokens_from > tokens)
             continue;
-        if (!*path) {
-            const seqtopk_wisdom_reader reader = seqtopk_wisdom_reader_here();
+        if (!text) {
+            char path[SEQTOPK_STORE_PATH];
             snprintf(path, sizeof path, "%.*s", (int)(line - choice.why - (int)sizeof before + 1),
                      choice.why + sizeof before - 1);
-            if (seqtopk_store_load(&wisdom, path, &reader, NULL) != SEQTOPK_OK)
-                return shortest;
+            if (seqtopk_store_read(path, &text, &size, NULL, NULL) != SEQTOPK_OK ||
+                seqtopk_wisdom_parse(&wisdom, text, size, &reader, NULL) != SEQTOPK_OK)
+                break;
         }
-        const seqtopk_tuned *measured = nearest(&wisdom, atoi(line + 6), tokens);
+        seqtopk_tuned_shape shape;
+        const seqtopk_tuned *measured =
+            shape_of_line(text, size, atoi(line + 6), &shape) ? nearest(&wisdom, &shape, tokens) : NULL;
         if (!measured)
             continue;
         const double near = apart(measured->tokens, tokens), nearer = apart(shortest.tokens, tokens);
         if (!shortest.ps || near < nearer || (near <= nearer && measured->ps < shortest.ps))
             shortest = *measured;
     }
+    free(text);
     seqtopk_wisdom_free(&wisdom);
     return shortest;
 }

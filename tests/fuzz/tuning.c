@@ -11,24 +11,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-const size_t fuzz_longest = 1 << 13;
+const size_t fuzz_longest = 1 << 14;
 
 static void fail(const char *what) {
     fprintf(stderr, "fuzz: %s\n", what);
     abort();
 }
 
-/* The end line that makes a text whole; answers its new size. */
-static size_t sign(uint8_t *data, size_t size, size_t capacity, uint32_t decisions) {
-    char end[64];
-    int length = snprintf(end, sizeof end, "end %u ", (unsigned)decisions);
-    if (size + (size_t)length + SEQTOPK_WISDOM_DIGITS + 1 > capacity)
+/* A word and the checksum that makes what comes before it whole; answers the new size. */
+static size_t sign(uint8_t *data, size_t size, size_t capacity, const char *word) {
+    if (size + strlen(word) + SEQTOPK_WISDOM_DIGITS + 2 > capacity)
         return size;
-    memcpy(data + size, end, (size_t)length);
-    size += (size_t)length;
-    length = snprintf(end, sizeof end, "%016llx\n", (unsigned long long)seqtopk_wisdom_checksum((char *)data, size));
-    memcpy(data + size, end, (size_t)length);
-    return size + (size_t)length;
+    memcpy(data + size, word, strlen(word));
+    size += strlen(word);
+    char sum[SEQTOPK_WISDOM_DIGITS + 2];
+    snprintf(sum, sizeof sum, "%016llx\n", (unsigned long long)seqtopk_wisdom_checksum((char *)data, size));
+    memcpy(data + size, sum, sizeof sum - 1);
+    return size + sizeof sum - 1;
 }
 
 static uint64_t next(uint64_t *state) {
@@ -48,44 +47,104 @@ static const seqtopk_row *row_like(const seqtopk_row *heading, uint64_t *state) 
     return row;
 }
 
-/* Most inputs get a header, lines that are nearly right and a checksum that is: past the door, into the house. */
-void fuzz_shape(uint8_t *data, size_t *size, size_t capacity, uint64_t random) {
+/* A heading of the same op, with a larger shape, or of a later one. */
+static const seqtopk_row *next_heading(const seqtopk_row *heading, unsigned *shape, uint64_t *random) {
+    const seqtopk_row *row = row_like(next(random) % 2 ? heading : NULL, random);
+    *shape += (unsigned)(next(random) % 3);
+    return heading && row->op < heading->op && next(random) % 16 ? heading : row;
+}
+
+static size_t put_heading(char *text, const seqtopk_row *row, unsigned shape, uint64_t *random) {
     static const char *const scopes[] = {"sequence", "token", "online"};
     static const char *const scores[] = {"softmax", "sigmoid", "sqrtsoftplus", "logits"};
+    return (size_t)snprintf(text, 128, "[%s %s %s %s", row->op_name, row->dtype_name,
+                            scopes[next(random) % 16 ? shape % 2 : 2], scores[next(random) % 4]);
+}
+
+static size_t put_numbers(char *text, unsigned shape, uint64_t *random) {
+    return (size_t)snprintf(text, 128, "%u %u %u", next(random) % 16 ? 8 + shape : 0,
+                            next(random) % 16 ? 1 + shape / 4 : 99, 1 + (unsigned)(next(random) % 3));
+}
+
+static size_t put_row(char *text, const seqtopk_row *row, uint64_t *random) {
+    return (size_t)snprintf(text, 128, "%s@%d", row->variant, (int)(next(random) % 16 ? row->revision : 9));
+}
+
+static size_t put_choices(char *text, size_t capacity, uint64_t *random) {
+    const seqtopk_row *heading = NULL;
+    size_t at = 0;
+    unsigned shape = 0;
+    for (uint64_t lines = next(random) % 30; lines > 0 && at + 3072 < capacity; lines--) {
+        if (!heading || next(random) % 4 == 0) {
+            heading = next_heading(heading, &shape, random);
+            at += put_heading(text + at, heading, shape, random);
+            at += (size_t)snprintf(text + at, 4, "]\n");
+        }
+        shape += (unsigned)(next(random) % 3);
+        at += put_numbers(text + at, shape, random);
+        text[at++] = ':';
+        for (unsigned power = (unsigned)(next(random) % 4); power < 33; power += 1 + (unsigned)(next(random) % 16)) {
+            at += (size_t)snprintf(text + at, 32, " %u ", 1u << power % 32);
+            if (next(random) % 8)
+                at += put_row(text + at, row_like(heading, random), random);
+            else
+                text[at++] = '-';
+        }
+        text[at++] = '\n';
+    }
+    return at;
+}
+
+static size_t put_decisions(char *text, size_t capacity, uint64_t *random) {
+    const seqtopk_row *heading = NULL;
+    size_t at = 0;
+    unsigned power = 0, shape = 0;
+    for (uint64_t lines = next(random) % 60; lines > 0 && at + 512 < capacity; lines--) {
+        if (!heading || next(random) % 8 == 0) {
+            heading = next_heading(heading, &shape, random);
+            power = 0;
+            at += put_heading(text + at, heading, shape, random);
+            text[at++] = ' ';
+            at += put_numbers(text + at, shape, random);
+            at += (size_t)snprintf(text + at, 4, "]\n");
+        }
+        at += (size_t)snprintf(text + at, 32, "%u ", 1u << power % 32);
+        at += put_row(text + at, row_like(heading, random), random);
+        at +=
+            (size_t)snprintf(text + at, 64, " %u %u ", 1 + (unsigned)next(random), (unsigned)(next(random) % 1010000));
+        power += (unsigned)(next(random) % 4);
+        if (next(random) % 2)
+            at += (size_t)snprintf(text + at, 128, "alone\n");
+        else
+            at += (size_t)snprintf(text + at, 128, "%s %u %s\n", row_like(heading, random)->variant,
+                                   (unsigned)next(random) % 999, next(random) % 2 ? "clear" : "close");
+    }
+    return at;
+}
+
+/* Most inputs get a header, lines that are nearly right and checksums that are: past the door, into the house. */
+void fuzz_shape(uint8_t *data, size_t *size, size_t capacity, uint64_t random) {
+    static char choices[6 << 10], decisions[2 << 10], end[32];
     if (random % 8 == 0)
         return;
-    const size_t lines = next(&random) % 60;
-    size_t at = (size_t)snprintf((char *)data, capacity, "seqtopk-tuning 1\nlibrary %s\nmachine %s\n", SEQTOPK_VERSION,
-                                 seqtopk_machine_key());
-    const seqtopk_row *heading = NULL;
-    unsigned power = 0, shape = 0;
-    for (size_t i = 0; i < lines && at + 256 < capacity; i++) {
-        if (!heading || next(&random) % 8 == 0) { /* of the same op, with a larger shape, or of a later one */
-            const seqtopk_row *row = row_like(next(&random) % 2 ? heading : NULL, &random);
-            if (heading && row->op < heading->op && next(&random) % 16)
-                row = heading;
-            heading = row;
-            shape += (unsigned)(next(&random) % 3);
-            power = 0;
-            at += (size_t)snprintf((char *)data + at, 128, "[%s %s %s %s %u %u %u]\n", row->op_name, row->dtype_name,
-                                   scopes[next(&random) % 16 ? shape % 2 : 2], scores[next(&random) % 4],
-                                   next(&random) % 16 ? 8 + shape : 0, next(&random) % 16 ? 1 + shape / 4 : 99,
-                                   1 + (unsigned)(next(&random) % 3));
-        }
-        const seqtopk_row *row = row_like(heading, &random), *other = row_like(heading, &random);
-        at += (size_t)snprintf((char *)data + at, 128, "%u %s@%d %u %u ", 1u << power % 32, row->variant,
-                               (int)(next(&random) % 16 ? row->revision : 9), 1 + (unsigned)next(&random),
-                               (unsigned)(next(&random) % 1010000));
-        power += (unsigned)(next(&random) % 4);
-        if (next(&random) % 2)
-            at += (size_t)snprintf((char *)data + at, 128, "alone\n");
-        else
-            at += (size_t)snprintf((char *)data + at, 128, "%s %u %s\n", other->variant, (unsigned)next(&random) % 999,
-                                   next(&random) % 2 ? "clear" : "close");
+    const size_t first = put_choices(choices, sizeof choices, &random);
+    const size_t second = put_decisions(decisions, sizeof decisions, &random);
+    for (uint64_t changes = next(&random) % 4; changes > 0; changes--) {
+        char *part = next(&random) % 2 ? choices : decisions;
+        const size_t length = part == choices ? first : second;
+        if (length > 0)
+            part[next(&random) % length] = (char)next(&random);
     }
-    for (uint64_t changes = next(&random) % 4; changes > 0; changes--)
-        data[40 + next(&random) % (at - 40)] = (uint8_t)next(&random);
-    *size = next(&random) % 16 ? sign(data, at, capacity, (uint32_t)next(&random)) : at;
+    const size_t measured = strlen("measured ") + SEQTOPK_WISDOM_DIGITS + 1;
+    size_t at = (size_t)snprintf((char *)data, capacity, "seqtopk-tuning 1\nlibrary %s\nmachine %s\nchoices %zu\n",
+                                 SEQTOPK_VERSION, seqtopk_machine_key(),
+                                 next(&random) % 16 ? first + measured : (size_t)next(&random) % 9999);
+    memcpy(data + at, choices, first);
+    at = sign(data, at + first, capacity, "measured ");
+    memcpy(data + at, decisions, second);
+    at += second;
+    snprintf(end, sizeof end, "end %u ", (unsigned)next(&random));
+    *size = next(&random) % 16 ? sign(data, at, capacity, end) : at;
 }
 
 static void check_codec(const char *text, size_t size) {

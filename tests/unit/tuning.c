@@ -112,7 +112,7 @@ Test(tuning, arguments) {
     cr_expect_eq(seqtopk_tuning_get_info(NULL, &info), SEQTOPK_E_NULL);
     cr_expect_eq(seqtopk_tuning_get_info(seqtopk_tuning_none(), NULL), SEQTOPK_E_NULL);
     cr_assert_eq(seqtopk_tuning_get_info(seqtopk_tuning_none(), &info), SEQTOPK_OK);
-    cr_expect(info.decisions == 0 && info.dropped == 0 && !info.path && strcmp(info.reason, "") == 0);
+    cr_expect(info.shapes == 0 && info.dropped == 0 && !info.path && strcmp(info.reason, "") == 0);
     cr_expect_null(seqtopk_tuning_dropped(seqtopk_tuning_none(), 0, NULL));
     cr_expect_null(seqtopk_tuning_dropped(NULL, 0, NULL));
     info.struct_size = 4;
@@ -136,21 +136,22 @@ Test(tuning, another_machine) {
 }
 
 Test(tuning, dropped_lines_can_be_asked_for) {
-    char lines[1024];
-    const int size =
-        snprintf(lines, sizeof lines,
-                 "seqtopk-tuning 1\nlibrary %s\nmachine %s\n[nth f32 sequence softmax 128 8 1]\n"
-                 "1 ref_magic@1 5 0 alone\n2 ref_heap@%d 5 0 alone\nnonsense\n",
-                 SEQTOPK_VERSION, seqtopk_machine_key(), (int)seqtopk_registry[tuning_row(NTH_HEAP)].revision);
-    char *text = tuning_signed(lines, (size_t)size, 2);
+    char header[512], choices[1024];
+    const int revision = (int)seqtopk_registry[tuning_row(NTH_HEAP)].revision;
+    snprintf(header, sizeof header, "seqtopk-tuning 1\nlibrary %s\nmachine %s\n", SEQTOPK_VERSION,
+             seqtopk_machine_key());
+    snprintf(choices, sizeof choices,
+             "[nth f32 sequence softmax]\n128 8 1: 1 ref_magic@1 2 ref_heap@%d\nnonsense\n256 8 1: 1 ref_heap@%d\n",
+             revision, revision);
+    char *text = tuning_forged(header, choices, "", 0, 2);
     seqtopk_tuning *tuning;
     cr_assert_eq(seqtopk_tuning_parse(&tuning, text, strlen(text), NULL), SEQTOPK_OK);
     seqtopk_tuning_info info = SEQTOPK_TUNING_INFO_INIT;
     cr_assert_eq(seqtopk_tuning_get_info(tuning, &info), SEQTOPK_OK);
-    cr_expect(info.decisions == 1 && info.dropped == 2);
+    cr_expect(info.shapes == 2 && info.dropped == 2);
     int32_t line = 0;
     cr_expect_str_eq(seqtopk_tuning_dropped(tuning, 0, &line), seqtopk_wisdom_reason_text(SEQTOPK_WISDOM_UNKNOWN_ROW));
-    cr_expect_eq(line, 5);
+    cr_expect_eq(line, 6);
     cr_expect_str_eq(seqtopk_tuning_dropped(tuning, 1, &line), seqtopk_wisdom_reason_text(SEQTOPK_WISDOM_SYNTAX));
     cr_expect_eq(line, 7);
     cr_expect_null(seqtopk_tuning_dropped(tuning, 2, &line));
@@ -179,14 +180,14 @@ Test(tuning, buckets_of_tokens) {
     } right[] = {
         {0, NULL, NULL},
         {15, NULL, NULL},
-        {16, TOP_HEAP, "line 5"},
-        {127, TOP_HEAP, "line 5"},
+        {16, TOP_HEAP, "line 6"},
+        {127, TOP_HEAP, "line 6"},
         {128, TOP_INSERTION, "line 6"},
-        {256, TOP_INSERTION, "line 6"},  /* goes on, by line 6 */
+        {256, TOP_INSERTION, "line 6"},
         {2047, TOP_INSERTION, "line 6"}, /* 1024 is as far from 256 as from 4096: the lower */
-        {2048, TOP_HEAP, "line 8"},
-        {4096, TOP_HEAP, "line 8"},
-        {32767, TOP_HEAP, "line 8"},
+        {2048, TOP_HEAP, "line 6"},
+        {4096, TOP_HEAP, "line 6"},
+        {32767, TOP_HEAP, "line 6"},
         {32768, NULL, NULL},
         {INT32_MAX, NULL, NULL},
     };
@@ -303,19 +304,19 @@ Test(tuning, nearest_of_many) {
 }
 
 Test(tuning, nearest_is_stale) {
-    char lines[1024];
-    const int size =
-        snprintf(lines, sizeof lines,
-                 "seqtopk-tuning 1\nlibrary %s\nmachine %s\n[nth f32 sequence softmax 64 8 1]\n"
-                 "4096 ref_heap@%d 5 0 alone\n[nth f32 sequence softmax 128 8 1]\n4096 ref_heap@77 5 0 alone\n",
-                 SEQTOPK_VERSION, seqtopk_machine_key(), (int)seqtopk_registry[tuning_row(NTH_HEAP)].revision);
-    char *text = tuning_signed(lines, (size_t)size, 2);
+    char header[512], choices[1024];
+    snprintf(header, sizeof header, "seqtopk-tuning 1\nlibrary %s\nmachine %s\n", SEQTOPK_VERSION,
+             seqtopk_machine_key());
+    snprintf(choices, sizeof choices,
+             "[nth f32 sequence softmax]\n64 8 1: 4096 ref_heap@%d\n128 8 1: 4096 ref_heap@77\n",
+             (int)seqtopk_registry[tuning_row(NTH_HEAP)].revision);
+    char *text = tuning_forged(header, choices, "", 0, 2);
     seqtopk_tuning *tuning;
     cr_assert_eq(seqtopk_tuning_parse(&tuning, text, strlen(text), NULL), SEQTOPK_OK);
     for (int again = 0; again < 2; again++) {
         const seqtopk_desc desc = plain_desc(128, 8, tuning);
         seqtopk_plan *plan = plan_of(&desc);
-        cr_expect_str_eq(choice_at(plan, "nth", 4096).why, "tuning line 5");
+        cr_expect_str_eq(choice_at(plan, "nth", 4096).why, "tuning line 6");
         seqtopk_plan_destroy(plan);
     }
     seqtopk_tuning_free(tuning);
@@ -542,7 +543,7 @@ static const char *file_in_use(const char *kernel) {
     path[0] = 0;
     if (kernel) {
         cr_expect_str_eq(choice.kernel, kernel);
-        const char *at = strstr(choice.why, " line 5");
+        const char *at = strstr(choice.why, " line 6");
         cr_assert(strncmp(choice.why, "tuning file ", 12) == 0 && at && at[7] == 0, "%s", choice.why);
         snprintf(path, sizeof path, "%.*s", (int)(at - choice.why - 12), choice.why + 12);
     } else {
@@ -635,8 +636,9 @@ Test(tuning, damaged_is_passed_over) {
     cr_assert_eq(truncate(p.xdg, 100), 0);
     const char *reason = machine_reason();
     const size_t length = strlen(p.xdg);
-    cr_expect(strncmp(reason, p.xdg, length) == 0 && strncmp(reason + length, ": it has no end line", 20) == 0, "%s",
-              reason);
+    cr_expect(strncmp(reason, p.xdg, length) == 0 &&
+                  strncmp(reason + length, ": line 3 is not as it should be", 20) == 0,
+              "%s", reason);
     cr_expect_not_null(strstr(reason, "\n/etc/seqtopk/"));
     file_in_use(NULL);
     remove_places(&p);
@@ -650,12 +652,12 @@ Test(tuning, load_names_the_path) {
     cr_assert_eq(seqtopk_tuning_load(&tuning, p.file, &error), SEQTOPK_OK, "%s", error.message);
     seqtopk_tuning_info info = SEQTOPK_TUNING_INFO_INIT;
     cr_assert_eq(seqtopk_tuning_get_info(tuning, &info), SEQTOPK_OK);
-    cr_expect(info.decisions == 1 && info.dropped == 0);
+    cr_expect(info.shapes == 1 && info.dropped == 0);
     cr_expect_str_eq(info.path, p.file);
     const seqtopk_desc desc = plain_desc(128, 8, tuning);
     seqtopk_plan *plan = plan_of(&desc);
     char why[300];
-    snprintf(why, sizeof why, "tuning file %s line 5", p.file);
+    snprintf(why, sizeof why, "tuning file %s line 6", p.file);
     cr_expect_str_eq(choice_at(plan, "nth", 4096).why, why);
     seqtopk_plan_destroy(plan);
     seqtopk_tuning_free(tuning);
@@ -663,5 +665,46 @@ Test(tuning, load_names_the_path) {
     cr_expect_eq(seqtopk_tuning_load(&tuning, p.file, &error), SEQTOPK_E_TUNING);
     cr_expect_eq(strncmp(error.message, p.file, strlen(p.file)), 0, "%s", error.message);
     cr_expect_null(tuning);
+    remove_places(&p);
+}
+
+/* Plans read a file's beginning, whether that is short or long; what is torn behind it is nothing to them. */
+Test(tuning, choices_are_all_that_is_read) {
+    const places p = new_places();
+    static const int32_t sizes[] = {20, 5000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        seqtopk_wisdom w = tuning_random(sizes[i], 3), ours;
+        seqtopk_wisdom_init(&ours);
+        memcpy(w.library, ours.library, sizeof w.library);
+        memcpy(w.machine, ours.machine, sizeof w.machine);
+        seqtopk_error error = SEQTOPK_ERROR_INIT;
+        cr_assert_eq(seqtopk_store_save(&w, p.file, &error), SEQTOPK_OK, "%s", error.message);
+        char *text, *whole;
+        size_t size, all;
+        cr_assert_eq(seqtopk_store_read(p.file, &whole, &all, NULL, NULL), SEQTOPK_OK);
+        const size_t start = seqtopk_wisdom_start(whole, all);
+        cr_expect_eq(start > 64 << 10, i == 1, "%zu bytes of choices", start);
+        seqtopk_tuning *tuning;
+        seqtopk_tuning_info before = SEQTOPK_TUNING_INFO_INIT, after = SEQTOPK_TUNING_INFO_INIT;
+        cr_assert_eq(seqtopk_tuning_parse(&tuning, whole, all, &error), SEQTOPK_OK, "%s", error.message);
+        cr_assert_eq(seqtopk_tuning_get_info(tuning, &before), SEQTOPK_OK);
+        cr_expect_gt(before.shapes, 5);
+        seqtopk_tuning_free(tuning);
+        cr_assert_eq(truncate(p.file, (off_t)start), 0);
+        cr_assert_eq(seqtopk_store_read_start(p.file, &text, &size, NULL, NULL), SEQTOPK_OK);
+        cr_expect(size == start && memcmp(text, whole, start) == 0);
+        cr_assert_eq(seqtopk_tuning_load(&tuning, p.file, &error), SEQTOPK_OK, "%s", error.message);
+        cr_assert_eq(seqtopk_tuning_get_info(tuning, &after), SEQTOPK_OK);
+        cr_expect(after.shapes == before.shapes && after.dropped == before.dropped);
+        seqtopk_tuning_free(tuning);
+        seqtopk_wisdom none;
+        const seqtopk_wisdom_reader any = seqtopk_wisdom_reader_any();
+        cr_expect_eq(seqtopk_store_load(&none, p.file, &any, &error), SEQTOPK_E_TUNING);
+        cr_assert_eq(truncate(p.file, (off_t)start - 1), 0);
+        cr_expect_eq(seqtopk_tuning_load(&tuning, p.file, &error), SEQTOPK_E_TUNING);
+        free(text);
+        free(whole);
+        seqtopk_wisdom_free(&w);
+    }
     remove_places(&p);
 }

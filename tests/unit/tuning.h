@@ -95,13 +95,21 @@ static inline char *tuning_text(const seqtopk_wisdom *w) {
     return text;
 }
 
-/* What a forger does: any lines, with an end line whose checksum is right. With a NUL; the caller's to free. */
-static inline char *tuning_signed(const char *lines, size_t size, int32_t decisions) {
-    char *text = malloc(size + 64);
+/* What a forger does: any choices and lines, with checksums that are right. `header` is the first three lines. With a
+ * NUL; the caller's to free. */
+static inline char *tuning_forged(const char *header, const char *choices, const char *lines, size_t size,
+                                  int32_t decisions) {
+    enum { SUM = 17, WORD = sizeof "measured " - 1 };
+    const size_t room = strlen(header) + strlen(choices) + size + 256;
+    char *text = malloc(room);
     cr_assert_not_null(text);
-    memcpy(text, lines, size);
-    size += (size_t)snprintf(text + size, 64, "end %d ", (int)decisions);
-    snprintf(text + size, 64, "%016llx\n", (unsigned long long)tuning_sum(text, size));
+    size_t at =
+        (size_t)snprintf(text, room, "%schoices %zu\n%smeasured ", header, strlen(choices) + WORD + SUM, choices);
+    at += (size_t)snprintf(text + at, room - at, "%016llx\n", (unsigned long long)tuning_sum(text, at));
+    memcpy(text + at, lines, size);
+    at += size;
+    at += (size_t)snprintf(text + at, room - at, "end %d ", (int)decisions);
+    snprintf(text + at, room - at, "%016llx\n", (unsigned long long)tuning_sum(text, at));
     return text;
 }
 

@@ -15,6 +15,12 @@ Test(wisdom, layout) {
     static const char expected[] = "seqtopk-tuning 1\n"
                                    "library 0.0.1\n"
                                    "machine test ref -\n"
+                                   "choices 183\n"
+                                   "[nth f32 sequence softmax]\n"
+                                   "128 8 1: 256 ref_heap@1 2048 ref_quickselect@1 16384 -\n"
+                                   "[top f32 token sigmoid]\n"
+                                   "64 6 2: 1 ref_heap@1 8 - 268435456 ref_insertion@1\n"
+                                   "measured 0123456789abcdef\n"
                                    "[nth f32 sequence softmax 128 8 1]\n"
                                    "1024 ref_heap@1 5000 10 ref_quickselect 6000 clear\n"
                                    "2048 ref_quickselect@1 9000 0 ref_heap 9001 close\n"
@@ -22,8 +28,9 @@ Test(wisdom, layout) {
                                    "1 ref_heap@1 1 1000000 alone\n"
                                    "1073741824 ref_insertion@1 1000000000000000 7 ref_heap 1000000000000000 close\n"
                                    "end 4 ";
-    cr_assert_eq(strncmp(text, expected, sizeof expected - 1), 0, "%s", text);
     cr_expect_eq(strlen(text), sizeof expected - 1 + 17);
+    memcpy(strstr(text, "measured ") + 9, "0123456789abcdef", 16);
+    cr_assert_eq(strncmp(text, expected, sizeof expected - 1), 0, "%s", text);
     free(text);
     seqtopk_wisdom_free(&w);
 }
@@ -155,6 +162,8 @@ Test(wisdom, checksum) {
 
 /* ------------------------------------------------------------ whole files -- */
 
+#define HEAD "seqtopk-tuning 1\nlibrary 0.0.1\nmachine test ref -\n"
+
 static void expect_refused(const char *text, size_t size, const seqtopk_wisdom_reader *reader, const char *says) {
     seqtopk_wisdom w;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
@@ -207,6 +216,19 @@ Test(wisdom, refused) {
         {"seqtopk-tuning 1", "cut off in its first line"},
         {"seqtopk-tuning 1\n", "cut off"},
         {"seqtopk-tuning 1\n\n", "cut off"},
+        {HEAD, "line 4"},
+        {HEAD "choices 10", "line 4"},
+        {HEAD "choices \n", "line 4"},
+        {HEAD "choices 026\n", "line 4"},
+        {HEAD "choices -26\n", "line 4"},
+        {HEAD "choices 26 \n", "line 4"},
+        {HEAD "choices 26\n", "cut off in its choices"},
+        {HEAD "choices 99999999999999999999\nmeasured 0123456789abcdef\n", "cut off in its choices"},
+        {HEAD "choices 0\nmeasured 0123456789abcdef\n", "line 4 says"},
+        {HEAD "choices 25\nmeasured 0123456789abcdef\n", "line 4 says"},
+        {HEAD "choices 26\nmeasures 0123456789abcdef\n", "line 4 says"},
+        {HEAD "choices 26\nmeasured 0123456789ABCDEF\n", "line 4 says"},
+        {HEAD "choices 26\nmeasured 0123456789abcdef\n", "checksum of its choices is wrong"},
         {"seqtopk-tuning 2\n", "of format 2"},
         {"seqtopk-tuning 99999999999999999999999999999999\n", "of format"},
         {"seqtopk-tuning 0\n", "first line is damaged"},
@@ -214,16 +236,41 @@ Test(wisdom, refused) {
         {"seqtopk-tuning 01\n", "first line is damaged"},
         {"seqtopk-tuning 1 \n", "first line is damaged"},
         {"seqtopk-tuning 1\r\n", "CR LF"},
-        {"seqtopk-tuning 1\nend 0\n", "cut off"},
-        {"seqtopk-tuning 1\nend 0 0123456789abcdef\n", "checksum is wrong"},
-        {"seqtopk-tuning 1\nend 0 0123456789ABCDEF\n", "cut off"},
-        {"seqtopk-tuning 1\nend 0 0123456789abcdef", "cut off"},
-        {"seqtopk-tuning 1\nend 99999999999999999999 0123456789abcdef\n", "cut off"},
-        {"seqtopk-tuning 1\nend 0 0123456789abcdef\n\n", "cut off"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         expect_refused(bad[i].text, strlen(bad[i].text), &any, bad[i].says);
     cr_expect_eq(seqtopk_wisdom_parse(&(seqtopk_wisdom){0}, NULL, 0, &any, NULL), SEQTOPK_E_NULL);
+}
+
+/* Without an end that is right, whatever the choices. */
+Test(wisdom, refused_ends) {
+    const seqtopk_wisdom_reader any = seqtopk_wisdom_reader_any();
+    static const struct {
+        const char *end, *says;
+    } bad[] = {
+        {"", "cut off"},
+        {"\n", "cut off"},
+        {"end 0\n", "cut off"},
+        {"end 0 0123456789abcdef\n", "checksum is wrong"},
+        {"end 0 0123456789ABCDEF\n", "cut off"},
+        {"end 0 0123456789abcdef", "cut off"},
+        {"end  0123456789abcdef\n", "cut off"},
+        {"end 00 0123456789abcdef\n", "cut off"},
+        {"end 0  0123456789abcdef\n", "cut off"},
+        {"0 0123456789abcdef\n", "cut off"},
+        {"0123456789abcdef\n", "cut off"},
+        {"99999999999999999999999999999999999999999999\n", "cut off"},
+        {"end 99999999999999999999 0123456789abcdef\n", "cut off"},
+        {"end 0 0123456789abcdef\n\n", "cut off"},
+    };
+    char *good = tuning_forged(HEAD, "", "", 0, 0);
+    *strstr(good, "end 0 ") = 0;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "%s%s", good, bad[i].end);
+        expect_refused(text, strlen(text), &any, bad[i].says);
+    }
+    free(good);
 }
 
 /* With a good checksum: made by who knows the format and means no good, or by another library. */
@@ -243,7 +290,7 @@ Test(wisdom, refused_headers) {
         {"seqtopk-tuning 1\nlibrary 1\r\nmachine m\n", "line 2"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        char *text = tuning_signed(bad[i].text, strlen(bad[i].text), 0);
+        char *text = tuning_forged(bad[i].text, "", "", 0, 0);
         expect_refused(text, strlen(text), &any, bad[i].says);
         free(text);
     }
@@ -279,31 +326,29 @@ Test(wisdom, too_large) {
     memset(text, 'x', size);
     memcpy(text, "seqtopk-tuning 1\n", 17);
     expect_refused(text, size, &any, "no tuning file has more");
-    expect_refused(text, size - 1, &any, "cut off");
+    expect_refused(text, size - 1, &any, "line 2");
     free(text);
 }
 
 /* ------------------------------------------------------------------ lines -- */
 
-#define HEAD "seqtopk-tuning 1\nlibrary 0.0.1\nmachine test ref -\n"
 #define NTH "[nth f32 sequence softmax 128 8 1]\n"
 #define GOOD "1024 ref_heap@1 5000 10 ref_quickselect 6000 clear\n"
 
-/* Parses HEAD, `lines` and an end line; expects so many decisions, and these notes (line, reason), a 0 last. */
+/* Parses HEAD, no choices, `lines` and an end line; expects so many decisions, and these notes, a 0 last: the line, not
+ * counting those of the choices, and the reason. */
 static void expect_notes(const char *lines, size_t size, const seqtopk_wisdom_reader *reader, int32_t decisions,
                          const int *notes) {
-    char *all = malloc(sizeof HEAD + size);
-    memcpy(all, HEAD, sizeof HEAD - 1);
-    memcpy(all + sizeof HEAD - 1, lines, size);
-    char *text = tuning_signed(all, sizeof HEAD - 1 + size, 4000000);
-    const size_t length = sizeof HEAD - 1 + size + strlen("end 4000000 0123456789abcdef\n");
+    static const char choices[] = "choices 26\nmeasured 0123456789abcdef\n";
+    char *text = tuning_forged(HEAD, "", lines, size, 4000000);
+    const size_t length = sizeof HEAD + sizeof choices - 2 + size + strlen("end 4000000 0123456789abcdef\n");
     seqtopk_wisdom w;
     cr_assert_eq(seqtopk_wisdom_parse(&w, text, length, reader, NULL), SEQTOPK_OK, "%s", lines);
     cr_expect_eq(w.size, decisions, "%s: %d decisions", lines, (int)w.size);
     int n = 0;
     for (; notes[2 * n]; n++)
         if (n < w.notes) {
-            cr_expect_eq(w.note[n].line, notes[2 * n], "%s: line %d", lines, (int)w.note[n].line);
+            cr_expect_eq(w.note[n].line - 2, notes[2 * n], "%s: line %d", lines, (int)w.note[n].line);
             cr_expect_eq((int)w.note[n].reason, notes[2 * n + 1], "%s: line %d: %s", lines, (int)w.note[n].line,
                          seqtopk_wisdom_reason_text(w.note[n].reason));
         }
@@ -311,7 +356,6 @@ static void expect_notes(const char *lines, size_t size, const seqtopk_wisdom_re
     cr_expect_eq(w.dropped, n);
     seqtopk_wisdom_free(&w);
     free(text);
-    free(all);
 }
 
 #define DROPS(lines, decisions, ...)                                                                                   \
@@ -487,50 +531,21 @@ Test(wisdom, monsters) {
     const size_t size = 4 << 20;
     static const char fills[] = {'x', '1', '\n', '[', ' ', 0};
     for (size_t f = 0; f < sizeof fills; f++) {
-        char *all = malloc(size);
-        memset(all, fills[f], size);
-        memcpy(all, HEAD, sizeof HEAD - 1);
-        memcpy(all + size - sizeof NTH GOOD, "\n" NTH GOOD, sizeof NTH GOOD);
-        char *text = tuning_signed(all, size, INT_MAX - 1);
+        char *lines = malloc(size);
+        memset(lines, fills[f], size);
+        memcpy(lines + size - sizeof NTH GOOD, "\n" NTH GOOD, sizeof NTH GOOD);
+        char *text = tuning_forged(HEAD, "", lines, size, INT_MAX - 1);
+        const size_t length =
+            strlen(HEAD "choices 26\nmeasured 0123456789abcdef\n") + size + strlen("end 2147483646 0123456789abcdef\n");
         seqtopk_wisdom w;
-        cr_assert_eq(seqtopk_wisdom_parse(&w, text, size + strlen("end 2147483646 0123456789abcdef\n"), &any, NULL),
-                     SEQTOPK_OK);
+        cr_assert_eq(seqtopk_wisdom_parse(&w, text, length, &any, NULL), SEQTOPK_OK);
         cr_expect_eq(w.size, 1);
-        cr_expect_eq(w.dropped, fills[f] == '\n' ? (int32_t)(size - sizeof HEAD + 1 - sizeof NTH GOOD) + 1 : 1);
+        cr_expect_eq(w.dropped, fills[f] == '\n' ? (int32_t)(size - sizeof NTH GOOD) + 1 : 1);
         cr_expect_eq(w.notes, fills[f] == '\n' ? SEQTOPK_WISDOM_NOTES : 1);
         seqtopk_wisdom_free(&w);
         free(text);
-        free(all);
+        free(lines);
     }
-}
-
-/* In parts a file says the same as at once. */
-Test(wisdom, in_parts) {
-    const seqtopk_wisdom_reader any = seqtopk_wisdom_reader_any();
-    seqtopk_wisdom w = tuning_random(500, 3);
-    char *text = tuning_text(&w);
-    seqtopk_wisdom_cursor cursor;
-    cr_assert_eq(seqtopk_wisdom_open(&cursor, text, strlen(text), &any, NULL), SEQTOPK_OK);
-    cr_expect_eq(cursor.decisions, w.size);
-    seqtopk_tuned tuned;
-    seqtopk_wisdom_reason reason;
-    int32_t headings = 0, at = 0;
-    for (seqtopk_wisdom_skip(&cursor); seqtopk_wisdom_next(&cursor, &tuned, &reason) != SEQTOPK_WISDOM_END;
-         seqtopk_wisdom_skip(&cursor)) {
-        cr_assert_lt(at, w.size);
-        cr_expect_eq(seqtopk_tuned_shape_compare(&tuned.shape, &w.decision[at].shape), 0);
-        int32_t line = 1;
-        for (const char *c = text; c < cursor.at; c++)
-            line += *c == '\n';
-        cr_expect_eq(cursor.line, line);
-        cr_expect_eq(tuned.line, line - 1);
-        headings++;
-        while (at < w.size && seqtopk_tuned_shape_compare(&tuned.shape, &w.decision[at].shape) == 0)
-            at++;
-    }
-    cr_expect(headings > 10 && at == w.size);
-    free(text);
-    seqtopk_wisdom_free(&w);
 }
 
 /* ---------------------------------------------------------------- merging -- */

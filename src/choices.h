@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What plans read of a tuning file: for each shape which row serves from which T on.
+ *
+ *     [sweep f32 sequence softmax]
+ *     128 8 1: 256 avx512_slots10@1 2048 avx512_slots16@1 131072 -
+ *
+ * E, K and threads, then the ranges of T. A choice holds for T that are no more than two powers of two away from one
+ * that was measured, of two that are as near the lower; before the first range and where `-` stands the model chooses.
+ */
+#ifndef SEQTOPK_SRC_CHOICES_H
+#define SEQTOPK_SRC_CHOICES_H
+
+#include "src/wisdom.h"
+
+/* From T = tokens on, a power of two, 1 for 0 tokens too. Row -1: the model's choice. */
+typedef struct seqtopk_tuned_range {
+    int32_t tokens, row;
+} seqtopk_tuned_range;
+
+/* The ranges of the T of `size` decisions, ascending and of one shape; answers how many. */
+int32_t seqtopk_choices_of(const seqtopk_tuned *decision, int32_t size,
+                           seqtopk_tuned_range range[SEQTOPK_WISDOM_BUCKETS]);
+
+/* A place in a file's choices. */
+typedef struct seqtopk_choices_cursor {
+    const char *at, *end;
+    int32_t line;              /* the number of the line that was read last */
+    seqtopk_tuned_shape shape; /* of that line */
+    const char *begin;         /* of that line */
+    /* Of the last heading: what was wrong with it, which drops its lines too, and a row of its op and dtype. */
+    seqtopk_wisdom_reason lost;
+    int32_t op_row;
+} seqtopk_choices_cursor;
+
+/* Begins at the first of the choices. The text, which may be a file's beginning (seqtopk_wisdom_start) or all of it,
+ * must outlive the cursor. Refuses as seqtopk_wisdom_parse does. */
+seqtopk_status seqtopk_choices_open(seqtopk_choices_cursor *cursor, const char *text, size_t size,
+                                    const seqtopk_wisdom_reader *reader, seqtopk_error *error);
+
+typedef enum seqtopk_choices_line {
+    SEQTOPK_CHOICES_END,
+    SEQTOPK_CHOICES_SHAPE,
+    SEQTOPK_CHOICES_DROPPED
+} seqtopk_choices_line;
+
+/* Reads the next line with a shape, or one that is dropped and sets *reason. Ranges are not looked at. */
+seqtopk_choices_line seqtopk_choices_next(seqtopk_choices_cursor *cursor, seqtopk_wisdom_reason *reason);
+
+/*
+ * Reads a line that seqtopk_choices_next has read, under a heading of *shape, which gets the line's numbers. Answers how
+ * many ranges it has, 0: none is any good. One that is not is the model's, and *reason is that of the first such.
+ */
+int32_t seqtopk_choices_read(const char *line, seqtopk_tuned_shape *shape, const seqtopk_wisdom_reader *reader,
+                             seqtopk_tuned_range range[SEQTOPK_WISDOM_BUCKETS], seqtopk_wisdom_reason *reason);
+
+#endif
