@@ -19,6 +19,10 @@ static int nearest_bucket(uint32_t measured, int bucket) {
     return -1;
 }
 
+int seqtopk_choices_same_heading(const seqtopk_tuned_shape *a, const seqtopk_tuned_shape *b) {
+    return a->op == b->op && a->dtype == b->dtype && a->scope == b->scope && a->score == b->score;
+}
+
 int32_t seqtopk_choices_of(const seqtopk_tuned *decision, int32_t size,
                            seqtopk_tuned_range range[SEQTOPK_WISDOM_BUCKETS]) {
     int32_t row[SEQTOPK_WISDOM_BUCKETS], ranges = 0, last = -1;

@@ -18,6 +18,9 @@ typedef struct seqtopk_tuned_range {
     int32_t tokens, row;
 } seqtopk_tuned_range;
 
+/* Whether two shapes stand under one heading of the choices. */
+int seqtopk_choices_same_heading(const seqtopk_tuned_shape *a, const seqtopk_tuned_shape *b);
+
 /* The ranges of the T of `size` decisions, ascending and of one shape; answers how many. */
 int32_t seqtopk_choices_of(const seqtopk_tuned *decision, int32_t size,
                            seqtopk_tuned_range range[SEQTOPK_WISDOM_BUCKETS]);

@@ -41,15 +41,11 @@ static void *one_more(void **array, int32_t *count, int32_t *capacity, int32_t u
     return (char *)*array + (size_t)(*count)++ * size;
 }
 
-static int same_heading(const seqtopk_tuned_shape *a, const seqtopk_tuned_shape *b) {
-    return a->op == b->op && a->dtype == b->dtype && a->scope == b->scope && a->score == b->score;
-}
-
 /* Adds the line that the cursor has read; 0: no memory. */
 static int add_line(seqtopk_tuning *tuning, const seqtopk_choices_cursor *cursor, int32_t capacity[2]) {
     enum { USUAL_LINE = 24, USUAL_GROUPS = 128 }; /* bytes, or more: a usual file's arrays need not grow */
     const seqtopk_tuned_shape *shape = &cursor->shape;
-    if (tuning->groups == 0 || !same_heading(&tuning->group[tuning->groups - 1].shape, shape)) {
+    if (tuning->groups == 0 || !seqtopk_choices_same_heading(&tuning->group[tuning->groups - 1].shape, shape)) {
         seqtopk_tuned_group *group =
             one_more((void **)&tuning->group, &tuning->groups, capacity, USUAL_GROUPS, sizeof *group);
         if (!group)

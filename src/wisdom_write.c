@@ -113,10 +113,6 @@ static int32_t next_shape(const seqtopk_wisdom *wisdom, int32_t i) {
     return i;
 }
 
-static int same_choices_heading(const seqtopk_tuned_shape *a, const seqtopk_tuned_shape *b) {
-    return a->op == b->op && a->dtype == b->dtype && a->scope == b->scope && a->score == b->score;
-}
-
 /* What plans read, and the line `measured`. */
 static void put_choices(sink *to, const seqtopk_wisdom *wisdom) {
     const seqtopk_tuned *heading = NULL;
@@ -124,7 +120,7 @@ static void put_choices(sink *to, const seqtopk_wisdom *wisdom) {
         const seqtopk_tuned *tuned = wisdom->decision + i;
         seqtopk_tuned_range range[SEQTOPK_WISDOM_BUCKETS];
         next = next_shape(wisdom, i);
-        if (!heading || !same_choices_heading(&heading->shape, &tuned->shape)) {
+        if (!heading || !seqtopk_choices_same_heading(&heading->shape, &tuned->shape)) {
             heading = tuned;
             put_heading(to, tuned);
             put_word(to, "]\n");
