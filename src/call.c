@@ -164,36 +164,6 @@ static void describe_rows(seqtopk_call *call) {
         (seqtopk_weighing){(int32_t)desc->norm, desc->norm_eps, desc->norm_floor, desc->scale};
 }
 
-static void look_up_kernels(seqtopk_call *call) {
-    const int64_t tokens = call->in.tokens;
-#define LOOK_UP(op) call->op = (seqtopk_##op##_fn *)seqtopk_plan_row(call->plan, SEQTOPK_OP_##op, tokens)->function
-    LOOK_UP(score);
-    LOOK_UP(keys);
-    LOOK_UP(groups);
-    LOOK_UP(sweep);
-    LOOK_UP(whole);
-    LOOK_UP(pick);
-    LOOK_UP(choose);
-    LOOK_UP(collect);
-    LOOK_UP(rank);
-    LOOK_UP(trim);
-    LOOK_UP(filter);
-    LOOK_UP(weigh);
-    LOOK_UP(nth);
-    LOOK_UP(top);
-    LOOK_UP(emit);
-    LOOK_UP(weights);
-    LOOK_UP(count);
-    LOOK_UP(scatter);
-    LOOK_UP(sample);
-    LOOK_UP(block);
-#undef LOOK_UP
-    const int64_t block = call->block(call->rows.experts), room = call->plan->room_rows;
-    call->block_rows = block < room ? block : room;
-    const seqtopk_op at_once = call->plan->desc.scope == SEQTOPK_SCOPE_TOKEN ? SEQTOPK_OP_pick : SEQTOPK_OP_sweep;
-    call->staged = seqtopk_plan_row(call->plan, at_once, tokens)->isa == 0;
-}
-
 seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
                                  const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
                                  int32_t parts, seqtopk_error *error) {
@@ -231,7 +201,7 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
     if (call->out.weights)
         call->list_weights = call->out.weights;
     describe_rows(call);
-    look_up_kernels(call);
+    call->kernels = seqtopk_plan_kernels(plan, call->in.tokens);
     return SEQTOPK_OK;
 }
 

@@ -16,9 +16,9 @@ typedef struct seqtopk_slot {
 
 /* What a part caught of a sequence; the runs of tokens that both share come one after the other. */
 typedef struct seqtopk_run {
-    int64_t size;        /* candidates; -1: not swept, the sequence goes stage by stage */
-    float low;           /* no candidate down to this key was missed */
-    int32_t exact;       /* the run is the whole sequence, and `place` where it is cut */
+    int64_t size;  /* candidates; -1: not swept, the sequence goes stage by stage */
+    float low;     /* no candidate down to this key was missed */
+    int32_t exact; /* the run is the whole sequence, and `place` where it is cut */
     seqtopk_place place;
 } seqtopk_run;
 
@@ -31,12 +31,12 @@ typedef struct seqtopk_sequence {
 
 /* A part's own room. */
 typedef struct seqtopk_room {
-    float *keys;    /* [room_rows, E] */
-    float *spare;      /* as many */
-    uint16_t *key_ids; /* as many */
-    float *scores;  /* [E] */
-    float *values;  /* [2 * E] */
-    int32_t *ids;   /* [E] */
+    float *keys;        /* [room_rows, E] */
+    float *spare;       /* as many */
+    uint16_t *key_ids;  /* as many */
+    float *scores;      /* [E] */
+    float *values;      /* [2 * E] */
+    int32_t *ids;       /* [E] */
     int32_t *group_ids; /* [E] */
     uint64_t *words;    /* [SEQTOPK_SWEEP_ROOM(E)] */
 } seqtopk_room;
@@ -50,39 +50,18 @@ typedef struct seqtopk_call {
 
     seqtopk_rows rows;
     seqtopk_weighing weighing;
-    int staged; /* the plan's sweep or pick is the reference's, which is none */
-    seqtopk_score_fn *score;
-    seqtopk_keys_fn *keys;
-    seqtopk_groups_fn *groups;
-    seqtopk_sweep_fn *sweep;
-    seqtopk_whole_fn *whole;
-    seqtopk_pick_fn *pick;
-    seqtopk_choose_fn *choose;
-    seqtopk_collect_fn *collect;
-    seqtopk_rank_fn *rank;
-    seqtopk_trim_fn *trim;
-    seqtopk_filter_fn *filter;
-    seqtopk_weigh_fn *weigh;
-    seqtopk_nth_fn *nth;
-    seqtopk_top_fn *top;
-    seqtopk_emit_fn *emit;
-    seqtopk_weights_fn *weights;
-    seqtopk_count_fn *count;
-    seqtopk_scatter_fn *scatter;
-    seqtopk_sample_fn *sample;
-    seqtopk_block_fn *block;
+    const seqtopk_kernels *kernels;
 
     /* In scratch, shared by the parts. */
-    seqtopk_slot *slots;   /* [parts] */
-    seqtopk_sequence *sequence; /* [sequences] */
-    seqtopk_run *runs;     /* [sequences + parts] */
-    seqtopk_catch caught;  /* of all runs; see seqtopk_run_catch */
-    int32_t *histograms;   /* [parts, E] */
-    float *reservoir;      /* [2 * T * K]; dead once the cuts are known, then: */
+    seqtopk_slot *slots;                 /* [parts] */
+    seqtopk_sequence *sequence;          /* [sequences] */
+    seqtopk_run *runs;                   /* [sequences + parts] */
+    seqtopk_catch caught;                /* of all runs; see seqtopk_run_catch */
+    int32_t *histograms;                 /* [parts, E] */
+    float *reservoir;                    /* [2 * T * K]; dead once the cuts are known, then: */
     int32_t *token_offsets, *expert_ids; /* the caller's, or in scratch if the caller wants none */
     float *list_weights;
     seqtopk_room room; /* of this part */
-    int64_t block_rows;
 } seqtopk_call;
 
 /*
@@ -91,6 +70,12 @@ typedef struct seqtopk_call {
 seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
                                  const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
                                  int32_t parts, seqtopk_error *error);
+
+/* How many rows at a time have their keys made. */
+static inline int64_t seqtopk_call_block(const seqtopk_call *call) {
+    const int64_t block = call->kernels->block(call->rows.experts), room = call->plan->room_rows;
+    return block < room ? block : room;
+}
 
 /* The tokens of a part: [*first, *last). */
 void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, int64_t *last);

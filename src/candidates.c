@@ -8,7 +8,7 @@
 static void bound(const seqtopk_call *call, float *keys) {
     const int32_t experts = call->plan->desc.experts, sure = call->plan->sure, most = call->plan->most;
     int32_t *ids = call->room.ids;
-    const int32_t n = call->top(keys, experts, most < experts ? most : sure, ids);
+    const int32_t n = call->kernels->top(keys, experts, most < experts ? most : sure, ids);
     if (most < experts) {
         float *kept = call->room.values;
         for (int32_t i = 0; i < n; i++)
@@ -25,7 +25,7 @@ static void bound(const seqtopk_call *call, float *keys) {
 void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys) {
     const seqtopk_desc *desc = &call->plan->desc;
     const int grouped = seqtopk_is_grouped(desc);
-    call->keys(&call->rows, first, last, keys);
+    call->kernels->keys(&call->rows, first, last, keys);
     for (int64_t t = first; t < last && grouped; t++, keys += desc->experts) {
         const float *scores = keys;
         if (call->in.token_mask && !call->in.token_mask[t])
@@ -33,10 +33,11 @@ void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last,
         if (desc->group_n > 1 && call->rows.key != SEQTOPK_KEY_SCORE) {
             seqtopk_rows rows = call->rows;
             rows.key = SEQTOPK_KEY_SCORE;
-            call->keys(&rows, t, t + 1, call->room.scores);
+            call->kernels->keys(&rows, t, t + 1, call->room.scores);
             scores = call->room.scores;
         }
-        call->groups(scores, keys, desc->experts, desc->groups, desc->group_n, desc->group_top_k, call->room.values);
+        call->kernels->groups(scores, keys, desc->experts, desc->groups, desc->group_n, desc->group_top_k,
+                              call->room.values);
     }
 }
 

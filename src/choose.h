@@ -18,12 +18,15 @@ typedef struct seqtopk_forced {
 seqtopk_status seqtopk_force(seqtopk_forced *forced, const seqtopk_desc *desc, seqtopk_error *error);
 
 /* A plan in the making. */
-enum { SEQTOPK_MODEL_CHOICES = 8, SEQTOPK_OP_CHOICES = SEQTOPK_MODEL_CHOICES + SEQTOPK_WISDOM_BUCKETS };
+enum {
+    SEQTOPK_MODEL_CHOICES = 8,
+    SEQTOPK_DRAFT_DECISIONS = SEQTOPK_OPS * (SEQTOPK_MODEL_CHOICES + SEQTOPK_WISDOM_BUCKETS)
+};
 typedef struct seqtopk_draft {
     seqtopk_desc desc;
     const seqtopk_tuning *tuning; /* NULL: not asked */
     int32_t first[SEQTOPK_OPS + 1], decisions;
-    seqtopk_decision decision[SEQTOPK_OPS * SEQTOPK_OP_CHOICES]; /* why is NULL where line is not 0 */
+    seqtopk_decision decision[SEQTOPK_DRAFT_DECISIONS]; /* why is NULL where line is not 0 */
 } seqtopk_draft;
 
 /* Adds the decisions on every op to a draft whose desc and tuning are set. */

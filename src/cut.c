@@ -50,14 +50,15 @@ seqtopk_cut seqtopk_find_cut(const seqtopk_call *call, int64_t first, int64_t la
     const int64_t budget = seqtopk_unmasked(call->in.token_mask, first, last) * top_k;
     if (budget == 0)
         return only_the_sure;
-    reservoir r = {.nth = call->nth,
+    reservoir r = {.nth = call->kernels->nth,
                    .keys = call->reservoir + 2 * top_k * first,
                    .capacity = 2 * (size_t)top_k * (size_t)(last - first),
                    .budget = (size_t)budget,
                    .floor = -INFINITY};
     int64_t sure = 0;
+    const int64_t block = seqtopk_call_block(call);
     for (int64_t t = first, next; t < last; t = next) {
-        next = last - t < call->block_rows ? last : t + call->block_rows;
+        next = last - t < block ? last : t + block;
         seqtopk_candidate_keys(call, t, next, call->room.keys);
         pour(&r, call->room.keys, (next - t) * experts, &sure);
     }

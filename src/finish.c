@@ -13,14 +13,14 @@ static void order_by_rank(const seqtopk_call *call, int64_t token) {
     float *weight_of = call->room.values;
     if (n < 2)
         return;
-    call->keys(&call->rows, token, token + 1, keys);
+    call->kernels->keys(&call->rows, token, token + 1, keys);
     for (int32_t e = 0; e < call->rows.experts; e++)
         selected[e] = -INFINITY;
     for (int32_t i = 0; i < n; i++) {
         selected[ids[i]] = keys[ids[i]];
         weight_of[ids[i]] = weights[i];
     }
-    call->top(selected, call->rows.experts, n, ids);
+    call->kernels->top(selected, call->rows.experts, n, ids);
     for (int32_t i = 0; i < n; i++)
         weights[i] = weight_of[ids[i]];
 }
@@ -102,16 +102,18 @@ void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last,
     if (!wants_weights(call))
         return;
     if (!has_scores || needs_logits(call))
-        call->weights(&call->rows, how, first, last, call->token_offsets, call->expert_ids, call->list_weights);
+        call->kernels->weights(&call->rows, how, first, last, call->token_offsets, call->expert_ids,
+                               call->list_weights);
     else if (how->norm != SEQTOPK_NORM_NONE || how->scale != 1.0f)
-        call->weigh(SEQTOPK_SCORE_LOGITS, how, first, last, call->token_offsets, call->list_weights);
+        call->kernels->weigh(SEQTOPK_SCORE_LOGITS, how, first, last, call->token_offsets, call->list_weights);
 }
 
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last) {
     const seqtopk_output *out = &call->out;
     const int padded = out->padded_ids || out->padded_ids64 || out->padded_weights;
     const int ranked = call->plan->desc.order == SEQTOPK_ORDER_RANK;
-    for (int64_t t = first; t < last && (ranked || padded || out->routing_map || out->routing_probs || out->row_lse); t++) {
+    for (int64_t t = first; t < last && (ranked || padded || out->routing_map || out->routing_probs || out->row_lse);
+         t++) {
         if (ranked)
             order_by_rank(call, t);
         if (padded)

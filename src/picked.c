@@ -23,7 +23,7 @@ static seqtopk_catch room_of(const seqtopk_call *call, int32_t *counts) {
                            .ids = call->room.key_ids,
                            .counts = counts,
                            .room = call->room.words,
-                           .capacity = call->block_rows * call->rows.experts};
+                           .capacity = call->plan->room_rows * call->rows.experts};
 }
 
 /* The token's first top_k by its keys [E], however many those are. Answers the place after them. */
@@ -31,9 +31,9 @@ static int64_t list_token(const seqtopk_call *call, const float *keys, int64_t a
     const int32_t experts = call->rows.experts, top_k = call->plan->desc.top_k;
     int32_t count;
     seqtopk_catch few = room_of(call, &count);
-    const seqtopk_place place = call->rank(keys, experts, top_k, call->room.spare);
+    const seqtopk_place place = call->kernels->rank(keys, experts, top_k, call->room.spare);
     int32_t ties = place.key > -INFINITY ? top_k - (int32_t)place.above : 0;
-    call->collect(keys, experts, 0, 1, place.key > -INFINITY ? place.key : -FLT_MAX, &few);
+    call->kernels->collect(keys, experts, 0, 1, place.key > -INFINITY ? place.key : -FLT_MAX, &few);
     for (int32_t i = 0; i < count; i++) {
         if (few.keys[i] == place.key && ties-- <= 0)
             continue;
@@ -48,12 +48,13 @@ static int pick_by_keys(const seqtopk_call *call, int64_t first, int64_t last, i
     const int32_t top_k = call->plan->desc.top_k, experts = call->rows.experts;
     const seqtopk_lists to = seqtopk_lists_of(call, 0);
     int32_t counts[16];
+    const int64_t block = seqtopk_call_block(call);
     for (int64_t t = first, next; t < last; t = next) {
-        next = last - t < call->block_rows ? last : t + call->block_rows;
+        next = last - t < block ? last : t + block;
         seqtopk_grouped_keys(call, t, next, call->room.keys);
         if (top_k <= MOST_PICKED) {
             seqtopk_catch room = room_of(call, counts);
-            call->choose(call->room.keys, experts, t, next, top_k, &room, &to, at, last * top_k);
+            call->kernels->choose(call->room.keys, experts, t, next, top_k, &room, &to, at, last * top_k);
             if (room.size < 0)
                 return 0;
             continue;
@@ -75,12 +76,12 @@ int64_t seqtopk_pick_share(const seqtopk_call *call) {
     int64_t first, last, bad;
     seqtopk_call_share(call, call->part, &first, &last);
     int64_t at = first * top_k;
-    if (call->staged || seqtopk_picks_logits(call)) {
-        bad = call->pick(&call->rows, first, last, top_k, &room, &to, &at, last * top_k);
+    if (call->kernels->staged || seqtopk_picks_logits(call)) {
+        bad = call->kernels->pick(&call->rows, first, last, top_k, &room, &to, &at, last * top_k);
         slot->picked = room.size >= 0;
-        bad = bad < 0 && !slot->picked ? call->score(&call->rows, first, last) : bad;
+        bad = bad < 0 && !slot->picked ? call->kernels->score(&call->rows, first, last) : bad;
     } else {
-        bad = call->score(&call->rows, first, last);
+        bad = call->kernels->score(&call->rows, first, last);
         slot->picked = bad < 0 && pick_by_keys(call, first, last, &at);
     }
     slot->pairs = at - first * top_k;

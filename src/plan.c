@@ -33,18 +33,57 @@ static char *write_text(char *to, const seqtopk_tuning *tuning, int32_t line) {
     return to + 1;
 }
 
+/* --------------------------------------------------------------- kernels -- */
+
+/* The T at which any decision changes, ascending from 0; answers how many. */
+static int32_t find_ranges(const seqtopk_draft *d, int64_t from[SEQTOPK_DRAFT_DECISIONS]) {
+    int32_t ranges = 0;
+    for (int32_t i = 0; i < d->decisions; i++) {
+        const int64_t tokens = d->decision[i].tokens_from;
+        int32_t at = ranges;
+        while (at > 0 && from[at - 1] > tokens)
+            at--;
+        if (at > 0 && from[at - 1] == tokens)
+            continue;
+        memmove(from + at + 1, from + at, (size_t)(ranges++ - at) * sizeof *from);
+        from[at] = tokens;
+    }
+    return ranges;
+}
+
+void seqtopk_plan_gather(seqtopk_plan *plan) {
+    const seqtopk_op at_once = plan->desc.scope == SEQTOPK_SCOPE_TOKEN ? SEQTOPK_OP_pick : SEQTOPK_OP_sweep;
+    for (int op = 0; op < SEQTOPK_OPS; op++) {
+        const seqtopk_decision *decision = plan->decision + plan->first[op];
+        const seqtopk_decision *last = plan->decision + plan->first[op + 1] - 1;
+        for (int32_t r = 0; r < plan->ranges; r++) {
+            seqtopk_kernels *kernels = plan->kernels + r;
+            while (decision < last && decision[1].tokens_from <= kernels->tokens_from)
+                decision++;
+            kernels->of[op] = decision->row->function;
+            if (op == (int)at_once)
+                kernels->staged = decision->row->isa == 0;
+        }
+    }
+}
+
 static seqtopk_plan *finish(const seqtopk_draft *d) {
+    int64_t from[SEQTOPK_DRAFT_DECISIONS];
+    const int32_t ranges = find_ranges(d, from);
     const size_t decisions = (size_t)d->decisions * sizeof *d->decision;
+    const size_t kernels = (size_t)ranges * sizeof(seqtopk_kernels);
     size_t tuned = 0;
     for (int32_t i = 0; i < d->decisions; i++)
         tuned += d->decision[i].line != 0;
-    seqtopk_plan *plan = malloc(sizeof *plan + decisions + (tuned ? tuned * longest_text(d->tuning) : 0));
+    seqtopk_plan *plan = malloc(sizeof *plan + decisions + kernels + (tuned ? tuned * longest_text(d->tuning) : 0));
     if (!plan)
         return NULL;
     plan->desc = d->desc;
     memcpy(plan->first, d->first, sizeof plan->first);
     memcpy(plan->decision, d->decision, decisions);
-    char *text = (char *)(plan->decision + d->decisions);
+    plan->ranges = ranges;
+    plan->kernels = (seqtopk_kernels *)(void *)(plan->decision + d->decisions);
+    char *text = (char *)(plan->kernels + ranges);
     for (int32_t i = 0; i < d->decisions; i++)
         if (plan->decision[i].line) {
             plan->decision[i].why = text;
@@ -56,6 +95,9 @@ static seqtopk_plan *finish(const seqtopk_draft *d) {
     plan->most_tokens = INT32_MAX / plan->desc.top_k;
     plan->sure = by_token ? plan->desc.top_k : plan->desc.min_experts;
     plan->most = by_token ? plan->desc.top_k : plan->desc.max_experts;
+    for (int32_t r = 0; r < ranges; r++)
+        plan->kernels[r].tokens_from = from[r];
+    seqtopk_plan_gather(plan);
     return plan;
 }
 

@@ -8,26 +8,9 @@
 #include <seqtopk/seqtopk.h>
 
 typedef enum seqtopk_op {
-    SEQTOPK_OP_score,
-    SEQTOPK_OP_keys,
-    SEQTOPK_OP_groups,
-    SEQTOPK_OP_sweep,
-    SEQTOPK_OP_whole,
-    SEQTOPK_OP_pick,
-    SEQTOPK_OP_choose,
-    SEQTOPK_OP_collect,
-    SEQTOPK_OP_rank,
-    SEQTOPK_OP_nth,
-    SEQTOPK_OP_top,
-    SEQTOPK_OP_emit,
-    SEQTOPK_OP_trim,
-    SEQTOPK_OP_filter,
-    SEQTOPK_OP_weights,
-    SEQTOPK_OP_weigh,
-    SEQTOPK_OP_count,
-    SEQTOPK_OP_scatter,
-    SEQTOPK_OP_sample,
-    SEQTOPK_OP_block,
+#define SEQTOPK_OP(name) SEQTOPK_OP_##name,
+#include "arch/ops.def"
+#undef SEQTOPK_OP
     SEQTOPK_OPS
 } seqtopk_op;
 

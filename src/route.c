@@ -14,7 +14,7 @@ static void step_score(seqtopk_call *call) {
     slot->pairs = slot->end = slot->picked = 0;
     slot->bad_token = seqtopk_picks(call)    ? seqtopk_pick_share(call)
                       : seqtopk_sweeps(call) ? seqtopk_sweep_share(call)
-                                             : call->score(&call->rows, first, last);
+                                             : call->kernels->score(&call->rows, first, last);
 }
 
 /* select: where each sequence is cut. A token's experts compete with nobody, so that in token scope nothing is cut. */
@@ -36,14 +36,15 @@ static void step_cut(seqtopk_call *call) {
 
 /* Lists or counts, stage by stage, what of tokens [first, last) of a sequence is selected. */
 static int64_t list_staged(seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
+    const int64_t block = seqtopk_call_block(call);
     for (int64_t t = first, next; t < last; t = next) {
-        next = last - t < call->block_rows ? last : t + call->block_rows;
+        next = last - t < block ? last : t + block;
         seqtopk_candidate_keys(call, t, next, call->room.keys);
         for (int64_t row = t; row < next; row++) {
             if (list)
                 call->token_offsets[row] = (int32_t)at;
-            at += call->emit(call->room.keys + (row - t) * call->rows.experts, call->rows.experts, row,
-                             &call->sequence[s].cut, list ? call->expert_ids + at : NULL);
+            at += call->kernels->emit(call->room.keys + (row - t) * call->rows.experts, call->rows.experts, row,
+                                      &call->sequence[s].cut, list ? call->expert_ids + at : NULL);
         }
     }
     return at;
@@ -118,7 +119,7 @@ static void step_finish(seqtopk_call *call) {
     int32_t *histogram = call->histograms + (int64_t)call->part * call->rows.experts;
     memset(histogram, 0, (size_t)call->rows.experts * sizeof *histogram);
     const int32_t from = call->token_offsets[first];
-    call->count(call->expert_ids + from, call->token_offsets[last] - from, histogram);
+    call->kernels->count(call->expert_ids + from, call->token_offsets[last] - from, histogram);
 }
 
 /* Where this part's first pair of each expert goes, and where each expert's pairs begin. An expert's pairs stand in the
@@ -156,8 +157,8 @@ static void step_permute(seqtopk_call *call) {
         call->out.expert_offsets[experts] = call->token_offsets[call->in.tokens];
     seqtopk_call_share(call, call->part, &first, &last);
     if (call->out.expert_tokens || call->out.expert_slots)
-        call->scatter(call->token_offsets, call->expert_ids, first, last, experts, cursors, room,
-                      call->out.expert_tokens, call->out.expert_slots);
+        call->kernels->scatter(call->token_offsets, call->expert_ids, first, last, experts, cursors, room,
+                               call->out.expert_tokens, call->out.expert_slots);
 }
 
 typedef void step_fn(seqtopk_call *call);
@@ -186,8 +187,7 @@ seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input 
         return SEQTOPK_E_STRUCT;
     if (step < 0 || step >= STEPS)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, STEPS - 1);
-    seqtopk_status status =
-        seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, part, parts, error);
+    seqtopk_status status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, part, parts, error);
     if (!status && step > 0)
         status = check_logits(&call, error);
     if (!status)

@@ -21,9 +21,7 @@ enum {
     WHOLE_TOP_K = 12    /* at most */
 };
 
-int seqtopk_sweeps(const seqtopk_call *call) {
-    return call->plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE;
-}
+int seqtopk_sweeps(const seqtopk_call *call) { return call->plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE; }
 
 /* Whether candidates are caught from keys, not from logits. */
 static int by_keys(const seqtopk_call *call) {
@@ -32,7 +30,7 @@ static int by_keys(const seqtopk_call *call) {
 }
 
 static int is_one_block(const seqtopk_call *call, int64_t begin, int64_t end, int64_t first, int64_t last) {
-    return begin == first && end == last && end - begin <= call->block_rows;
+    return begin == first && end == last && end - begin <= seqtopk_call_block(call);
 }
 
 /* What part `part` catches of sequence s, whose first such token is `first`. */
@@ -56,7 +54,7 @@ static seqtopk_catch run_catch(const seqtopk_call *call, int64_t s, int32_t part
 static int estimate(const seqtopk_call *call, int64_t first, int64_t last, double share, float *low) {
     const int32_t experts = call->rows.experts;
     const int64_t tokens = last - first;
-    int64_t n = call->sample(tokens);
+    int64_t n = call->kernels->sample(tokens);
     n = n > call->plan->room_rows ? call->plan->room_rows : n;
     n = n > tokens / 4 ? tokens / 4 : n;
     if (n < 1)
@@ -77,7 +75,7 @@ static int estimate(const seqtopk_call *call, int64_t first, int64_t last, doubl
         rows.token_mask = mask;
         routed = seqtopk_unmasked(mask, 0, n);
     }
-    if (call->score(&rows, 0, n) >= 0)
+    if (call->kernels->score(&rows, 0, n) >= 0)
         return 0;
     seqtopk_call sample = *call; /* candidates as the sequence's bounds leave them */
     sample.rows = rows;
@@ -93,16 +91,16 @@ static int estimate(const seqtopk_call *call, int64_t first, int64_t last, doubl
         place = eligible;
     if (place < 1.0)
         return 0;
-    *low = call->rank(call->room.keys, n * experts, (int64_t)place, call->room.spare).key;
+    *low = call->kernels->rank(call->room.keys, n * experts, (int64_t)place, call->room.spare).key;
     return fabsf(*low) <= 1e30f;
 }
 
 /* A run's candidates out of the logits; answers the first token with NaN or +inf, or -1. */
 static int64_t catch_by_sweep(const seqtopk_call *call, int64_t first, int64_t last, seqtopk_run *run,
                               seqtopk_catch *caught) {
-    const int64_t bad = call->sweep(&call->rows, first, last, run->low, call->plan->sure, caught);
+    const int64_t bad = call->kernels->sweep(&call->rows, first, last, run->low, call->plan->sure, caught);
     if (bad < 0 && caught->size > 0 && caught->order != caught->keys)
-        call->trim(caught, first, last, call->plan->sure, call->plan->most);
+        call->kernels->trim(caught, first, last, call->plan->sure, call->plan->most);
     run->size = caught->size;
     return bad;
 }
@@ -115,11 +113,11 @@ static void catch_one_block(const seqtopk_call *call, int64_t first, int64_t las
     if (budget < 1)
         return;
     seqtopk_candidate_keys(call, first, last, call->room.keys);
-    run->place = call->rank(call->room.keys, (last - first) * experts, budget, call->room.spare);
+    run->place = call->kernels->rank(call->room.keys, (last - first) * experts, budget, call->room.spare);
     if (!(fabsf(run->place.key) <= FLT_MAX))
         return;
     run->low = run->place.key;
-    call->collect(call->room.keys, experts, first, last, run->low, caught);
+    call->kernels->collect(call->room.keys, experts, first, last, run->low, caught);
     run->size = caught->size;
     run->exact = run->size >= 0;
 }
@@ -132,18 +130,21 @@ static int catch_whole(const seqtopk_call *call, int64_t first, int64_t last, se
     if (by_keys(call) || plan->sure > 0 || plan->most < plan->desc.experts || plan->desc.experts < WHOLE_EXPERTS ||
         plan->desc.top_k > WHOLE_TOP_K || budget < 1)
         return 0;
-    *bad = call->whole(&call->rows, first, last, budget, call->rank, call->room.spare, &run->low, caught);
+    *bad = call->kernels->whole(&call->rows, first, last, budget, call->kernels->rank, call->room.spare, &run->low,
+                                caught);
     run->size = *bad < 0 ? caught->size : -1;
     caught->size = 0; /* for who tries after this */
     return *bad >= 0 || run->size >= 0;
 }
 
 /* A run's candidates out of keys that are made block by block. */
-static void catch_by_keys(const seqtopk_call *call, int64_t first, int64_t last, seqtopk_run *run, seqtopk_catch *caught) {
+static void catch_by_keys(const seqtopk_call *call, int64_t first, int64_t last, seqtopk_run *run,
+                          seqtopk_catch *caught) {
+    const int64_t block = seqtopk_call_block(call);
     for (int64_t t = first, next; t < last && caught->size >= 0; t = next) {
-        next = last - t < call->block_rows ? last : t + call->block_rows;
+        next = last - t < block ? last : t + block;
         seqtopk_candidate_keys(call, t, next, call->room.keys);
-        call->collect(call->room.keys, call->rows.experts, t, next, run->low, caught);
+        call->kernels->collect(call->room.keys, call->rows.experts, t, next, run->low, caught);
     }
     run->size = caught->size;
 }
@@ -162,7 +163,7 @@ static int64_t catch_estimated(const seqtopk_call *call, int64_t s, int64_t firs
     for (int turn = 0; turn < TURNS && estimate(call, begin, end, share, &run->low); turn++) {
         seqtopk_catch caught = run_catch(call, s, call->part, first, last);
         if (by_keys(call)) {
-            bad = turn ? -1 : call->score(&call->rows, first, last);
+            bad = turn ? -1 : call->kernels->score(&call->rows, first, last);
             if (bad < 0)
                 catch_by_keys(call, first, last, run, &caught);
         } else {
@@ -179,7 +180,7 @@ static int64_t catch_estimated(const seqtopk_call *call, int64_t s, int64_t firs
                                     : sqrt(too_little * too_much);
     }
     /* As yet nothing may have looked at all rows. */
-    return run->size < 0 ? call->score(&call->rows, first, last) : bad;
+    return run->size < 0 ? call->kernels->score(&call->rows, first, last) : bad;
 }
 
 /* Catches the candidates of this part's tokens; answers the first with NaN or +inf, or -1. */
@@ -197,14 +198,14 @@ int64_t seqtopk_sweep_share(const seqtopk_call *call) {
         run->exact = 0;
         seqtopk_catch caught = run_catch(call, s, call->part, from, to);
         const int one_block = is_one_block(call, begin, end, from, to);
-        if (call->staged) {
+        if (call->kernels->staged) {
             run->low = 0.0f;
             (void)catch_by_sweep(call, from, to, run, &caught); /* declines */
-            bad = call->score(&call->rows, from, to);
+            bad = call->kernels->score(&call->rows, from, to);
         } else if (!one_block) {
             bad = catch_estimated(call, s, from, to, run);
         } else if (!catch_whole(call, from, to, run, &caught, &bad)) {
-            bad = call->score(&call->rows, from, to);
+            bad = call->kernels->score(&call->rows, from, to);
             if (bad < 0)
                 catch_one_block(call, from, to, run, &caught);
         }
@@ -290,7 +291,7 @@ int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence
             memcpy(room + at, view.caught.order, (size_t)view.run->size * sizeof *room);
         keys = room;
     }
-    const seqtopk_place place = call->rank(keys, caught, budget, room);
+    const seqtopk_place place = call->kernels->rank(keys, caught, budget, room);
     if (!(place.key >= low && place.key <= FLT_MAX))
         return 0; /* candidates of such keys were not all caught */
     sequence->cut = cut_at(call, s, place, budget);
@@ -322,7 +323,7 @@ static int64_t list_cut_token(const seqtopk_call *call, const seqtopk_catch *fro
         }
     const int32_t own[] = {0, (int32_t)(at - begin)};
     if (to && to->to_scores)
-        call->weigh(to->score, &plain, 0, 1, own, to->keys + begin);
+        call->kernels->weigh(to->score, &plain, 0, 1, own, to->keys + begin);
     return at;
 }
 
@@ -331,13 +332,14 @@ int64_t seqtopk_list_swept(const seqtopk_call *call, int64_t s, int64_t first, i
     const seqtopk_lists lists = seqtopk_lists_of(call, call->sequence[s].has_keys), *to = list ? &lists : NULL;
     seqtopk_catch from = run_catch(call, s, call->part, first, last);
     /* Beyond these pairs stand another part's. */
-    const int64_t end = call->parts > 1 ? call->slots[call->part].end : seqtopk_max_selected(call->plan, call->in.tokens);
+    const int64_t end =
+        call->parts > 1 ? call->slots[call->part].end : seqtopk_max_selected(call->plan, call->in.tokens);
     if (cut->token < first || cut->token >= last)
-        return call->filter(&from, first, last, cut->key, cut->token >= last, to, at, end);
+        return call->kernels->filter(&from, first, last, cut->key, cut->token >= last, to, at, end);
     if (first < cut->token)
-        at = call->filter(&from, first, cut->token, cut->key, 1, to, at, end);
+        at = call->kernels->filter(&from, first, cut->token, cut->key, 1, to, at, end);
     skip_tokens(&from, first, cut->token);
     at = list_cut_token(call, &from, cut, to, at);
     skip_tokens(&from, cut->token, cut->token + 1);
-    return cut->token + 1 < last ? call->filter(&from, cut->token + 1, last, cut->key, 0, to, at, end) : at;
+    return cut->token + 1 < last ? call->kernels->filter(&from, cut->token + 1, last, cut->key, 0, to, at, end) : at;
 }

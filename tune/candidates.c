@@ -107,8 +107,9 @@ static jmp_buf trapped;
     static void trap##n(void) { longjmp(trapped, n + 1); }
 #define EACH(X)                                                                                                        \
     X(0)                                                                                                               \
-    X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) X(17) X(18) X(19) X(20)     \
-        X(21) X(22) X(23)
+    X(1)                                                                                                               \
+    X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) X(17) X(18) X(19) X(20) X(21)    \
+        X(22) X(23)
 EACH(TRAP)
 #define NAME(n) trap##n,
 static seqtopk_any_fn *const traps[] = {EACH(NAME)};
@@ -122,6 +123,7 @@ static void set_traps(seqtopk_plan *copy, const seqtopk_plan *plan, seqtopk_row 
             rows[i].function = reached[op] ? rows[i].function : traps[op];
             copy->decision[i].row = rows + i;
         }
+    seqtopk_plan_gather(copy);
 }
 
 void seqtopk_tune_reached(const seqtopk_plan *plan, seqtopk_tune_route_fn *route, void *context,
@@ -130,15 +132,19 @@ void seqtopk_tune_reached(const seqtopk_plan *plan, seqtopk_tune_route_fn *route
     const size_t size = sizeof *plan + decisions * sizeof *plan->decision;
     seqtopk_plan *copy = malloc(size);
     seqtopk_row *rows = malloc(decisions * sizeof *rows);
+    seqtopk_kernels *kernels = malloc((size_t)plan->ranges * sizeof *kernels);
     memset(reached, 0, SEQTOPK_OPS * sizeof *reached);
-    if (copy && rows) {
+    if (copy && rows && kernels) {
         memcpy(copy, plan, size);
+        memcpy(kernels, plan->kernels, (size_t)plan->ranges * sizeof *kernels);
+        copy->kernels = kernels;
         const int by = setjmp(trapped);
         if (by > 0)
             reached[by - 1] = true;
         set_traps(copy, plan, rows, reached);
         route(context, copy); /* comes back here only when it met no trap */
     }
+    free(kernels);
     free(rows);
     free(copy);
 }
