@@ -4,7 +4,9 @@
 #define SEQTOPK_ARCH_X86_AVX512_COLUMNS_H
 
 #include "vec.h"
+#include "arch/common/few.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Row i of 16 becomes column i. By quarters of rows as they are loaded, then within them. */
@@ -64,6 +66,23 @@ static __attribute__((noinline)) void kth_of_rows(float (*rows)[16], int k, floa
     for (int i = 0; i < 16; i++)
         _mm512_storeu_ps(sorted[i], x[i]);
     memcpy(kth, sorted[k - 1], sizeof sorted[0]);
+}
+
+/* The same of the first n rows; of the others anything may come to be. */
+static inline void kth_of_few(float (*rows)[16], int n, int k, float *kth) {
+    enum { FEWEST = 3 }; /* for fewer the network is too long */
+    float all[16];
+    if (n < FEWEST) {
+        for (int r = 0; r < n; r++) {
+            const vec row[1] = {vec_load(rows[r])};
+            kth[r] = kth16(row, k);
+        }
+        return;
+    }
+    for (int r = n; r < 16; r++)
+        vec_store(rows[r], vec_set1(-INFINITY));
+    kth_of_rows(rows, k, all);
+    memcpy(kth, all, (size_t)n * sizeof *kth);
 }
 
 #endif
