@@ -43,14 +43,18 @@ static int64_t list_token(const seqtopk_call *call, const float *keys, int64_t a
     return at;
 }
 
-/* Lists tokens [first, last) from place *at on by keys that are made for it, block by block. Answers 0 if that cannot be. */
-static int pick_by_keys(const seqtopk_call *call, int64_t first, int64_t last, int64_t *at) {
+/* Scores and lists tokens [first, last) from place *at on by keys that are made for it, block by block. Answers 0 if that
+ * cannot be; *bad: the first bad token, or -1. */
+static int pick_by_keys(const seqtopk_call *call, int64_t first, int64_t last, int64_t *at, int64_t *bad) {
     const int32_t top_k = call->plan->desc.top_k, experts = call->rows.experts;
     const seqtopk_lists to = seqtopk_lists_of(call, 0);
     int32_t counts[16];
     const int64_t block = seqtopk_call_block(call);
     for (int64_t t = first, next; t < last; t = next) {
         next = last - t < block ? last : t + block;
+        *bad = call->kernels->score(&call->rows, t, next);
+        if (*bad >= 0)
+            return 0;
         seqtopk_grouped_keys(call, t, next, call->room.keys);
         if (top_k <= MOST_PICKED) {
             seqtopk_catch room = room_of(call, counts);
@@ -79,11 +83,11 @@ int64_t seqtopk_pick_share(const seqtopk_call *call) {
     if (call->kernels->staged || seqtopk_picks_logits(call)) {
         bad = call->kernels->pick(&call->rows, first, last, top_k, &room, &to, &at, last * top_k);
         slot->picked = room.size >= 0;
-        bad = bad < 0 && !slot->picked ? call->kernels->score(&call->rows, first, last) : bad;
     } else {
-        bad = call->kernels->score(&call->rows, first, last);
-        slot->picked = bad < 0 && pick_by_keys(call, first, last, &at);
+        bad = -1;
+        slot->picked = pick_by_keys(call, first, last, &at, &bad);
     }
+    bad = bad < 0 && !slot->picked ? call->kernels->score(&call->rows, first, last) : bad;
     slot->pairs = at - first * top_k;
     return bad;
 }

@@ -137,16 +137,24 @@ static int catch_whole(const seqtopk_call *call, int64_t first, int64_t last, se
     return *bad >= 0 || run->size >= 0;
 }
 
-/* A run's candidates out of keys that are made block by block. */
-static void catch_by_keys(const seqtopk_call *call, int64_t first, int64_t last, seqtopk_run *run,
-                          seqtopk_catch *caught) {
+/*
+ * A run's candidates out of keys that are made block by block. Rows from token *looked on are scored on the way, while they
+ * are at hand. Answers the first bad token, or -1.
+ */
+static int64_t catch_by_keys(const seqtopk_call *call, int64_t first, int64_t last, seqtopk_run *run,
+                             seqtopk_catch *caught, int64_t *looked) {
     const int64_t block = seqtopk_call_block(call);
     for (int64_t t = first, next; t < last && caught->size >= 0; t = next) {
         next = last - t < block ? last : t + block;
+        const int64_t bad = next > *looked ? call->kernels->score(&call->rows, t, next) : -1;
+        if (bad >= 0)
+            return bad;
+        *looked = next > *looked ? next : *looked;
         seqtopk_candidate_keys(call, t, next, call->room.keys);
         call->kernels->collect(call->room.keys, call->rows.experts, t, next, run->low, caught);
     }
     run->size = caught->size;
+    return -1;
 }
 
 /*
@@ -155,20 +163,15 @@ static void catch_by_keys(const seqtopk_call *call, int64_t first, int64_t last,
  * stages one by one cost much more.
  */
 static int64_t catch_estimated(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
-    int64_t begin, end, bad = -1;
+    int64_t begin, end, bad = -1, looked = first;
     double share = 1.0, too_little = 0.0, too_much = 0.0;
     seqtopk_call_sequence(call, s, &begin, &end);
     const int is_whole = first == begin && last == end;
     const int64_t budget = seqtopk_unmasked(call->in.token_mask, begin, end) * call->plan->desc.top_k;
     for (int turn = 0; turn < TURNS && estimate(call, begin, end, share, &run->low); turn++) {
         seqtopk_catch caught = run_catch(call, s, call->part, first, last);
-        if (by_keys(call)) {
-            bad = turn ? -1 : call->kernels->score(&call->rows, first, last);
-            if (bad < 0)
-                catch_by_keys(call, first, last, run, &caught);
-        } else {
-            bad = catch_by_sweep(call, first, last, run, &caught);
-        }
+        bad = by_keys(call) ? catch_by_keys(call, first, last, run, &caught, &looked)
+                            : catch_by_sweep(call, first, last, run, &caught);
         if (bad >= 0 || (run->size >= 0 && !(is_whole && run->size < budget)))
             return bad;
         if (run->size < 0)

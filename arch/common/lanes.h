@@ -14,6 +14,9 @@
  *   vec_split(x, &k)       x = m * 2^k for positive normal x, m in [sqrt(1/2), sqrt(2)); answers m
  *   vec_sum16(v)           the tree over v[VECS]
  *   vec_load_f32, vec_load_bf16, vec_load_f16 (p, i)   elements i .. of the row at p, as float
+ * where it has better than what stands here:
+ *   VEC_SCALE(p, n)        p * 2^n, rounded once
+ *   VEC_PARTS_OF_ONE(x, e, n)  x[i] becomes x[i] / (1 + e[i]), rounded as a division is, for e in [0, 1] and x 1 or e
  * and, for the kernels that select (all but ref's):
  *   vec_mask_gt, _ge, _eq, _nlt (a, b)   a bit for each lane; _nlt: not less than, true of a NaN
  *   vec_bits16_nlt(x, limit)             the same of the 16 lanes x[VECS]
@@ -40,6 +43,12 @@
 
 enum { LANES = 16, VECS = LANES / VEC_LANES };
 
+/* Times sixteen columns whose scores are made at once: as many as there are registers for. */
+#ifndef VEC_SCORE_GROUPS
+#define VEC_SCORE_GROUPS 1
+#endif
+enum { SCORE_VECS = VEC_SCORE_GROUPS * VECS };
+
 /* 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits of the significand. */
 #define ROUND_TO_INT 0x1.8p23f
 /* The same for multiples of 1/8. */
@@ -54,13 +63,20 @@ enum { LANES = 16, VECS = LANES / VEC_LANES };
  * 2^f for |f| <= 1/2, relative error 1e-7 at the most before rounding (minimax, exact at 0). A single constant reduces the argument: its error,
  * 1.4e-8 * |x|, is small beside the 1.2e-7 * |log w| that a weight is allowed.
  */
+static inline __attribute__((always_inline)) void exp_polynomial_of(const vec *f, vec *p, const int n) {
+    static const float terms[] = {0x1.3ce8aep-7f, 0x1.c6b6d8p-5f, 0x1.ebf9c2p-3f, 0x1.62e42ap-1f, 1.0f};
+    for (int i = 0; i < n; i++)
+        p[i] = vec_set1(0x1.5bdaccp-10f);
+#pragma GCC unroll 8
+    for (int t = 0; t < (int)(sizeof terms / sizeof *terms); t++)
+        for (int i = 0; i < n; i++)
+            p[i] = vec_fma(p[i], f[i], vec_set1(terms[t]));
+}
+
 static inline vec exp_polynomial(vec f) {
-    vec p = vec_set1(0x1.5bdaccp-10f);
-    p = vec_fma(p, f, vec_set1(0x1.3ce8aep-7f));
-    p = vec_fma(p, f, vec_set1(0x1.c6b6d8p-5f));
-    p = vec_fma(p, f, vec_set1(0x1.ebf9c2p-3f));
-    p = vec_fma(p, f, vec_set1(0x1.62e42ap-1f));
-    return vec_fma(p, f, vec_set1(1.0f));
+    vec p;
+    exp_polynomial_of(&f, &p, 1);
+    return p;
 }
 
 /*
@@ -78,15 +94,35 @@ static inline vec exp_term(vec x) {
 #endif
 }
 
-/* exp(x) for any x <= 88, to a few units in the last place however small: subnormal and zero results are what one rounding of the product makes them. */
+/*
+ * exp(x) for any x <= 88, to a few units in the last place however small: subnormal and zero results are what one
+ * rounding of the product makes them. Of n <= SCORE_VECS vectors at once, step by step: one's steps wait for each other,
+ * and so long a chain fills the processor's window before the next one's begins.
+ */
+static inline __attribute__((always_inline)) void exp_full_of(vec *x, const int n) {
+    vec k[SCORE_VECS], f[SCORE_VECS];
+#define EACH for (int i = 0; i < n; i++)
+    EACH x[i] = vec_max(vec_set1(-160.0f), x[i]);
+    EACH k[i] = vec_fma(x[i], vec_set1(LOG2_E), vec_set1(ROUND_TO_INT));
+    EACH k[i] = vec_sub(k[i], vec_set1(ROUND_TO_INT));
+    EACH f[i] = vec_fms(x[i], vec_set1(LOG2_E), k[i]);
+    EACH f[i] = vec_fma(x[i], vec_set1(LOG2_E_REST), f[i]);
+    exp_polynomial_of(f, x, n);
+#ifdef VEC_SCALE
+    EACH x[i] = VEC_SCALE(x[i], k[i]);
+#else
+    EACH {
+        vec half = vec_fma(k[i], vec_set1(0.5f), vec_set1(ROUND_TO_INT));
+        vec rest = vec_add(vec_sub(k[i], vec_sub(half, vec_set1(ROUND_TO_INT))), vec_set1(ROUND_TO_INT));
+        x[i] = vec_mul(vec_add_exponent(x[i], half), vec_add_exponent(vec_set1(1.0f), rest));
+    }
+#endif
+#undef EACH
+}
+
 static inline vec exp_full(vec x) {
-    x = vec_max(vec_set1(-160.0f), x);
-    vec n = vec_sub(vec_fma(x, vec_set1(LOG2_E), vec_set1(ROUND_TO_INT)), vec_set1(ROUND_TO_INT));
-    vec f = vec_fma(x, vec_set1(LOG2_E_REST), vec_fms(x, vec_set1(LOG2_E), n));
-    vec p = exp_polynomial(f);
-    vec half = vec_fma(n, vec_set1(0.5f), vec_set1(ROUND_TO_INT));
-    vec rest = vec_add(vec_sub(n, vec_sub(half, vec_set1(ROUND_TO_INT))), vec_set1(ROUND_TO_INT));
-    return vec_mul(vec_add_exponent(p, half), vec_add_exponent(vec_set1(1.0f), rest));
+    exp_full_of(&x, 1);
+    return x;
 }
 
 /* log(m) for m in [sqrt(1/2), sqrt(2)), by 2 atanh((m - 1) / (m + 1)). */
@@ -127,10 +163,26 @@ static inline vec log1p_unit(vec e) {
     return vec_mul(p, t);
 }
 
+/* Of n vectors at once, as exp_full_of. */
+static inline __attribute__((always_inline)) void sigmoid_of(vec *x, const int n) {
+    const vec zero = vec_set1(0.0f), one = vec_set1(1.0f);
+    vec e[SCORE_VECS];
+    for (int i = 0; i < n; i++)
+        e[i] = vec_min(x[i], vec_sub(zero, x[i]));
+    exp_full_of(e, n);
+    for (int i = 0; i < n; i++)
+        x[i] = vec_if_lt(x[i], zero, e[i], one);
+#ifdef VEC_PARTS_OF_ONE
+    VEC_PARTS_OF_ONE(x, e, n);
+#else
+    for (int i = 0; i < n; i++)
+        x[i] = vec_div(x[i], vec_add(one, e[i]));
+#endif
+}
+
 static inline vec sigmoid(vec x) {
-    vec zero = vec_set1(0.0f), one = vec_set1(1.0f);
-    vec e = exp_full(vec_min(x, vec_sub(zero, x)));
-    return vec_div(vec_if_lt(x, zero, e, one), vec_add(one, e));
+    sigmoid_of(&x, 1);
+    return x;
 }
 
 /* Far down it is exp(x / 2), whose square would leave the range of normal numbers first. */

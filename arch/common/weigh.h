@@ -7,18 +7,30 @@
 
 #include <seqtopk/seqtopk.h>
 
-static inline vec score_of(int32_t score, vec x, vec shift, vec lse) {
+/* Of n vectors at once, as exp_full_of. */
+static inline __attribute__((always_inline)) void scores_of(const int32_t score, vec *x, const int n, vec shift,
+                                                            vec lse) {
     switch (score) {
-    case SEQTOPK_SCORE_SOFTMAX: return exp_full(log_probability(x, shift, lse));
-    case SEQTOPK_SCORE_SIGMOID: return sigmoid(x);
-    case SEQTOPK_SCORE_SQRTSOFTPLUS: return sqrtsoftplus(x);
-    default: return x;
+    case SEQTOPK_SCORE_SOFTMAX:
+        for (int i = 0; i < n; i++)
+            x[i] = log_probability(x[i], shift, lse);
+        exp_full_of(x, n);
+        break;
+    case SEQTOPK_SCORE_SIGMOID: sigmoid_of(x, n); break;
+    case SEQTOPK_SCORE_SQRTSOFTPLUS:
+        for (int i = 0; i < n; i++)
+            x[i] = sqrtsoftplus(x[i]);
+        break;
+    default: break;
     }
 }
 
-/* The score of a key that is x, for softmax the log-probability. */
-static inline vec score_of_key(int32_t score, vec key) {
-    return score == SEQTOPK_SCORE_SOFTMAX ? exp_full(key) : score_of(score, key, key, key);
+/* The scores of keys that are x, for softmax the log-probability. */
+static inline __attribute__((always_inline)) void scores_of_keys(int32_t score, vec *x, const int n) {
+    if (score == SEQTOPK_SCORE_SOFTMAX)
+        exp_full_of(x, n);
+    else
+        scores_of(score, x, n, x[0], x[0]);
 }
 
 /* w [n] dealt out to 16 lanes, `absent` in the places beyond n. */
@@ -131,6 +143,50 @@ static inline void weigh(float *w, int32_t n, const seqtopk_weighing *how) {
     if (how->norm == SEQTOPK_NORM_SOFTMAX)
         weigh_exponentials(w, n);
     weigh_divide(w, n, weigh_divisor(weigh_sum(w, n), how), how);
+}
+
+/* Keys of the winners of tokens [first, last), or where the score is not softmax their logits, become weights. */
+static inline void weigh_tokens(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
+                                const int32_t *offsets, float *weights) {
+    const int64_t end = offsets[last];
+    int64_t i = offsets[first];
+    for (; i + SCORE_VECS * VEC_LANES <= end && SCORE_VECS > 1; i += SCORE_VECS * VEC_LANES) {
+        vec x[SCORE_VECS];
+        for (int v = 0; v < SCORE_VECS; v++)
+            x[v] = vec_load(weights + i + v * VEC_LANES);
+        scores_of_keys(score, x, SCORE_VECS);
+        for (int v = 0; v < SCORE_VECS; v++)
+            vec_store(weights + i + v * VEC_LANES, x[v]);
+    }
+    for (; i < end; i += VEC_LANES) {
+        const int left = end - i < VEC_LANES ? (int)(end - i) : VEC_LANES;
+        float part[VEC_LANES] = {0};
+        memcpy(part, weights + i, (size_t)left * sizeof *part);
+        vec x = vec_load(part);
+        scores_of_keys(score, &x, 1);
+        vec_store(part, x);
+        memcpy(weights + i, part, (size_t)left * sizeof *part);
+    }
+    if (first == last || (how->norm == SEQTOPK_NORM_NONE && how->scale == 1.0f))
+        return;
+    /* A token is read before the one ahead of it is written: a load beside bytes that a masked store has just left
+     * alone waits for that store all the same. */
+    vec next[VECS];
+    weigh_load16(weights + offsets[first], offsets[first + 1] - offsets[first], 0.0f, next);
+    for (int64_t t = first; t < last; t++) {
+        const int32_t n = offsets[t + 1] - offsets[t];
+        vec x[VECS];
+        for (int v = 0; v < VECS; v++)
+            x[v] = next[v];
+        if (t + 1 < last)
+            weigh_load16(weights + offsets[t + 1], offsets[t + 2] - offsets[t + 1], 0.0f, next);
+        if (n <= LANES) {
+            weigh16(x, n, how);
+            weigh_store16(weights + offsets[t], n, x);
+        } else {
+            weigh(weights + offsets[t], n, how);
+        }
+    }
 }
 
 #endif

@@ -109,6 +109,30 @@ static inline vec exp_term_scalef(vec x) {
     return _mm512_scalef_ps(exp_polynomial(_mm512_fmsub_ps(x, log2_e, n)), n);
 }
 
+#define VEC_SCORE_GROUPS 4
+#define VEC_SCALE _mm512_scalef_ps
+
+/*
+ * A division takes as long as sixteen other instructions. From a reciprocal good to 14 bits, whatever its bits, one
+ * Newton step leads to one of three floats, and from each of them the last step to what a division gives: so for every
+ * e that there is, but for 1 / (2 - 2^-23), which is never reached from 1/2. Hence the maximum, of which the last step
+ * makes 1/2 where that is right.
+ */
+#define VEC_PARTS_OF_ONE parts_of_one
+static inline __attribute__((always_inline)) void parts_of_one(vec *x, const vec *e, const int n) {
+    const vec one = _mm512_set1_ps(1.0f), above_half = _mm512_set1_ps(0x1.000002p-1f);
+    vec d[VEC_SCORE_GROUPS], y[VEC_SCORE_GROUPS], q[VEC_SCORE_GROUPS];
+#define EACH for (int i = 0; i < n; i++)
+    EACH d[i] = _mm512_add_ps(one, e[i]);
+    EACH y[i] = _mm512_rcp14_ps(d[i]);
+    EACH y[i] = _mm512_fmadd_ps(y[i], _mm512_fnmadd_ps(d[i], y[i], one), y[i]);
+    EACH y[i] = _mm512_max_ps(y[i], above_half);
+    EACH q[i] = _mm512_mul_ps(x[i], y[i]);
+    EACH x[i] = _mm512_fnmadd_ps(d[i], q[i], x[i]);
+    EACH x[i] = _mm512_fmadd_ps(x[i], y[i], q[i]);
+#undef EACH
+}
+
 /* What selection needs beside arithmetic: arch/common/lanes.h. */
 #define VEC_SWEEP_ROWS 4
 static inline uint32_t vec_mask_nlt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ); }
