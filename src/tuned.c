@@ -28,17 +28,14 @@ static int16_t logarithm(int32_t n) {
     return (int16_t)(power * OCTAVE + (int32_t)(((int64_t)n * OCTAVE) >> power) - OCTAVE);
 }
 
-/* One more element's place in an array that grows, from `usual` elements on; NULL: no memory. */
-static void *one_more(void **array, int32_t *count, int32_t *capacity, int32_t usual, size_t size) {
-    if (*count == *capacity) {
-        const int32_t more = *capacity ? 2 * *capacity : usual;
-        void *larger = realloc(*array, (size_t)more * size);
-        if (!larger)
-            return NULL;
-        *array = larger;
-        *capacity = more;
-    }
-    return (char *)*array + (size_t)(*count)++ * size;
+/* An array with room for one element more than `count`, from `usual` on; NULL: no memory, and the array stands. */
+static void *with_room(void *array, int32_t count, int32_t *capacity, int32_t usual, size_t size) {
+    if (count < *capacity)
+        return array;
+    const int32_t more = *capacity ? 2 * *capacity : usual;
+    void *larger = realloc(array, (size_t)more * size);
+    *capacity = larger ? more : *capacity;
+    return larger;
 }
 
 /* Adds the line that the cursor has read; 0: no memory. */
@@ -46,18 +43,19 @@ static int add_line(seqtopk_tuning *tuning, const seqtopk_choices_cursor *cursor
     enum { USUAL_LINE = 24, USUAL_GROUPS = 128 }; /* bytes, or more: a usual file's arrays need not grow */
     const seqtopk_tuned_shape *shape = &cursor->shape;
     if (tuning->groups == 0 || !seqtopk_choices_same_heading(&tuning->group[tuning->groups - 1].shape, shape)) {
-        seqtopk_tuned_group *group =
-            one_more((void **)&tuning->group, &tuning->groups, capacity, USUAL_GROUPS, sizeof *group);
+        seqtopk_tuned_group *group = with_room(tuning->group, tuning->groups, capacity, USUAL_GROUPS, sizeof *group);
         if (!group)
             return 0;
-        *group = (seqtopk_tuned_group){*shape, tuning->entries, 0};
+        tuning->group = group;
+        group[tuning->groups++] = (seqtopk_tuned_group){*shape, tuning->entries, 0};
         tuning->first[shape->op + 1] = tuning->groups;
     }
     const int32_t usual = 16 + (int32_t)((cursor->end - cursor->at) / USUAL_LINE);
-    seqtopk_tuned_entry *entry =
-        one_more((void **)&tuning->entry, &tuning->entries, capacity + 1, usual, sizeof *entry);
+    seqtopk_tuned_entry *entry = with_room(tuning->entry, tuning->entries, capacity + 1, usual, sizeof *entry);
     if (!entry)
         return 0;
+    tuning->entry = entry;
+    entry += tuning->entries++;
     entry->experts = logarithm(shape->experts);
     entry->top_k = logarithm(shape->top_k);
     entry->threads = logarithm(shape->threads);

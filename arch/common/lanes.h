@@ -15,7 +15,9 @@
  *   vec_sum16(v)           the tree over v[VECS]
  *   vec_load_f32, vec_load_bf16, vec_load_f16 (p, i)   elements i .. of the row at p, as float
  * where it has better than what stands here:
- *   VEC_SCALE(p, n)        p * 2^n, rounded once
+ *   VEC_KEEP(x, least)     *x becomes 0 in lanes below `least`; answers which are not, a VEC_MASK
+ *   VEC_SCALE(mask, p, n)  p * 2^n, rounded once, in the lanes of a VEC_MASK, 0 in the others
+ *   VEC_DIV_FIRST(a, b, n) vec_div of which the first n lanes are wanted
  *   VEC_PARTS_OF_ONE(x, e, n)  x[i] becomes x[i] / (1 + e[i]), rounded as a division is, for e in [0, 1] and x 1 or e
  * and, for the kernels that select (all but ref's):
  *   vec_mask_gt, _ge, _eq, _nlt (a, b)   a bit for each lane; _nlt: not less than, true of a NaN
@@ -48,6 +50,10 @@ enum { LANES = 16, VECS = LANES / VEC_LANES };
 #define VEC_SCORE_GROUPS 1
 #endif
 enum { SCORE_VECS = VEC_SCORE_GROUPS * VECS };
+
+#ifndef VEC_DIV_FIRST
+#define VEC_DIV_FIRST(a, b, n) vec_div(a, b)
+#endif
 
 /* 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits of the significand. */
 #define ROUND_TO_INT 0x1.8p23f
@@ -102,14 +108,20 @@ static inline vec exp_term(vec x) {
 static inline __attribute__((always_inline)) void exp_full_of(vec *x, const int n) {
     vec k[SCORE_VECS], f[SCORE_VECS];
 #define EACH for (int i = 0; i < n; i++)
+#ifdef VEC_SCALE
+    /* What comes to nothing is not computed at all: an underflow can take as long as a hundred instructions. */
+    VEC_MASK counts[SCORE_VECS];
+    EACH counts[i] = VEC_KEEP(x + i, -104.0f);
+#else
     EACH x[i] = vec_max(vec_set1(-160.0f), x[i]);
+#endif
     EACH k[i] = vec_fma(x[i], vec_set1(LOG2_E), vec_set1(ROUND_TO_INT));
     EACH k[i] = vec_sub(k[i], vec_set1(ROUND_TO_INT));
     EACH f[i] = vec_fms(x[i], vec_set1(LOG2_E), k[i]);
     EACH f[i] = vec_fma(x[i], vec_set1(LOG2_E_REST), f[i]);
     exp_polynomial_of(f, x, n);
 #ifdef VEC_SCALE
-    EACH x[i] = VEC_SCALE(x[i], k[i]);
+    EACH x[i] = VEC_SCALE(counts[i], x[i], k[i]);
 #else
     EACH {
         vec half = vec_fma(k[i], vec_set1(0.5f), vec_set1(ROUND_TO_INT));

@@ -127,7 +127,7 @@ static inline void weigh16(vec x[VECS], int32_t n, const seqtopk_weighing *how) 
             x[v] = vec_keep_first(x[v], n - v * VEC_LANES, 0.0f);
         const float divisor = weigh_divisor(n > 0 ? vec_sum16(x) : 0.0f, how);
         for (int v = 0; v < VECS; v++)
-            x[v] = divisor != 0.0f ? vec_div(x[v], vec_set1(divisor)) : vec_set1(0.0f);
+            x[v] = divisor != 0.0f ? VEC_DIV_FIRST(x[v], vec_set1(divisor), n) : vec_set1(0.0f);
     }
     for (int v = 0; v < VECS; v++)
         x[v] = vec_mul(x[v], scale);
@@ -158,14 +158,18 @@ static inline void weigh_tokens(int32_t score, const seqtopk_weighing *how, int6
         for (int v = 0; v < SCORE_VECS; v++)
             vec_store(weights + i + v * VEC_LANES, x[v]);
     }
-    for (; i < end; i += VEC_LANES) {
-        const int left = end - i < VEC_LANES ? (int)(end - i) : VEC_LANES;
+    for (; i + VEC_LANES <= end; i += VEC_LANES) {
+        vec x = vec_load(weights + i);
+        scores_of_keys(score, &x, 1);
+        vec_store(weights + i, x);
+    }
+    if (i < end) {
         float part[VEC_LANES] = {0};
-        memcpy(part, weights + i, (size_t)left * sizeof *part);
+        memcpy(part, weights + i, (size_t)(end - i) * sizeof *part);
         vec x = vec_load(part);
         scores_of_keys(score, &x, 1);
         vec_store(part, x);
-        memcpy(weights + i, part, (size_t)left * sizeof *part);
+        memcpy(weights + i, part, (size_t)(end - i) * sizeof *part);
     }
     if (first == last || (how->norm == SEQTOPK_NORM_NONE && how->scale == 1.0f))
         return;

@@ -110,7 +110,23 @@ static inline vec exp_term_scalef(vec x) {
 }
 
 #define VEC_SCORE_GROUPS 4
-#define VEC_SCALE _mm512_scalef_ps
+
+/* Half the lanes are divided in half the time. */
+#define VEC_DIV_FIRST div_first
+static inline vec div_first(vec a, vec b, int n) {
+    if (n > 8)
+        return _mm512_div_ps(a, b);
+    return _mm512_zextps256_ps512(_mm256_div_ps(_mm512_castps512_ps256(a), _mm512_castps512_ps256(b)));
+}
+
+#define VEC_SCALE _mm512_maskz_scalef_ps
+#define VEC_MASK __mmask16
+#define VEC_KEEP keep_from
+static inline __mmask16 keep_from(vec *x, float least) {
+    const __mmask16 kept = _mm512_cmp_ps_mask(*x, _mm512_set1_ps(least), _CMP_NLT_UQ);
+    *x = _mm512_maskz_mov_ps(kept, *x);
+    return kept;
+}
 
 /*
  * A division takes as long as sixteen other instructions. From a reciprocal good to 14 bits, whatever its bits, one
