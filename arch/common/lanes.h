@@ -18,6 +18,8 @@
  *   VEC_KEEP(x, least)     *x becomes 0 in lanes below `least`; answers which are not, a VEC_MASK
  *   VEC_SCALE(mask, p, n)  p * 2^n, rounded once, in the lanes of a VEC_MASK, 0 in the others
  *   VEC_DIV_FIRST(a, b, n) vec_div of which the first n lanes are wanted
+ *   VEC_LOAD_FEW, VEC_STORE_FEW   vec_load_first, vec_store_first by no wider vector than n, at least 1, needs; what is
+ *                          loaded beyond n may be anything
  *   VEC_PARTS_OF_ONE(x, e, n)  x[i] becomes x[i] / (1 + e[i]), rounded as a division is, for e in [0, 1] and x 1 or e
  * and, for the kernels that select (all but ref's):
  *   vec_mask_gt, _ge, _eq, _nlt (a, b)   a bit for each lane; _nlt: not less than, true of a NaN
@@ -53,6 +55,10 @@ enum { SCORE_VECS = VEC_SCORE_GROUPS * VECS };
 
 #ifndef VEC_DIV_FIRST
 #define VEC_DIV_FIRST(a, b, n) vec_div(a, b)
+#endif
+#ifndef VEC_LOAD_FEW
+#define VEC_LOAD_FEW vec_load_first
+#define VEC_STORE_FEW vec_store_first
 #endif
 
 /* 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits of the significand. */

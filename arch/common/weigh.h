@@ -38,7 +38,7 @@ static inline void weigh_load16(const float *w, int32_t n, float absent, vec x[V
     for (int v = 0; v < VECS; v++) {
         const int left = n - v * VEC_LANES;
         x[v] = left >= VEC_LANES ? vec_load(w + v * VEC_LANES)
-               : left > 0        ? vec_keep_first(vec_load_first(w + v * VEC_LANES, left), left, absent)
+               : left > 0        ? vec_keep_first(VEC_LOAD_FEW(w + v * VEC_LANES, left), left, absent)
                                  : vec_set1(absent);
     }
 }
@@ -104,7 +104,7 @@ static inline void weigh_store16(float *w, int32_t n, const vec x[VECS]) {
     for (int v = 0; v < VECS; v++) {
         const int left = n - v * VEC_LANES;
         if (left > 0)
-            vec_store_first(w + v * VEC_LANES, x[v], left < VEC_LANES ? left : VEC_LANES);
+            VEC_STORE_FEW(w + v * VEC_LANES, x[v], left < VEC_LANES ? left : VEC_LANES);
     }
 }
 

@@ -183,6 +183,31 @@ static inline void vec_store_split(float *left, float *right, vec a, uint32_t ma
     vec_store_first(right - rest, _mm512_maskz_compress_ps((__mmask16)~mask, a), rest);
 }
 
+/* A load waits for a masked store before it whose vector reaches into its own, masked out or not. */
+#define VEC_LOAD_FEW load_few
+#define VEC_STORE_FEW store_few
+static inline vec load_few(const float *p, int n) {
+    if (n > 8)
+        return vec_load_first(p, n);
+    const __mmask8 first = (__mmask8)_bzhi_u32(0xff, (unsigned)n);
+    return _mm512_zextps256_ps512(n > 4 ? _mm256_maskz_loadu_ps(first, p)
+                                        : _mm256_zextps128_ps256(_mm_maskz_loadu_ps(first, p)));
+}
+
+static inline void store_few(float *p, vec a, int n) {
+    const __mmask8 first = (__mmask8)_bzhi_u32(0xff, (unsigned)n);
+    __m256 half = _mm512_castps512_ps256(a);
+    __m128 quarter = _mm512_castps512_ps128(a);
+    /* Or gcc makes one instruction of the cast and the store: an extract, which faults where it is masked out, too. */
+    __asm__("" : "+v"(half), "+v"(quarter));
+    if (n > 8)
+        vec_store_first(p, a, n);
+    else if (n > 4)
+        _mm256_mask_storeu_ps(p, first, half);
+    else
+        _mm_mask_storeu_ps(p, first, quarter);
+}
+
 /* The lanes `stride` away by exclusive or; stride is a constant once loops are unrolled. */
 static inline vec vec_across(vec a, int stride) {
     switch (stride) {
