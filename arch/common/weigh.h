@@ -33,6 +33,17 @@ static inline __attribute__((always_inline)) void scores_of_keys(int32_t score, 
         scores_of(score, x, n, x[0], x[0]);
 }
 
+/* Not to burden loops with the constants of scores that they seldom make. */
+static __attribute__((noinline)) vec score_of_logit(int32_t score, vec x) {
+    scores_of(score, &x, 1, x, x);
+    return x;
+}
+
+/* The score of one vector's keys. */
+static inline vec score_of_key(int32_t score, vec key) {
+    return score == SEQTOPK_SCORE_SOFTMAX ? exp_full(key) : score_of_logit(score, key);
+}
+
 /* w [n] dealt out to 16 lanes, `absent` in the places beyond n. */
 static inline void weigh_load16(const float *w, int32_t n, float absent, vec x[VECS]) {
     for (int v = 0; v < VECS; v++) {
