@@ -412,6 +412,42 @@ static int make_plan(const info_values *values, uint64_t given, seqtopk_desc *de
     return status;
 }
 
+/* ------------------------------------------------------------ tuning file -- */
+
+/* This machine's, or what was found instead: a line for each place that was looked at. */
+static void print_tuning(void) {
+    seqtopk_tuning_info info = SEQTOPK_TUNING_INFO_INIT;
+    const seqtopk_tuning *tuning = seqtopk_tuning_machine();
+    if (seqtopk_tuning_get_info(tuning, &info) != SEQTOPK_OK)
+        return;
+    const char *heading = "tuning";
+    for (const char *line = info.reason, *end; *line; line = *end ? end + 1 : end, heading = "") {
+        end = line + strcspn(line, "\n");
+        printf("%-10s %.*s\n", heading, (int)(end - line), line);
+    }
+    if (info.path) {
+        printf("%-10s %d shapes", "", (int)info.shapes);
+        int32_t line = 0;
+        const char *why = seqtopk_tuning_dropped(tuning, 0, &line);
+        if (why)
+            printf("; %d lines dropped, the first because: line %d, %s", (int)info.dropped, (int)line, why);
+        putchar('\n');
+    }
+}
+
+static void json_tuning(seqtopk_json *json) {
+    seqtopk_tuning_info info = SEQTOPK_TUNING_INFO_INIT;
+    if (seqtopk_tuning_get_info(seqtopk_tuning_machine(), &info) != SEQTOPK_OK)
+        return;
+    seqtopk_json_begin(json, "tuning", '{');
+    if (info.path)
+        seqtopk_json_text(json, "path", info.path);
+    seqtopk_json_int(json, "shapes", info.shapes);
+    seqtopk_json_int(json, "dropped", info.dropped);
+    seqtopk_json_text(json, "reason", info.reason);
+    seqtopk_json_end(json, '}');
+}
+
 static void report(const info_values *values, const seqtopk_plan *plan, const seqtopk_desc *desc) {
     seqtopk_machine machine;
     seqtopk_machine_read(&machine);
@@ -419,6 +455,7 @@ static void report(const info_values *values, const seqtopk_plan *plan, const se
         seqtopk_json json = {stdout, false};
         seqtopk_json_begin(&json, NULL, '{');
         json_machine(&json, &machine);
+        json_tuning(&json);
         json_isas(&json, &machine);
         json_kernels(&json);
         if (plan)
@@ -428,6 +465,7 @@ static void report(const info_values *values, const seqtopk_plan *plan, const se
         return;
     }
     print_machine(&machine);
+    print_tuning();
     if (plan) {
         print_plan(plan, desc);
         print_expected(plan, desc);

@@ -233,6 +233,13 @@ def merging(c, one):
     c.fails(1, ["damaged.tuning", "checksum"], "tune", "show", damaged)
     torn = c.file("torn.tuning", one.read_bytes()[:-30])
     c.fails(1, ["torn.tuning"], "tune", "merge", torn)
+    # Which file is in use, and why one is not.
+    c.check("info names the file in use", f"{c.mine()}: in use" in c.works("info"))
+    c.environment["SEQTOPK_TUNING"] = str(c.file("short.tuning", one.read_bytes()[:300]))
+    c.check("info tells why a file is not", "short.tuning: it is cut off" in c.works("info", "--shape", "64x8x2"))
+    tuning = json.loads(c.works("info", "--json"))["tuning"]
+    c.check("info --json too", "cut off" in tuning["reason"] and tuning["shapes"] == 0, str(tuning))
+    del c.environment["SEQTOPK_TUNING"]
 
 
 def interrupted(c):
