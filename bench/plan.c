@@ -4,13 +4,14 @@
  * tuning file and with one. Each first plan is that of a process of its own.
  */
 #define _GNU_SOURCE
+#include "src/cli/measure.h"
+
 #include <seqtopk/seqtopk.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { PROCESSES = 101, LATER = 100 };
@@ -19,28 +20,22 @@ typedef struct {
     double first, later; /* us */
 } cost;
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
-}
-
-/* Makes a plan; answers the time, or ends the process. */
+/* Makes a plan; answers the time in us, or ends the process. */
 static double time_plan(void) {
     seqtopk_desc desc = SEQTOPK_DESC_INIT;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_plan *plan;
     desc.experts = 128;
     desc.top_k = 8;
-    const double begin = now();
+    const double begin = seqtopk_measure_now();
     const seqtopk_status status = seqtopk_plan_create(&plan, &desc, &error);
-    const double end = now();
+    const double end = seqtopk_measure_now();
     if (status) {
         fprintf(stderr, "bench-plan: %s\n", error.message);
         _exit(1);
     }
     seqtopk_plan_destroy(plan);
-    return end - begin;
+    return (end - begin) / 1e3;
 }
 
 /* Ends the process if the tuning file is of no use. */

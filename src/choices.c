@@ -60,19 +60,22 @@ seqtopk_status seqtopk_choices_open(seqtopk_choices_cursor *cursor, const char *
     return SEQTOPK_OK;
 }
 
-/* "[op dtype scope score]", which has to come after the last. */
+/* To a heading or a line of `shape`, which has to come after the last. */
+static seqtopk_wisdom_reason advance(seqtopk_choices_cursor *cursor, const seqtopk_tuned_shape *shape) {
+    if (seqtopk_tuned_shape_compare(&cursor->shape, shape) >= 0)
+        return SEQTOPK_WISDOM_ORDER;
+    cursor->shape = *shape;
+    return SEQTOPK_WISDOM_KEPT;
+}
+
+/* "[op dtype scope score]" */
 static seqtopk_wisdom_reason read_heading(seqtopk_choices_cursor *cursor, const char *at, const char *end) {
     seqtopk_tuned_shape shape = {.experts = 0};
     at++;
     const seqtopk_wisdom_reason reason = seqtopk_wisdom_read_heading(&at, &shape, &cursor->op_row);
     if (reason == SEQTOPK_WISDOM_SYNTAX || *at++ != ']' || at != end)
         return SEQTOPK_WISDOM_SYNTAX;
-    if (reason)
-        return reason;
-    if (seqtopk_tuned_shape_compare(&cursor->shape, &shape) >= 0)
-        return SEQTOPK_WISDOM_ORDER;
-    cursor->shape = shape;
-    return SEQTOPK_WISDOM_KEPT;
+    return reason ? reason : advance(cursor, &shape);
 }
 
 /* "E K threads: ranges" */
@@ -81,12 +84,7 @@ static seqtopk_wisdom_reason read_shape(seqtopk_choices_cursor *cursor, const ch
     if (!seqtopk_wisdom_read_numbers(&at, &shape) || *at++ != ':')
         return SEQTOPK_WISDOM_SYNTAX;
     const seqtopk_wisdom_reason reason = seqtopk_tuned_numbers_check(&shape);
-    if (reason)
-        return reason;
-    if (seqtopk_tuned_shape_compare(&cursor->shape, &shape) >= 0)
-        return SEQTOPK_WISDOM_ORDER;
-    cursor->shape = shape;
-    return SEQTOPK_WISDOM_KEPT;
+    return reason ? reason : advance(cursor, &shape);
 }
 
 seqtopk_choices_line seqtopk_choices_next(seqtopk_choices_cursor *cursor, seqtopk_wisdom_reason *reason) {

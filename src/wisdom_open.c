@@ -106,6 +106,14 @@ static seqtopk_status check_origin(const seqtopk_wisdom_parts *parts, const seqt
     return SEQTOPK_OK;
 }
 
+/* By the line "choices <bytes>", which begins at `at`: how many bytes of the text plans read; 0: it is not that line. */
+static size_t read_extent(const char *text, const char *at, const char *end) {
+    if (line_end(at, end) == end || !take(&at, "choices "))
+        return 0;
+    const int64_t bytes = take_number(&at, SEQTOPK_WISDOM_LARGEST);
+    return bytes < 0 || *at != '\n' ? 0 : (size_t)(at + 1 - text) + (size_t)bytes;
+}
+
 size_t seqtopk_wisdom_start(const char *text, size_t size) {
     enum { BEFORE = 3 }; /* lines */
     const char *at = text, *end = text + size;
@@ -115,11 +123,7 @@ size_t seqtopk_wisdom_start(const char *text, size_t size) {
             return 0;
         at++;
     }
-    const char *line = at;
-    if (line_end(line, end) == end || !take(&line, "choices "))
-        return 0;
-    const int64_t bytes = take_number(&line, SEQTOPK_WISDOM_LARGEST);
-    return bytes < 0 || *line != '\n' ? 0 : (size_t)(line + 1 - text) + (size_t)bytes;
+    return read_extent(text, at, end);
 }
 
 seqtopk_status seqtopk_wisdom_open(seqtopk_wisdom_parts *parts, const char *text, size_t size, int whole,
@@ -137,7 +141,7 @@ seqtopk_status seqtopk_wisdom_open(seqtopk_wisdom_parts *parts, const char *text
         !take_field(&at, end, "machine ", parts->machine, sizeof parts->machine))
         REFUSE("line %d is not as it should be (library, then machine): it is damaged or cut off; tune again",
                *parts->library ? 3 : 2);
-    const size_t start = seqtopk_wisdom_start(text, size);
+    const size_t start = read_extent(text, at, end);
     if (start == 0)
         REFUSE("line 4 is not as it should be (choices, how many bytes): it is damaged or cut off; tune again");
     if (start > size)

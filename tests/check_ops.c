@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Every kernel alone, by its contract in arch/kernel.h: reference's bits, oracle, guarded memory. */
+#include "bits.h"
 #include "check.h"
 
 #include <string.h>
@@ -35,12 +36,6 @@ void *check_place_copy(guard *g, const void *from, size_t count, size_t element)
     if (count)
         memcpy(to, from, count * element);
     return to;
-}
-
-static uint32_t bits_of(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
 }
 
 int check_same_bits(const float *a, const float *b, size_t n, size_t *where) {

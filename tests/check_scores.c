@@ -5,6 +5,8 @@
  * tried where it is likeliest: where results are subnormal, and where 1 + e rounds to the last float below 2. Of the
  * others one in STEP, or with --every each.
  */
+#include "bits.h"
+
 #include "src/registry.h"
 
 #include <inttypes.h>
@@ -15,18 +17,6 @@
 enum { EXPERTS = 4096, STEP = 61, QUICK = 40 };
 
 static int64_t compared, failed;
-
-static float float_of(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static uint32_t bits_of(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
 
 static seqtopk_keys_fn *keys_of(int32_t isa) {
     for (int32_t i = 0; i < seqtopk_registry_size; i++)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "random.h"
+#include "bits.h"
 
 #include <seqtopk/seqtopk.h>
 
@@ -57,12 +58,6 @@ const char *random_kind_name(random_kind kind) {
         "beats",
     };
     return kind < RANDOM_KINDS ? names[kind] : "?";
-}
-
-static uint32_t bits_of(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
 }
 
 uint16_t random_to_bf16(float value) {

@@ -198,11 +198,6 @@ static inline __attribute__((always_inline)) void sigmoid_of(vec *x, const int n
 #endif
 }
 
-static inline vec sigmoid(vec x) {
-    sigmoid_of(&x, 1);
-    return x;
-}
-
 /* Far down it is exp(x / 2), whose square would leave the range of normal numbers first. */
 static inline vec sqrtsoftplus(vec x) {
     vec zero = vec_set1(0.0f), far = vec_set1(-40.0f);

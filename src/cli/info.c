@@ -257,13 +257,9 @@ static double apart(int64_t a, int64_t b) {
     return x > y ? x / y : y / x;
 }
 
-/* The shape that a line of a file's choices is on; 0: that line is none. */
-static bool shape_of_line(const char *text, size_t size, int32_t line, seqtopk_tuned_shape *shape) {
-    const seqtopk_wisdom_reader reader = seqtopk_wisdom_reader_here();
-    seqtopk_choices_cursor cursor;
+/* The shape that a line of a file's choices, of which the cursor is at the first, is on; 0: that line is none. */
+static bool shape_of_line(seqtopk_choices_cursor cursor, int32_t line, seqtopk_tuned_shape *shape) {
     seqtopk_wisdom_reason reason;
-    if (seqtopk_choices_open(&cursor, text, size, &reader, NULL) != SEQTOPK_OK)
-        return false;
     for (seqtopk_choices_line kind; (kind = seqtopk_choices_next(&cursor, &reason)) != SEQTOPK_CHOICES_END;)
         if (kind == SEQTOPK_CHOICES_SHAPE && cursor.line == line) {
             *shape = cursor.shape;
@@ -293,6 +289,7 @@ static seqtopk_tuned expected(const seqtopk_plan *plan, int64_t tokens) {
     seqtopk_tuned shortest = {.ps = 0};
     seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
     seqtopk_wisdom wisdom = {.size = 0};
+    seqtopk_choices_cursor choices;
     char *text = NULL;
     size_t size = 0;
     for (int32_t i = 0; seqtopk_plan_choice(plan, i, &choice) == SEQTOPK_OK; i++) {
@@ -306,12 +303,13 @@ static seqtopk_tuned expected(const seqtopk_plan *plan, int64_t tokens) {
             snprintf(path, sizeof path, "%.*s", (int)(line - choice.why - (int)sizeof before + 1),
                      choice.why + sizeof before - 1);
             if (seqtopk_store_read(path, &text, &size, NULL, NULL) != SEQTOPK_OK ||
+                seqtopk_choices_open(&choices, text, size, &reader, NULL) != SEQTOPK_OK ||
                 seqtopk_wisdom_parse(&wisdom, text, size, &reader, NULL) != SEQTOPK_OK)
                 break;
         }
         seqtopk_tuned_shape shape;
         const seqtopk_tuned *measured =
-            shape_of_line(text, size, atoi(line + 6), &shape) ? nearest(&wisdom, &shape, tokens) : NULL;
+            shape_of_line(choices, atoi(line + 6), &shape) ? nearest(&wisdom, &shape, tokens) : NULL;
         if (!measured)
             continue;
         const double near = apart(measured->tokens, tokens), nearer = apart(shortest.tokens, tokens);

@@ -5,6 +5,8 @@
 #include "options.h"
 #include "tune.h"
 
+#include "src/choices.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,12 +78,7 @@ static int check_op(const char *op) {
 /* ------------------------------------------------------------------ text -- */
 
 static bool same_heading(const seqtopk_tuned_shape *a, const seqtopk_tuned_shape *b) {
-    return a->op == b->op && a->dtype == b->dtype && a->scope == b->scope && a->score == b->score &&
-           a->threads == b->threads;
-}
-
-static bool same_shape(const seqtopk_tuned_shape *a, const seqtopk_tuned_shape *b) {
-    return same_heading(a, b) && a->experts == b->experts && a->top_k == b->top_k;
+    return seqtopk_choices_same_heading(a, b) && a->threads == b->threads;
 }
 
 static void print_heading(const seqtopk_tuned_shape *s) {
@@ -131,7 +128,7 @@ static void print_text(const show_values *v, const seqtopk_wisdom *w, const char
     const seqtopk_tuned_shape *heading = NULL;
     for (int32_t i = 0, end; i < w->size; i = end) {
         const seqtopk_tuned_shape *s = &w->decision[i].shape;
-        for (end = i; end < w->size && same_shape(&w->decision[end].shape, s); end++)
+        for (end = i; end < w->size && seqtopk_tuned_shape_compare(&w->decision[end].shape, s) == 0; end++)
             ;
         if (!wanted(v, s))
             continue;

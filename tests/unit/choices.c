@@ -4,7 +4,6 @@
 
 #include "src/choices.h"
 
-#define HEAD "seqtopk-tuning 1\nlibrary 0.0.1\nmachine test ref -\n"
 #define NTH "[nth f32 sequence softmax]\n"
 #define GOOD "128 8 1: 64 ref_heap@1 1024 -\n"
 

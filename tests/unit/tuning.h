@@ -21,7 +21,10 @@ static inline int32_t tuning_row(const char *name) {
     return -1;
 }
 
-/* An empty one of library 0.0.1 on machine "test ref -". */
+/* The header of an empty one of library 0.0.1 on machine "test ref -". */
+#define HEAD "seqtopk-tuning 1\nlibrary 0.0.1\nmachine test ref -\n"
+
+/* Such an empty one. */
 static inline seqtopk_wisdom tuning_empty(void) {
     seqtopk_wisdom w = {.library = "0.0.1", .machine = "test ref -"};
     return w;

@@ -162,8 +162,6 @@ Test(wisdom, checksum) {
 
 /* ------------------------------------------------------------ whole files -- */
 
-#define HEAD "seqtopk-tuning 1\nlibrary 0.0.1\nmachine test ref -\n"
-
 static void expect_refused(const char *text, size_t size, const seqtopk_wisdom_reader *reader, const char *says) {
     seqtopk_wisdom w;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
