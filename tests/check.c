@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,9 +21,13 @@ enum { EXIT_SKIPPED = 77, FAILURES_SHOWN = 40, SHOWN_OF_A_CONTEXT = 3 };
 check_run run;
 static int64_t shown, shown_of_context;
 
+/* Seconds since the context last changed; more than PATIENCE of them are a hang. */
+static volatile sig_atomic_t idle;
+
 void check_context(const char *format, ...) {
     va_list arguments;
     shown_of_context = 0;
+    idle = 0;
     va_start(arguments, format);
     vsnprintf(run.context, sizeof run.context, format, arguments);
     va_end(arguments);
@@ -81,6 +86,30 @@ static void on_fault(int signal_number) {
     ignored = write(STDOUT_FILENO, "\n", 1);
     (void)ignored;
     _exit(signal_number == SIGILL ? 4 : 3);
+}
+
+/* Once a second. A kernel that never returns is a failure, not a test that takes long. */
+static void on_tick(int signal_number) {
+    static const char text[] = "FAILED: does not return: ";
+    enum { PATIENCE = 120 };
+    (void)signal_number;
+    if (++idle < PATIENCE)
+        return;
+    ssize_t ignored = write(STDOUT_FILENO, text, sizeof text - 1);
+    ignored = write(STDOUT_FILENO, run.context, strlen(run.context));
+    ignored = write(STDOUT_FILENO, "\n", 1);
+    (void)ignored;
+    _exit(5);
+}
+
+static void watch(void) {
+    const struct itimerval second = {{1, 0}, {1, 0}};
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_tick;
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &second, NULL);
 }
 
 static void catch_faults(void) {
@@ -178,6 +207,7 @@ int main(int argc, char **argv) {
         return EXIT_SKIPPED;
     }
     catch_faults();
+    watch();
     check_ops();
     if (!run.op) {
         check_routes();

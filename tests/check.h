@@ -62,6 +62,7 @@ void check_rows(void);
 void check_select(void);
 void check_lists(void);
 void check_groups(void);
+void check_nan(void);
 
 void check_ops(void);      /* every kernel by its contract in arch/kernel.h */
 void check_routes(void);   /* every kernel through the public API */

@@ -58,6 +58,7 @@ void check_ops(void) {
     check_select();
     check_lists();
     check_groups();
+    check_nan();
     for (int32_t i = 0; i < seqtopk_registry_size; i++) {
         check_context("%s", seqtopk_registry[i].name);
         if (check_wants(seqtopk_registry + i))

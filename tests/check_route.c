@@ -538,9 +538,24 @@ static void check_everything_else(const call *c) {
     }
 }
 
-/* NaN or +inf in an unmasked row: every way in says so, and names the first such token. */
+/* Every way in says that token `first` is the first bad one; -1: that none is. Takes the plan, which may be NULL. */
+static void check_refused(const call *c, seqtopk_plan *plan, const char *who, int64_t first) {
+    for (int how = SERIAL; plan && how < LENT_THREADS; how++) {
+        seqtopk_error error = SEQTOPK_ERROR_INIT;
+        describe(c, "with bad rows", who);
+        place(&trial, c, SHEET_ALL);
+        const seqtopk_status status = route(plan, c, &trial.out, (entry)how, how == SERIAL ? 1 : 3, &error);
+        check_that(status == (first < 0 ? SEQTOPK_OK : SEQTOPK_E_NONFINITE), "status %d", (int)status);
+        check_that(error.token == first && error.status == status, "names token %lld, the first is %lld",
+                   (long long)error.token, (long long)first);
+        check_that(!sheet_spoilt(&trial), "wrote beside an output");
+    }
+    seqtopk_plan_destroy(plan);
+}
+
+/* NaN or +inf in an unmasked row: every way in, by every kernel that reads logits, says so and names the first such token. */
 static void check_nonfinite(call *c) {
-    const size_t element = c->desc.dtype == SEQTOPK_DTYPE_F32 ? 4 : 2, size = g_logits.size;
+    const size_t size = g_logits.size;
     if (c->in.tokens == 0 || c->in.row_stride < 0)
         return;
     const int64_t stride = c->in.row_stride ? c->in.row_stride : c->desc.experts;
@@ -549,8 +564,12 @@ static void check_nonfinite(call *c) {
     int64_t first = -1;
     for (int i = 0; i < 3; i++) {
         const int64_t t = pick((uint32_t)c->in.tokens);
-        random_store(copy, (int)c->desc.dtype, (size_t)(t * stride) + pick((uint32_t)c->desc.experts),
-                     pick(2) ? NAN : INFINITY);
+        const size_t at = (size_t)(t * stride) + pick((uint32_t)c->desc.experts);
+        if (pick(3))
+            random_store_bits(copy, (int)c->desc.dtype, at,
+                              random_nan(&run.random, (int)c->desc.dtype, pick(2 * RANDOM_NANS)));
+        else
+            random_store(copy, (int)c->desc.dtype, at, INFINITY);
         if ((!c->in.token_mask || c->in.token_mask[t]) && (first < 0 || t < first))
             first = t;
     }
@@ -560,21 +579,14 @@ static void check_nonfinite(call *c) {
     c->in.logits = logits;
     free(copy);
     const char *isa;
-    for (int32_t i = 0; (isa = seqtopk_isa_name(i)); i++) {
-        seqtopk_plan *plan = isa_wanted(isa) ? make_plan(c, isa, NULL) : NULL;
-        for (int how = SERIAL; plan && how < LENT_THREADS; how++) {
-            seqtopk_error error = SEQTOPK_ERROR_INIT;
-            describe(c, "with bad rows", isa);
-            place(&trial, c, SHEET_ALL);
-            const seqtopk_status status = route(plan, c, &trial.out, (entry)how, how == SERIAL ? 1 : 3, &error);
-            check_that(status == (first < 0 ? SEQTOPK_OK : SEQTOPK_E_NONFINITE), "status %d", (int)status);
-            check_that(error.token == first && error.status == status, "names token %lld, the first is %lld",
-                       (long long)error.token, (long long)first);
-            check_that(!sheet_spoilt(&trial), "wrote beside an output");
-        }
-        seqtopk_plan_destroy(plan);
+    for (int32_t i = 0; (isa = seqtopk_isa_name(i)); i++)
+        if (isa_wanted(isa))
+            check_refused(c, make_plan(c, isa, NULL), isa, first);
+    for (int32_t i = 0; i < seqtopk_registry_size; i++) {
+        const seqtopk_row *row = seqtopk_registry + i;
+        if (check_wants(row) && reads_logits(row) && serves_dtype(row, &c->desc) && row->applies(&c->desc))
+            check_refused(c, make_plan(c, NULL, forcing(row, &c->desc)), row->name, first);
     }
-    (void)element;
 }
 
 static void check_call(call *c) {

@@ -87,13 +87,31 @@ uint16_t random_to_f16(float value) {
     return (uint16_t)(sign | (fraction + ((uint32_t)(exponent + 14) << 10)));
 }
 
-void random_store(void *logits, int dtype, size_t index, float value) {
-    if (dtype == SEQTOPK_DTYPE_F32) {
-        memcpy((unsigned char *)logits + 4 * index, &value, 4);
-    } else {
-        uint16_t half = dtype == SEQTOPK_DTYPE_BF16 ? random_to_bf16(value) : random_to_f16(value);
+void random_store_bits(void *logits, int dtype, size_t index, uint32_t bits) {
+    const uint16_t half = (uint16_t)bits;
+    if (dtype == SEQTOPK_DTYPE_F32)
+        memcpy((unsigned char *)logits + 4 * index, &bits, 4);
+    else
         memcpy((unsigned char *)logits + 2 * index, &half, 2);
-    }
+}
+
+void random_store(void *logits, int dtype, size_t index, float value) {
+    random_store_bits(logits, dtype, index,
+                      dtype == SEQTOPK_DTYPE_F32    ? bits_of(value)
+                      : dtype == SEQTOPK_DTYPE_BF16 ? random_to_bf16(value)
+                                                    : random_to_f16(value));
+}
+
+uint32_t random_nan(random_state *r, int dtype, uint32_t i) {
+    enum { LOW_BITS = 1024 };
+    static const uint32_t uppers[] = {0, 0x400000, 0x2aa800, 0x7ffc00};
+    const int is_f32 = dtype == SEQTOPK_DTYPE_F32, is_bf16 = dtype == SEQTOPK_DTYPE_BF16;
+    const uint32_t exponent = is_f32 ? 0x7f800000 : is_bf16 ? 0x7f80 : 0x7c00, sign = is_f32 ? 0x80000000 : 0x8000;
+    const uint32_t fraction = (is_f32 ? 0x800000 : is_bf16 ? 0x80 : 0x400) - 1;
+    const uint32_t bits = i < RANDOM_NANS ? i % LOW_BITS | uppers[i / LOW_BITS % 4] : (uint32_t)random_u64(r);
+    const uint32_t payload = bits & fraction ? bits & fraction : (fraction >> 1) + 1;
+    const int negative = i < RANDOM_NANS ? i >= RANDOM_NANS / 2 : random_below(r, 2) != 0;
+    return exponent | payload | (negative ? sign : 0);
 }
 
 static float draw(random_state *r, random_kind kind, size_t row, size_t rows, size_t e, size_t experts) {

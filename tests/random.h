@@ -49,7 +49,13 @@ void random_logits(random_state *r, random_kind kind, int dtype, void *logits, s
 uint16_t random_to_bf16(float value);
 uint16_t random_to_f16(float value);
 
-/* Stores one value of `dtype`. */
+/* Stores one value of `dtype`, or its bits. */
 void random_store(void *logits, int dtype, size_t index, float value);
+void random_store_bits(void *logits, int dtype, size_t index, uint32_t bits);
+
+/* The bits of the i-th NaN of `dtype`, i < RANDOM_NANS: every combination of the ten low bits under a few upper ones, in
+ * both signs; beyond those a random one. */
+enum { RANDOM_NANS = 8192 };
+uint32_t random_nan(random_state *r, int dtype, uint32_t i);
 
 #endif

@@ -105,10 +105,10 @@ static inline first_k first_of_cut(float cut, const vec x[VECS], int32_t k) {
     return (first_k){cut, k - __builtin_popcount(above)};
 }
 
-/* Of many keys, one after the other, the largest first. */
+/* Of many keys, one after the other, the largest first: k rounds at the most, whatever the keys are. */
 static inline first_k first_of_many(const float *keys, int32_t n, int32_t k) {
     first_k first = {INFINITY, k};
-    for (int32_t equal = 0; equal < first.ties;) {
+    for (int32_t equal = 0, rounds = 0; equal < first.ties && rounds < k; rounds++) {
         float lanes[VEC_LANES];
         vec most = vec_set1(-INFINITY);
         first.ties -= equal;
@@ -131,7 +131,7 @@ static inline first_k first_of_many(const float *keys, int32_t n, int32_t k) {
 static inline uint32_t take_first(vec x, uint32_t inside, first_k *first) {
     const uint32_t over = vec_mask_gt(x, vec_set1(first->cut)) & inside;
     uint32_t equal = vec_mask_eq(x, vec_set1(first->cut)) & inside;
-    while (__builtin_popcount(equal) > first->ties) /* the later experts lose */
+    while (equal && __builtin_popcount(equal) > first->ties) /* the later experts lose */
         equal &= ~(1u << (31 - __builtin_clz(equal)));
     first->ties -= __builtin_popcount(equal);
     return over | equal;
@@ -148,10 +148,11 @@ static inline __attribute__((always_inline)) void append(const seqtopk_lists *to
     } else {
         float some_keys[VEC_LANES];
         int32_t some_ids[VEC_LANES];
+        const size_t fits = end - at < taken ? (end > at ? (size_t)(end - at) : 0) : (size_t)taken;
         vec_store(some_keys, keys);
         vec_store_bits(some_ids, ids);
-        memcpy(to->keys + at, some_keys, (size_t)taken * sizeof *some_keys);
-        memcpy(to->ids + at, some_ids, (size_t)taken * sizeof *some_ids);
+        memcpy(to->keys + at, some_keys, fits * sizeof *some_keys);
+        memcpy(to->ids + at, some_ids, fits * sizeof *some_ids);
     }
 }
 

@@ -92,14 +92,16 @@ static inline vec exp_polynomial(vec f) {
 }
 
 /*
- * exp(x) as a term of a row's sum: from x = -87 down it is exp(-87), which no sum that counts can feel; from 88 up it is
- * too large for a sum that counts (see SUM_MOST); a NaN stays one.
+ * exp(x) as a term of a row's sum: from x = -87 down it is exp(-87), which no sum that counts can feel; from 88 up, and for
+ * a NaN of any payload, it is too large for a sum that counts (see SUM_MOST), so that the row is looked at once more. The
+ * minimum comes first and returns its second operand for a NaN: what adds to an exponent must never see one, whose
+ * significand would run over into the exponent and leave a finite number.
  */
 static inline vec exp_term(vec x) {
 #ifdef VEC_EXP_TERM
     return VEC_EXP_TERM(x);
 #else
-    x = vec_min(vec_set1(88.0f), vec_max(vec_set1(-87.0f), x));
+    x = vec_max(vec_set1(-87.0f), vec_min(x, vec_set1(88.0f)));
     vec z = vec_fma(x, vec_set1(LOG2_E), vec_set1(ROUND_TO_INT));
     vec n = vec_sub(z, vec_set1(ROUND_TO_INT));
     return vec_add_exponent(exp_polynomial(vec_fms(x, vec_set1(LOG2_E), n)), z);

@@ -95,7 +95,7 @@ static inline seqtopk_place rank_groups(const float *keys, int64_t n, int64_t k,
     sort_groups(sorted, groups);
     for (int v = 0; v < groups * VECS; v++)
         vec_store(fallen + v * VEC_LANES, sorted[v]);
-    seqtopk_place place = {fallen[k - 1], 0, 0};
+    seqtopk_place place = {fallen[k < 1 ? 0 : k > FEW ? FEW - 1 : k - 1], 0, 0}; /* k > n only after a NaN */
     const vec key = vec_set1(place.key);
     for (int v = 0; v < groups * VECS; v++) {
         place.above += __builtin_popcount(vec_mask_gt(x[v], key));
@@ -147,8 +147,10 @@ static inline float numbered(uint32_t number) {
 
 /*
  * The numbers between which a key is known to be. Where sampling does not get on, halving these does, in 32 steps at
- * the most: no input takes more than so many passes.
+ * the most: no input takes more than so many passes. Each is counted all the same (ROUNDS): a loop that ends only if a
+ * comparison turns out as it should would not end with a NaN, which callers promise not to pass.
  */
+enum { ROUNDS = 256 };
 typedef struct {
     uint32_t least, most;
 } between;

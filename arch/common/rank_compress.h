@@ -77,7 +77,7 @@ static inline seqtopk_place rank_by_compression(const float *keys, int64_t n, in
     const int64_t wanted = k, size = n;
     between where = anywhere();
     int bad = 0;
-    while (n > FEW) {
+    for (int round = 0; n > FEW && round < ROUNDS; round++) {
         float sorted[FEW];
         guess g;
         if (bad > PATIENCE) {

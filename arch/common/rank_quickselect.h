@@ -80,7 +80,7 @@ static inline seqtopk_place quickselect(float *keys, int64_t n, int64_t k) {
     const float *const begin = keys;
     between where = anywhere();
     int bad = 0;
-    while (n > FEW) {
+    for (int round = 0; n > FEW && round < ROUNDS; round++) {
         float sorted[FEW];
         const float share = (float)k / (float)n;
         const int at = (int)((k - 1) * FEW / n), aside = 1 + (int)sqrtf((float)FEW * share * (1 - share));
@@ -116,7 +116,7 @@ static inline seqtopk_place quickselect(float *keys, int64_t n, int64_t k) {
         }
         bad += n > before - before / 4;
     }
-    sort_few(keys, n);
+    sort_few(keys, n < FEW ? n : FEW); /* more are left only after a NaN */
     seqtopk_place place = {keys[k - 1], keys - begin, 0};
     for (int64_t i = 0; i < n; i++) {
         place.above += keys[i] > place.key;

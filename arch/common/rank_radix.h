@@ -35,28 +35,35 @@ static inline between range_of(const float *keys, int64_t n) {
     return (between){number_of(low + 0.0f), number_of(high + 0.0f)};
 }
 
-/* How many keys have each digit, in two halves: equal digits in a row do not wait for each other. */
-static inline void count_digits(const float *keys, int64_t n, uint32_t from, int shift, uint32_t counts[2][DIGITS]) {
+/* How many keys have each digit, in two halves: equal digits in a row do not wait for each other. The digit of a NaN,
+ * which callers promise not to pass, is the last one. */
+static inline void count_digits(const float *keys, int64_t n, uint32_t from, int shift, uint32_t last,
+                                uint32_t counts[2][DIGITS]) {
     enum { BLOCK = 64 };
     int64_t i = 0;
     for (; i + BLOCK <= n; i += BLOCK) {
         uint32_t digit[BLOCK];
-        for (int j = 0; j < BLOCK; j++)
-            digit[j] = (number_of(keys[i + j] + 0.0f) - from) >> shift;
+        for (int j = 0; j < BLOCK; j++) {
+            const uint32_t own = (number_of(keys[i + j] + 0.0f) - from) >> shift;
+            digit[j] = own < last ? own : last;
+        }
         for (int j = 0; j < BLOCK; j += 2) {
             counts[0][digit[j]]++;
             counts[1][digit[j + 1]]++;
         }
     }
-    for (; i < n; i++)
-        counts[0][(number_of(keys[i] + 0.0f) - from) >> shift]++;
+    for (; i < n; i++) {
+        const uint32_t own = (number_of(keys[i] + 0.0f) - from) >> shift;
+        counts[0][own < last ? own : last]++;
+    }
 }
 
 static inline seqtopk_place rank_by_digits(const float *keys, int64_t n, int64_t k, float *room) {
     const int64_t wanted = k;
     const uint32_t minus_zero = number_of(-0.0f);
-    if (n > FEW)
-        for (between in = range_of(keys, n); n > FEW;) {
+    if (n > FEW) {
+        between in = range_of(keys, n);
+        for (int round = 0; n > FEW && round < ROUNDS; round++) {
             if (in.least == in.most)
                 return (seqtopk_place){numbered(in.least), wanted - k, n};
             uint32_t counts[2][DIGITS];
@@ -64,9 +71,9 @@ static inline seqtopk_place rank_by_digits(const float *keys, int64_t n, int64_t
             const uint32_t digits = ((in.most - in.least) >> shift) + 1;
             memset(counts[0], 0, digits * sizeof counts[0][0]);
             memset(counts[1], 0, digits * sizeof counts[1][0]);
-            count_digits(keys, n, in.least, shift, counts);
+            count_digits(keys, n, in.least, shift, digits - 1, counts);
             uint32_t digit = digits - 1;
-            for (; k > counts[0][digit] + counts[1][digit]; digit--)
+            for (; digit > 0 && k > counts[0][digit] + counts[1][digit]; digit--)
                 k -= counts[0][digit] + counts[1][digit];
             const uint32_t first = in.least + (digit << shift), last = first + (uint32_t)((1ull << shift) - 1);
             in.least = first;
@@ -75,6 +82,7 @@ static inline seqtopk_place rank_by_digits(const float *keys, int64_t n, int64_t
             n = keep(KEEP_INSIDE, keys, n, numbered(in.least), numbered(in.most - (in.most == minus_zero)), room, NULL);
             keys = room;
         }
+    }
     seqtopk_place place = rank_few64(keys, n, k);
     place.above += wanted - k;
     return place;

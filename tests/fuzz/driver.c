@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Drives a target without libFuzzer: fuzz [RUNS [SEED]] for random inputs, or fuzz FILE... for these. libFuzzer itself:
- * compile the target's source, without this one, by clang -fsanitize=fuzzer,address.
+ * CC=clang meson setup build -Dlibfuzzer=true -Db_sanitize=address,undefined -Db_lundef=false.
  */
 #include "fuzz.h"
 

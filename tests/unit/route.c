@@ -2,6 +2,8 @@
 /* What a call may say, and what it is answered. */
 #include "unit.h"
 
+#include "tests/bits.h"
+
 #include <math.h>
 
 Test(route, good) {
@@ -182,6 +184,46 @@ Test(route, nonfinite_logits) {
             cr_expect_eq(u->error.token, -1);
             unit_free(u);
         }
+}
+
+/* NaNs that are not the default one of arithmetic: the low bits of their payload are set. */
+static void refuse_payload(const float *x, int32_t experts, int32_t top_k, const char *isa) {
+    unit *u = unit_new();
+    uint8_t map[UNIT_CELLS];
+    u->desc.experts = experts;
+    u->desc.top_k = top_k;
+    u->desc.score = SEQTOPK_SCORE_SOFTMAX;
+    u->desc.norm = SEQTOPK_NORM_SUM;
+    u->desc.isa = isa;
+    u->in.logits = x;
+    u->in.tokens = 1;
+    u->out.routing_map = map;
+    for (int scope = SEQTOPK_SCOPE_SEQUENCE; scope <= SEQTOPK_SCOPE_TOKEN; scope++) {
+        u->desc.scope = (seqtopk_scope)scope;
+        cr_assert_eq(unit_plan(u), SEQTOPK_OK, "%s", u->error.message);
+        cr_expect_eq(unit_route(u), SEQTOPK_E_NONFINITE, "%s, scope %d", isa, scope);
+        cr_expect_eq(u->error.token, 0);
+    }
+    unit_free(u);
+}
+
+Test(route, nan_payloads, .timeout = 60) {
+    const float negative[] = {float_of(0xffc00001), 0.0f};
+    float signalling[16], many[17];
+    for (int e = 0; e < 16; e++)
+        signalling[e] = e == 4 ? float_of(0x7f800001) : (float[]){2, 0, 1, -1}[e % 4];
+    const char *isa;
+    for (int32_t i = 0; (isa = seqtopk_isa_name(i)); i++) {
+        if (!seqtopk_isa_usable(isa))
+            continue;
+        refuse_payload(negative, 2, 1, isa);
+        refuse_payload(signalling, 16, 8, isa);
+        for (int nans = 14; nans <= 16; nans++) {
+            for (int e = 0; e < 17; e++)
+                many[e] = e < nans ? float_of(0x7fc00001) : 0.1f * (float)e;
+            refuse_payload(many, 17, 4, isa);
+        }
+    }
 }
 
 Test(route, nonfinite_bias) {
