@@ -55,7 +55,7 @@ typedef struct seqtopk_weighing {
 } seqtopk_weighing;
 
 /* score: shift and lse of rows [first, last), and a look at every logit: the first row with NaN or +inf, or -1. */
-typedef int64_t seqtopk_score_fn(const seqtopk_rows *rows, int64_t first, int64_t last);
+typedef int64_t seqtopk_lse_fn(const seqtopk_rows *rows, int64_t first, int64_t last);
 
 /*
  * keys: keys [last - first, E] of rows [first, last). Candidates have finite keys (overflow saturates to +-FLT_MAX);
@@ -68,10 +68,10 @@ typedef void seqtopk_keys_fn(const seqtopk_rows *rows, int64_t first, int64_t la
  * size = experts / groups, are group g. Its score is the sum, best first, of its best group_n of `scores`, clamped to
  * +-FLT_MAX; -inf, no score, if it has fewer candidates. The best group_top_k groups stay, of equals the lower; those
  * without a score, which can still hold candidates, fill what places are left, the lower first. scores, keys [E]: finite
- * or -inf; may be one row. room [2 * E] is the kernel's to use. 1 <= group_n <= size, 1 <= group_top_k <= groups.
+ * or -inf; may be one row. work [2 * E] is the kernel's to use. 1 <= group_n <= size, 1 <= group_top_k <= groups.
  */
-typedef void seqtopk_groups_fn(const float *scores, float *keys, int32_t experts, int32_t groups, int32_t group_n,
-                               int32_t group_top_k, float *room);
+typedef void seqtopk_mask_groups_fn(const float *scores, float *keys, int32_t experts, int32_t groups, int32_t group_n,
+                               int32_t group_top_k, float *work);
 
 /* sample: how many of a sequence's tokens tell where it will be cut: 1 to SEQTOPK_SAMPLE_MOST. */
 enum { SEQTOPK_SAMPLE_MOST = 128 };
@@ -81,62 +81,62 @@ typedef int64_t seqtopk_sample_fn(int64_t tokens);
  * a whole, without a sample. */
 typedef int64_t seqtopk_block_fn(int32_t experts);
 
-/* nth: rearranges keys [n] so that the first k are the k largest; answers the smallest of those. 1 <= k <= n; no NaN. */
-typedef float seqtopk_nth_fn(float *keys, size_t n, size_t k);
+/* nth: rearranges keys [n] so that the first k are the k largest; returns the smallest of those. 1 <= k <= n; no NaN. */
+typedef float seqtopk_nth_keys_fn(float *keys, size_t n, size_t k);
 
 /* Where the k-th largest of many keys stands: its key, how many are above it, how many equal it. */
-typedef struct seqtopk_place {
+typedef struct seqtopk_kth {
     float key;
     int64_t above, equal;
-} seqtopk_place;
+} seqtopk_kth;
 
-/* rank: the place of the k-th largest of keys [n]; room [n] is the kernel's to use and may be `keys` itself. 1 <= k <= n;
+/* rank: the place of the k-th largest of keys [n]; work [n] is the kernel's to use and may be `keys` itself. 1 <= k <= n;
  * no NaN; -inf are answered as such, without counts. */
-typedef seqtopk_place seqtopk_rank_fn(const float *keys, int64_t n, int64_t k, float *room);
+typedef seqtopk_kth seqtopk_select_keys_fn(const float *keys, int64_t n, int64_t k, float *work);
 
 /* What a sweep catches: the candidates of successive tokens, one behind the other, ids ascending within a token. */
-typedef struct seqtopk_catch {
-    float *keys;      /* [capacity + SEQTOPK_CATCH_SLACK] */
+typedef struct seqtopk_candidates {
+    float *keys;      /* [capacity + SEQTOPK_CANDIDATES_SLACK] */
     float *order;     /* as many: what places them; `keys` itself, or after `trim` +inf for those that are sure */
     uint16_t *ids;    /* as many */
     int32_t *counts;  /* [T] by token of the batch */
-    uint64_t *room;   /* [SEQTOPK_SWEEP_ROOM(E)] */
+    uint64_t *work;   /* [SEQTOPK_COLLECT_WORK(E)] */
     int64_t capacity;
-    int64_t size;     /* how many there are, or -1: there was no room for all */
-} seqtopk_catch;
+    int64_t size;     /* how many there are, or -1: there was no space for all */
+} seqtopk_candidates;
 /* Kernels write whole vectors and words: so much beyond the end may be overwritten. */
-enum { SEQTOPK_CATCH_SLACK = 64 };
-#define SEQTOPK_SWEEP_ROOM(experts) (64 * (((experts) + 63) / 64) + 64)
+enum { SEQTOPK_CANDIDATES_SLACK = 64 };
+#define SEQTOPK_COLLECT_WORK(experts) (64 * (((experts) + 63) / 64) + 64)
 
 /*
  * sweep: scores rows [first, last) as `score` does and catches at least all candidates whose key is not below `low`, and
- * each row's first `sure` (0 to 16). rows->key is LOGPROB or LOGIT, without bias; |low| <= 1e30. Answers the first row with NaN or +inf, or -1; where
- * caught->size ends as -1, rows may have been left out of that search.
+ * each row's first `sure` (0 to 16). rows->key is LOGPROB or LOGIT, without bias; |low| <= 1e30. Returns the first row with NaN or +inf, or -1; where
+ * candidates->size ends as -1, rows may have been left out of that search.
  */
-typedef int64_t seqtopk_sweep_fn(const seqtopk_rows *rows, int64_t first, int64_t last, float low, int32_t sure,
-                                 seqtopk_catch *caught);
+typedef int64_t seqtopk_collect_logits_fn(const seqtopk_rows *rows, int64_t first, int64_t last, float low, int32_t sure,
+                                 seqtopk_candidates *candidates);
 
 /*
  * whole: the sweep of a sequence that is its own sample: catches at least `budget` of the candidates of rows [first, last),
  * if there are so many, and all of those not below `*low`, which it finds. rows as sweep's; 1 <= budget <= 16 * rows.
- * rank is what it finds it with; room: [16 * (rows + 4)], the kernel's to use. Answers the first row with NaN or +inf, or -1.
+ * rank is what it finds it with; work: [16 * (rows + 4)], the kernel's to use. Returns the first row with NaN or +inf, or -1.
  */
-typedef int64_t seqtopk_whole_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int64_t budget,
-                                 seqtopk_rank_fn *rank, float *room, float *low, seqtopk_catch *caught);
+typedef int64_t seqtopk_collect_short_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int64_t budget,
+                                 seqtopk_select_keys_fn *rank, float *work, float *low, seqtopk_candidates *candidates);
 
 /*
  * collect: what sweep catches, of keys [last - first, E] that are there already: those not below `low` (finite), +inf among
- * them, -inf never. Goes on behind the caught->size candidates that there are; that ends as -1 where there was no room.
+ * them, -inf never. Goes on behind the candidates->size candidates that there are; that ends as -1 where there was no space.
  */
-typedef void seqtopk_collect_fn(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
-                                seqtopk_catch *caught);
+typedef void seqtopk_collect_keys_fn(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
+                                seqtopk_candidates *candidates);
 
 /*
- * trim: bounds the candidates of tokens [first, last), `caught` beginning at the first: of each token those after its first
- * `most` go (1 <= most), and order becomes +inf for its first `sure` (at most 16). Moves what stays together; caught->size
+ * trim: bounds the candidates of tokens [first, last), `candidates` beginning at the first: of each token those after its first
+ * `most` go (1 <= most), and order becomes +inf for its first `sure` (at most 16). Moves what stays together; candidates->size
  * becomes how many that is.
  */
-typedef void seqtopk_trim_fn(seqtopk_catch *caught, int64_t first, int64_t last, int32_t sure, int32_t most);
+typedef void seqtopk_bound_candidates_fn(seqtopk_candidates *candidates, int64_t first, int64_t last, int32_t sure, int32_t most);
 
 /* Token-major lists in the making: keys stand where weights will, or with to_scores the scores (`score`) of such keys. */
 typedef struct seqtopk_lists {
@@ -148,49 +148,49 @@ typedef struct seqtopk_lists {
 /*
  * pick: token scope at once. Scores rows [first, last) as `score` does and lists the first top_k candidates of each, ids
  * ascending, with keys x, for softmax LOGPROB. rows->key is LOGIT, without bias; 1 <= top_k <= 16. Writes
- * offsets[first .. last), and ids and keys from place *at, never at or beyond `end`; moves *at. `room` is the kernel's to
- * use. Answers the first row with NaN or +inf, or -1; where room->size ends as -1 (no room for so many ties), it has
+ * offsets[first .. last), and ids and keys from place *at, never at or beyond `end`; moves *at. `work` is the kernel's to
+ * use. Returns the first row with NaN or +inf, or -1; where work->size ends as -1 (no space for so many ties), it has
  * done nothing that counts.
  */
-typedef int64_t seqtopk_pick_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int32_t top_k,
-                                seqtopk_catch *room, const seqtopk_lists *to, int64_t *at, int64_t end);
+typedef int64_t seqtopk_topk_logits_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int32_t top_k,
+                                seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end);
 
 /* choose: what pick lists, of keys [last - first, E] of tokens [first, last) that are there already; -inf never. 1 <= top_k
- * <= 16. Where room->size ends as -1, it has done nothing that counts. */
-typedef void seqtopk_choose_fn(const float *keys, int32_t experts, int64_t first, int64_t last, int32_t top_k,
-                               seqtopk_catch *room, const seqtopk_lists *to, int64_t *at, int64_t end);
+ * <= 16. Where work->size ends as -1, it has done nothing that counts. */
+typedef void seqtopk_topk_keys_fn(const float *keys, int32_t experts, int64_t first, int64_t last, int32_t top_k,
+                               seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end);
 
 /*
  * filter: of the candidates of tokens [first, last), `from` beginning at the first, those whose order is above `key`, or
  * at it too if `ties`. Writes their offsets[first .. last), and ids and keys from place `at`, never at or beyond `end`; with `to` NULL
- * it writes nothing. Answers the place after the last.
+ * it writes nothing. Returns the place after the last.
  */
-typedef int64_t seqtopk_filter_fn(const seqtopk_catch *from, int64_t first, int64_t last, float key, int ties,
+typedef int64_t seqtopk_list_candidates_fn(const seqtopk_candidates *from, int64_t first, int64_t last, float key, int ties,
                                   const seqtopk_lists *to, int64_t at, int64_t end);
 
 /* weigh: the keys (LOGPROB or LOGIT) of the winners of tokens [first, last) become their weights, in place; scores do
  * as well, as keys whose score is LOGITS. Not for a softmax over sqrtsoftplus scores, whose roundings count: weights sees the logits. */
-typedef void seqtopk_weigh_fn(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
+typedef void seqtopk_weigh_keys_fn(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
                               const int32_t *offsets, float *weights);
 
 /* top: the ids of the first k of keys [n] in the order (larger key, then lower id), best first, those at -inf left out.
- * Answers how many: min(k, candidates). k >= 0. */
-typedef int32_t seqtopk_top_fn(const float *keys, int32_t n, int32_t k, int32_t *ids);
+ * Returns how many: min(k, candidates). k >= 0. */
+typedef int32_t seqtopk_topk_row_fn(const float *keys, int32_t n, int32_t k, int32_t *ids);
 
-/* emit: the ids, ascending, of the row's candidates that are not behind `cut`; answers how many. +inf keys always are
- * selected, -inf never. ids may be NULL (count only), else has room for the answer. */
-typedef int32_t seqtopk_emit_fn(const float *keys, int32_t experts, int64_t token, const seqtopk_cut *cut, int32_t *ids);
+/* emit: the ids, ascending, of the row's candidates that are not behind `cut`; returns how many. +inf keys always are
+ * selected, -inf never. ids may be NULL (count only), else has space for the answer. */
+typedef int32_t seqtopk_list_keys_fn(const float *keys, int32_t experts, int64_t token, const seqtopk_cut *cut, int32_t *ids);
 
 /* weights: of the pairs of tokens [first, last); the pairs of token t are [offsets[t], offsets[t + 1]), ids ascending. */
-typedef void seqtopk_weights_fn(const seqtopk_rows *rows, const seqtopk_weighing *how, int64_t first, int64_t last,
+typedef void seqtopk_weigh_logits_fn(const seqtopk_rows *rows, const seqtopk_weighing *how, int64_t first, int64_t last,
                                 const int32_t *offsets, const int32_t *ids, float *weights);
 
 /* count: adds to histogram [E] the pairs of each expert. */
-typedef void seqtopk_count_fn(const int32_t *ids, int64_t n, int32_t *histogram);
+typedef void seqtopk_histogram_fn(const int32_t *ids, int64_t n, int32_t *histogram);
 
 /* scatter: puts the pairs of tokens [first, last) at their experts' cursors [E], which ascend with the experts and move on.
- * room [E] is the kernel's to use. tokens, slots: or NULL. */
+ * work [E] is the kernel's to use. tokens, slots: or NULL. */
 typedef void seqtopk_scatter_fn(const int32_t *offsets, const int32_t *ids, int64_t first, int64_t last,
-                                int32_t experts, int32_t *cursors, int32_t *room, int32_t *tokens, int32_t *slots);
+                                int32_t experts, int32_t *cursors, int32_t *work, int32_t *tokens, int32_t *slots);
 
 #endif

@@ -89,7 +89,7 @@ void add_read(Group &group, const Shape &shape, int32_t dtype = SEQTOPK_DTYPE_F3
 void add_floors(Group &group, const Shape &shape) {
     for (int32_t i = 0; i < seqtopk_registry_size; i++) {
         const seqtopk_row &row = seqtopk_registry[i];
-        if (row.op != SEQTOPK_OP_score || row.dtype != SEQTOPK_ROW_f32 || !seqtopk_isa_runs(row.isa) || row.isa == 0)
+        if (row.op != SEQTOPK_OP_lse || row.dtype != SEQTOPK_ROW_f32 || !seqtopk_isa_runs(row.isa) || row.isa == 0)
             continue;
         auto lse = std::make_shared<std::vector<float>>(2 * static_cast<size_t>(shape.tokens));
         seqtopk_rows rows{};
@@ -100,7 +100,7 @@ void add_floors(Group &group, const Shape &shape) {
         rows.score = SEQTOPK_SCORE_SOFTMAX;
         rows.key = SEQTOPK_KEY_LOGPROB;
         group.add(std::string("floor:") + row.name,
-                  [=, x = logits(shape).data(), score = function_of<seqtopk_score_fn>(row)](size_t turn) mutable {
+                  [=, x = logits(shape).data(), score = function_of<seqtopk_lse_fn>(row)](size_t turn) mutable {
                       rows.logits = x + turn % shape.turns() * shape.elements();
                       score(&rows, 0, lse ? shape.tokens : 0);
                   });

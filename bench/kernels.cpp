@@ -34,7 +34,7 @@ struct Turn {
     std::vector<uint16_t> caught_ids;
     std::vector<int32_t> counts;
 
-    int64_t caught() const { return static_cast<int64_t>(caught_keys.size()) - SEQTOPK_CATCH_SLACK; }
+    int64_t candidates() const { return static_cast<int64_t>(caught_keys.size()) - SEQTOPK_CANDIDATES_SLACK; }
 };
 
 /* Memory of a catch, for one benchmark. */
@@ -42,32 +42,32 @@ struct Catch {
     std::vector<float> keys, order;
     std::vector<uint16_t> ids;
     std::vector<int32_t> counts;
-    std::vector<uint64_t> room;
+    std::vector<uint64_t> work;
 
     Catch(const Shape &shape, size_t capacity)
-        : keys(capacity + SEQTOPK_CATCH_SLACK), order(keys.size()), ids(keys.size()),
-          counts(static_cast<size_t>(shape.tokens)), room(static_cast<size_t>(SEQTOPK_SWEEP_ROOM(shape.experts))) {}
+        : keys(capacity + SEQTOPK_CANDIDATES_SLACK), order(keys.size()), ids(keys.size()),
+          counts(static_cast<size_t>(shape.tokens)), work(static_cast<size_t>(SEQTOPK_COLLECT_WORK(shape.experts))) {}
 
-    /* Nothing caught yet. */
-    seqtopk_catch open(bool own_order) {
-        seqtopk_catch c{};
+    /* Nothing candidates yet. */
+    seqtopk_candidates open(bool own_order) {
+        seqtopk_candidates c{};
         c.keys = keys.data();
         c.order = own_order ? order.data() : keys.data();
         c.ids = ids.data();
         c.counts = counts.data();
-        c.room = room.data();
-        c.capacity = static_cast<int64_t>(keys.size()) - SEQTOPK_CATCH_SLACK;
+        c.work = work.data();
+        c.capacity = static_cast<int64_t>(keys.size()) - SEQTOPK_CANDIDATES_SLACK;
         return c;
     }
 
-    /* What a turn has caught. */
-    seqtopk_catch fill(const Turn &turn, bool own_order) {
+    /* What a turn has candidates. */
+    seqtopk_candidates fill(const Turn &turn, bool own_order) {
         std::copy(turn.caught_keys.begin(), turn.caught_keys.end(), keys.begin());
         std::copy(turn.caught_keys.begin(), turn.caught_keys.end(), order.begin());
         std::copy(turn.caught_ids.begin(), turn.caught_ids.end(), ids.begin());
         std::copy(turn.counts.begin(), turn.counts.end(), counts.begin());
-        seqtopk_catch c = open(own_order);
-        c.size = turn.caught();
+        seqtopk_candidates c = open(own_order);
+        c.size = turn.candidates();
         return c;
     }
 };
@@ -86,7 +86,7 @@ void collect(Turn &turn, const Shape &shape) {
             }
         turn.counts.push_back(static_cast<int32_t>(turn.caught_keys.size() - before));
     }
-    turn.caught_keys.resize(turn.caught_keys.size() + SEQTOPK_CATCH_SLACK);
+    turn.caught_keys.resize(turn.caught_keys.size() + SEQTOPK_CANDIDATES_SLACK);
     turn.caught_ids.resize(turn.caught_keys.size());
 }
 
@@ -116,7 +116,7 @@ public:
             rows.score = SEQTOPK_SCORE_SOFTMAX;
             rows.key = SEQTOPK_KEY_LOGPROB;
             float *keys = keys_.data() + at;
-            function_of<seqtopk_score_fn>(widest(SEQTOPK_OP_score))(&rows, 0, shape.tokens);
+            function_of<seqtopk_lse_fn>(widest(SEQTOPK_OP_lse))(&rows, 0, shape.tokens);
             function_of<seqtopk_keys_fn>(widest(SEQTOPK_OP_keys))(&rows, 0, shape.tokens, keys);
             std::copy_n(keys, shape.elements(), copy.begin());
             const float last = nth_element(copy.data(), copy.size(), shape.budget());
@@ -173,12 +173,12 @@ void run_keys(benchmark::State &state, const Stage &s, seqtopk_keys_fn *make) {
 }
 
 /* For kernels that are given a rank: the last row that runs here. */
-seqtopk_rank_fn *best_rank() {
-    seqtopk_rank_fn *found = nullptr;
+seqtopk_select_keys_fn *best_rank() {
+    seqtopk_select_keys_fn *found = nullptr;
     for (int32_t i = 0; i < seqtopk_registry_size; i++)
-        if (seqtopk_registry[i].op == SEQTOPK_OP_rank && seqtopk_isa_runs(seqtopk_registry[i].isa) &&
+        if (seqtopk_registry[i].op == SEQTOPK_OP_select_keys && seqtopk_isa_runs(seqtopk_registry[i].isa) &&
             std::strcmp(seqtopk_registry[i].algorithm, "compress") == 0)
-            found = function_of<seqtopk_rank_fn>(seqtopk_registry[i]);
+            found = function_of<seqtopk_select_keys_fn>(seqtopk_registry[i]);
     return found;
 }
 
@@ -189,31 +189,31 @@ seqtopk_rank_fn *best_rank() {
 bool declines(const seqtopk_row &row) {
     const Shape one = {1, 1, 1};
     Catch memory(one, 1);
-    seqtopk_catch none = memory.open(false);
+    seqtopk_candidates none = memory.open(false);
     seqtopk_rows rows{};
     rows.experts = 1;
-    if (row.op == SEQTOPK_OP_sweep) {
+    if (row.op == SEQTOPK_OP_collect_logits) {
         rows.key = SEQTOPK_KEY_LOGPROB;
-        function_of<seqtopk_sweep_fn>(row)(&rows, 0, 0, 0, 0, &none);
-    } else if (row.op == SEQTOPK_OP_pick) {
+        function_of<seqtopk_collect_logits_fn>(row)(&rows, 0, 0, 0, 0, &none);
+    } else if (row.op == SEQTOPK_OP_topk_logits) {
         int32_t offset = 0, id = 0;
         float key = 0;
         int64_t at = 0;
         const seqtopk_lists nowhere = {&offset, &id, &key, 0, 0};
-        function_of<seqtopk_pick_fn>(row)(&rows, 0, 0, 1, &none, &nowhere, &at, 0);
-    } else if (row.op == SEQTOPK_OP_whole) {
-        float room[64], low;
+        function_of<seqtopk_topk_logits_fn>(row)(&rows, 0, 0, 1, &none, &nowhere, &at, 0);
+    } else if (row.op == SEQTOPK_OP_collect_short) {
+        float work[64], low;
         rows.key = SEQTOPK_KEY_LOGIT;
         const float logit = 0;
         rows.logits = &logit;
         rows.score = SEQTOPK_SCORE_LOGITS;
-        function_of<seqtopk_whole_fn>(row)(&rows, 0, 1, 1, best_rank(), room, &low, &none);
-    } else if (row.op == SEQTOPK_OP_choose) {
+        function_of<seqtopk_collect_short_fn>(row)(&rows, 0, 1, 1, best_rank(), work, &low, &none);
+    } else if (row.op == SEQTOPK_OP_topk_keys) {
         int32_t offset = 0, id = 0;
         float key = 0;
         int64_t at = 0;
         const seqtopk_lists nowhere = {&offset, &id, &key, 0, 0};
-        function_of<seqtopk_choose_fn>(row)(&key, 1, 0, 0, 1, &none, &nowhere, &at, 0);
+        function_of<seqtopk_topk_keys_fn>(row)(&key, 1, 0, 0, 1, &none, &nowhere, &at, 0);
     }
     return none.size < 0 || row.op == SEQTOPK_OP_sample || row.op == SEQTOPK_OP_block;
 }
@@ -232,7 +232,7 @@ struct OwnRows {
     }
 };
 
-void run_score(benchmark::State &state, const Stage &s, seqtopk_score_fn *score) {
+void run_score(benchmark::State &state, const Stage &s, seqtopk_lse_fn *score) {
     OwnRows own(s.shape);
     seqtopk_rows rows{};
     time(
@@ -240,49 +240,49 @@ void run_score(benchmark::State &state, const Stage &s, seqtopk_score_fn *score)
         [&](const Turn &) { benchmark::DoNotOptimize(score(&rows, 0, s.shape.tokens)); });
 }
 
-void run_sweep(benchmark::State &state, const Stage &s, seqtopk_sweep_fn *sweep) {
+void run_sweep(benchmark::State &state, const Stage &s, seqtopk_collect_logits_fn *sweep) {
     OwnRows own(s.shape);
     Catch memory(s.shape, 2 * s.shape.budget());
     seqtopk_rows rows{};
-    seqtopk_catch caught{};
+    seqtopk_candidates candidates{};
     time(
         state, s,
         [&](const Turn &turn) {
             rows = own.of(turn);
-            caught = memory.open(false);
+            candidates = memory.open(false);
         },
         [&](const Turn &turn) {
-            if (sweep(&rows, 0, s.shape.tokens, turn.low, 0, &caught) >= 0 || caught.size < 0)
-                fail(state, "nothing caught");
+            if (sweep(&rows, 0, s.shape.tokens, turn.low, 0, &candidates) >= 0 || candidates.size < 0)
+                fail(state, "nothing candidates");
         });
 }
 
 /* Block by block, as a route makes keys. */
-void run_collect(benchmark::State &state, const Stage &s, seqtopk_collect_fn *kernel) {
+void run_collect(benchmark::State &state, const Stage &s, seqtopk_collect_keys_fn *kernel) {
     const int64_t rows = std::max(4096 / s.shape.experts, 1);
     Catch memory(s.shape, 2 * s.shape.budget());
-    seqtopk_catch caught{};
+    seqtopk_candidates candidates{};
     time(
-        state, s, [&](const Turn &) { caught = memory.open(false); },
+        state, s, [&](const Turn &) { candidates = memory.open(false); },
         [&](const Turn &turn) {
             for (int64_t t = 0; t < s.shape.tokens; t += rows)
                 kernel(turn.keys + t * s.shape.experts, s.shape.experts, t, std::min(t + rows, s.shape.tokens), turn.low,
-                       &caught);
-            if (caught.size != turn.caught())
+                       &candidates);
+            if (candidates.size != turn.candidates())
                 fail(state, "not what there is to catch");
         });
 }
 
 /* To the bounds that the paper takes: 1 and K + 2. */
-void run_trim(benchmark::State &state, const Stage &s, seqtopk_trim_fn *trim) {
+void run_trim(benchmark::State &state, const Stage &s, seqtopk_bound_candidates_fn *trim) {
     Catch memory(s.shape, s.shape.elements());
-    seqtopk_catch caught{};
+    seqtopk_candidates candidates{};
     time(
-        state, s, [&](const Turn &turn) { caught = memory.fill(turn, true); },
-        [&](const Turn &) { trim(&caught, 0, s.shape.tokens, 1, s.shape.top_k + 2); });
+        state, s, [&](const Turn &turn) { candidates = memory.fill(turn, true); },
+        [&](const Turn &) { trim(&candidates, 0, s.shape.tokens, 1, s.shape.top_k + 2); });
 }
 
-void run_pick(benchmark::State &state, const Stage &s, seqtopk_pick_fn *pick) {
+void run_pick(benchmark::State &state, const Stage &s, seqtopk_topk_logits_fn *pick) {
     OwnRows own(s.shape);
     Catch memory(s.shape, size_t{16} * static_cast<size_t>(s.shape.experts));
     std::vector<float> keys(s.shape.budget());
@@ -290,74 +290,74 @@ void run_pick(benchmark::State &state, const Stage &s, seqtopk_pick_fn *pick) {
     const seqtopk_lists lists = {offsets.data(), ids.data(), keys.data(), 0, 0};
     const int64_t end = static_cast<int64_t>(keys.size());
     seqtopk_rows rows{};
-    seqtopk_catch room{};
+    seqtopk_candidates work{};
     time(
         state, s,
         [&](const Turn &turn) {
             rows = own.of(turn);
             rows.key = SEQTOPK_KEY_LOGIT;
-            room = memory.open(false);
+            work = memory.open(false);
         },
         [&](const Turn &) {
             int64_t at = 0;
-            if (pick(&rows, 0, s.shape.tokens, s.shape.top_k, &room, &lists, &at, end) >= 0 || room.size < 0 ||
+            if (pick(&rows, 0, s.shape.tokens, s.shape.top_k, &work, &lists, &at, end) >= 0 || work.size < 0 ||
                 at != end)
                 fail(state, "not all picked");
         });
 }
 
-void run_whole(benchmark::State &state, const Stage &s, seqtopk_whole_fn *whole) {
+void run_whole(benchmark::State &state, const Stage &s, seqtopk_collect_short_fn *whole) {
     OwnRows own(s.shape);
     Catch memory(s.shape, 2 * s.shape.budget());
     std::vector<float> keys(size_t{16} * (static_cast<size_t>(s.shape.tokens) + 4));
     seqtopk_rows rows{};
-    seqtopk_catch caught{};
+    seqtopk_candidates candidates{};
     time(
         state, s,
         [&](const Turn &turn) {
             rows = own.of(turn);
-            caught = memory.open(false);
+            candidates = memory.open(false);
         },
         [&](const Turn &) {
             float low;
             if (whole(&rows, 0, s.shape.tokens, static_cast<int64_t>(s.shape.budget()), best_rank(), keys.data(),
-                      &low, &caught) >= 0 ||
-                caught.size < 0)
-                fail(state, "nothing caught");
+                      &low, &candidates) >= 0 ||
+                candidates.size < 0)
+                fail(state, "nothing candidates");
         });
 }
 
-void run_choose(benchmark::State &state, const Stage &s, seqtopk_choose_fn *choose) {
+void run_choose(benchmark::State &state, const Stage &s, seqtopk_topk_keys_fn *choose) {
     Catch memory(s.shape, size_t{16} * static_cast<size_t>(s.shape.experts));
     std::vector<float> keys(s.shape.budget());
     std::vector<int32_t> offsets(static_cast<size_t>(s.shape.tokens) + 1), ids(keys.size());
     const seqtopk_lists lists = {offsets.data(), ids.data(), keys.data(), 0, 0};
     const int64_t end = static_cast<int64_t>(keys.size());
-    seqtopk_catch room{};
+    seqtopk_candidates work{};
     time(
-        state, s, [&](const Turn &) { room = memory.open(false); },
+        state, s, [&](const Turn &) { work = memory.open(false); },
         [&](const Turn &turn) {
             int64_t at = 0;
-            choose(turn.keys, s.shape.experts, 0, s.shape.tokens, s.shape.top_k, &room, &lists, &at, end);
-            if (room.size < 0 || at != end)
+            choose(turn.keys, s.shape.experts, 0, s.shape.tokens, s.shape.top_k, &work, &lists, &at, end);
+            if (work.size < 0 || at != end)
                 fail(state, "not all chosen");
         });
 }
 
-void run_rank(benchmark::State &state, const Stage &s, seqtopk_rank_fn *rank) {
-    std::vector<float> room(s.shape.elements());
+void run_rank(benchmark::State &state, const Stage &s, seqtopk_select_keys_fn *rank) {
+    std::vector<float> work(s.shape.elements());
     time(state, s, nothing, [&](const Turn &turn) {
         const int64_t k = static_cast<int64_t>(s.shape.budget());
-        if (rank(turn.caught_keys.data(), turn.caught(), k, room.data()).key != turn.cut.key)
+        if (rank(turn.caught_keys.data(), turn.candidates(), k, work.data()).key != turn.cut.key)
             fail(state, "not the k-th largest key");
     });
 }
 
-/* All keys of a turn's first rows, in place as a sweep's sample is ranked or with room beside them. */
-void run_rank_rows(benchmark::State &state, const Stage &s, seqtopk_rank_fn *rank, int64_t rows, bool in_place) {
+/* All keys of a turn's first rows, in place as a sweep's sample is ranked or with work beside them. */
+void run_rank_rows(benchmark::State &state, const Stage &s, seqtopk_select_keys_fn *rank, int64_t rows, bool in_place) {
     const size_t n = static_cast<size_t>(rows) * static_cast<size_t>(s.shape.experts);
     const size_t k = static_cast<size_t>(rows) * static_cast<size_t>(s.shape.top_k);
-    std::vector<float> keys(n), room(n);
+    std::vector<float> keys(n), work(n);
     float expected = 0;
     time(
         state, s,
@@ -367,7 +367,7 @@ void run_rank_rows(benchmark::State &state, const Stage &s, seqtopk_rank_fn *ran
             std::copy_n(turn.keys, n, keys.begin());
         },
         [&](const Turn &) {
-            float *const to = in_place ? keys.data() : room.data();
+            float *const to = in_place ? keys.data() : work.data();
             if (rank(keys.data(), static_cast<int64_t>(n), static_cast<int64_t>(k), to).key != expected)
                 fail(state, "not the k-th largest key");
         });
@@ -375,11 +375,11 @@ void run_rank_rows(benchmark::State &state, const Stage &s, seqtopk_rank_fn *ran
 }
 
 void run_rank_peer(benchmark::State &state, const Stage &s, NthFn *nth) {
-    std::vector<float> room(s.shape.elements());
+    std::vector<float> work(s.shape.elements());
     time(state, s, nothing, [&](const Turn &turn) {
-        const size_t n = static_cast<size_t>(turn.caught());
-        std::copy_n(turn.caught_keys.data(), n, room.data());
-        if (nth(room.data(), n, s.shape.budget()) != turn.cut.key)
+        const size_t n = static_cast<size_t>(turn.candidates());
+        std::copy_n(turn.caught_keys.data(), n, work.data());
+        if (nth(work.data(), n, s.shape.budget()) != turn.cut.key)
             fail(state, "not the k-th largest key");
     });
 }
@@ -408,19 +408,19 @@ template <typename Top> void run_top(benchmark::State &state, const Stage &s, To
 }
 
 /* Eight groups (four where eight do not divide the experts), half of them to stay, as DeepSeek-V3 has them. */
-void run_groups(benchmark::State &state, const Stage &s, seqtopk_groups_fn *limit) {
+void run_groups(benchmark::State &state, const Stage &s, seqtopk_mask_groups_fn *limit) {
     const int32_t experts = s.shape.experts, groups = experts % 8 ? 4 : 8;
-    std::vector<float> keys(static_cast<size_t>(experts)), room(2 * keys.size());
+    std::vector<float> keys(static_cast<size_t>(experts)), work(2 * keys.size());
     time(state, s, nothing, [&](const Turn &turn) {
         const float *scores = turn.keys;
         for (int64_t t = 0; t < s.shape.tokens; t++, scores += experts) {
-            limit(scores, keys.data(), experts, groups, 2, groups / 2, room.data());
+            limit(scores, keys.data(), experts, groups, 2, groups / 2, work.data());
             benchmark::ClobberMemory();
         }
     });
 }
 
-void run_emit(benchmark::State &state, const Stage &s, seqtopk_emit_fn *emit) {
+void run_emit(benchmark::State &state, const Stage &s, seqtopk_list_keys_fn *emit) {
     std::vector<int32_t> ids(s.shape.elements());
     time(state, s, nothing, [&](const Turn &turn) {
         const float *keys = turn.keys;
@@ -432,22 +432,22 @@ void run_emit(benchmark::State &state, const Stage &s, seqtopk_emit_fn *emit) {
     });
 }
 
-void run_filter(benchmark::State &state, const Stage &s, seqtopk_filter_fn *filter) {
+void run_filter(benchmark::State &state, const Stage &s, seqtopk_list_candidates_fn *filter) {
     Catch memory(s.shape, s.shape.elements());
     std::vector<int32_t> offsets(static_cast<size_t>(s.shape.tokens) + 1), ids(s.shape.elements());
     std::vector<float> keys(s.shape.elements());
     const seqtopk_lists lists = {offsets.data(), ids.data(), keys.data(), 0, 0};
-    seqtopk_catch caught{};
+    seqtopk_candidates candidates{};
     time(
-        state, s, [&](const Turn &turn) { caught = memory.fill(turn, false); },
+        state, s, [&](const Turn &turn) { candidates = memory.fill(turn, false); },
         [&](const Turn &turn) {
-            if (filter(&caught, 0, s.shape.tokens, turn.cut.key, 1, &lists, 0, caught.size) <
+            if (filter(&candidates, 0, s.shape.tokens, turn.cut.key, 1, &lists, 0, candidates.size) <
                 static_cast<int64_t>(s.shape.budget()))
                 fail(state, "fewer than the budget");
         });
 }
 
-void run_weigh(benchmark::State &state, const Stage &s, seqtopk_weigh_fn *weigh) {
+void run_weigh(benchmark::State &state, const Stage &s, seqtopk_weigh_keys_fn *weigh) {
     const seqtopk_weighing how = {SEQTOPK_NORM_SUM, 0, 0, 1};
     std::vector<float> weights;
     time(
@@ -457,7 +457,7 @@ void run_weigh(benchmark::State &state, const Stage &s, seqtopk_weigh_fn *weigh)
         });
 }
 
-void run_weights(benchmark::State &state, const Stage &s, seqtopk_weights_fn *weigh) {
+void run_weights(benchmark::State &state, const Stage &s, seqtopk_weigh_logits_fn *weigh) {
     const seqtopk_weighing how = {SEQTOPK_NORM_SUM, 0, 0, 1};
     std::vector<float> weights(s.shape.budget());
     time(state, s, nothing, [&](const Turn &turn) {
@@ -465,7 +465,7 @@ void run_weights(benchmark::State &state, const Stage &s, seqtopk_weights_fn *we
     });
 }
 
-void run_count(benchmark::State &state, const Stage &s, seqtopk_count_fn *count) {
+void run_count(benchmark::State &state, const Stage &s, seqtopk_histogram_fn *count) {
     std::vector<int32_t> histogram(static_cast<size_t>(s.shape.experts));
     time(
         state, s, [&](const Turn &) { std::fill(histogram.begin(), histogram.end(), 0); },
@@ -475,7 +475,7 @@ void run_count(benchmark::State &state, const Stage &s, seqtopk_count_fn *count)
 }
 
 void run_scatter(benchmark::State &state, const Stage &s, seqtopk_scatter_fn *scatter) {
-    std::vector<int32_t> cursors(static_cast<size_t>(s.shape.experts)), room(cursors), tokens(s.shape.budget()),
+    std::vector<int32_t> cursors(static_cast<size_t>(s.shape.experts)), work(cursors), tokens(s.shape.budget()),
         slots(tokens);
     time(
         state, s,
@@ -487,7 +487,7 @@ void run_scatter(benchmark::State &state, const Stage &s, seqtopk_scatter_fn *sc
         },
         [&](const Turn &turn) {
             scatter(turn.lists.offsets.data(), turn.lists.ids.data(), 0, s.shape.tokens, s.shape.experts, cursors.data(),
-                    room.data(), tokens.data(), slots.data());
+                    work.data(), tokens.data(), slots.data());
         });
 }
 
@@ -495,23 +495,23 @@ void run_scatter(benchmark::State &state, const Stage &s, seqtopk_scatter_fn *sc
 void run_row(benchmark::State &state, Shape shape, const seqtopk_row *row) {
     const Stage &s = stage(shape, row->dtype);
     switch (row->op) {
-    case SEQTOPK_OP_score: run_score(state, s, function_of<seqtopk_score_fn>(*row)); break;
+    case SEQTOPK_OP_lse: run_score(state, s, function_of<seqtopk_lse_fn>(*row)); break;
     case SEQTOPK_OP_keys: run_keys(state, s, function_of<seqtopk_keys_fn>(*row)); break;
-    case SEQTOPK_OP_sweep: run_sweep(state, s, function_of<seqtopk_sweep_fn>(*row)); break;
-    case SEQTOPK_OP_collect: run_collect(state, s, function_of<seqtopk_collect_fn>(*row)); break;
-    case SEQTOPK_OP_trim: run_trim(state, s, function_of<seqtopk_trim_fn>(*row)); break;
-    case SEQTOPK_OP_whole: run_whole(state, s, function_of<seqtopk_whole_fn>(*row)); break;
-    case SEQTOPK_OP_choose: run_choose(state, s, function_of<seqtopk_choose_fn>(*row)); break;
-    case SEQTOPK_OP_pick: run_pick(state, s, function_of<seqtopk_pick_fn>(*row)); break;
-    case SEQTOPK_OP_rank: run_rank(state, s, function_of<seqtopk_rank_fn>(*row)); break;
-    case SEQTOPK_OP_nth: run_nth(state, s, function_of<seqtopk_nth_fn>(*row)); break;
-    case SEQTOPK_OP_top: run_top(state, s, function_of<seqtopk_top_fn>(*row)); break;
-    case SEQTOPK_OP_groups: run_groups(state, s, function_of<seqtopk_groups_fn>(*row)); break;
-    case SEQTOPK_OP_emit: run_emit(state, s, function_of<seqtopk_emit_fn>(*row)); break;
-    case SEQTOPK_OP_filter: run_filter(state, s, function_of<seqtopk_filter_fn>(*row)); break;
-    case SEQTOPK_OP_weights: run_weights(state, s, function_of<seqtopk_weights_fn>(*row)); break;
-    case SEQTOPK_OP_weigh: run_weigh(state, s, function_of<seqtopk_weigh_fn>(*row)); break;
-    case SEQTOPK_OP_count: run_count(state, s, function_of<seqtopk_count_fn>(*row)); break;
+    case SEQTOPK_OP_collect_logits: run_sweep(state, s, function_of<seqtopk_collect_logits_fn>(*row)); break;
+    case SEQTOPK_OP_collect_keys: run_collect(state, s, function_of<seqtopk_collect_keys_fn>(*row)); break;
+    case SEQTOPK_OP_bound_candidates: run_trim(state, s, function_of<seqtopk_bound_candidates_fn>(*row)); break;
+    case SEQTOPK_OP_collect_short: run_whole(state, s, function_of<seqtopk_collect_short_fn>(*row)); break;
+    case SEQTOPK_OP_topk_keys: run_choose(state, s, function_of<seqtopk_topk_keys_fn>(*row)); break;
+    case SEQTOPK_OP_topk_logits: run_pick(state, s, function_of<seqtopk_topk_logits_fn>(*row)); break;
+    case SEQTOPK_OP_select_keys: run_rank(state, s, function_of<seqtopk_select_keys_fn>(*row)); break;
+    case SEQTOPK_OP_nth_keys: run_nth(state, s, function_of<seqtopk_nth_keys_fn>(*row)); break;
+    case SEQTOPK_OP_topk_row: run_top(state, s, function_of<seqtopk_topk_row_fn>(*row)); break;
+    case SEQTOPK_OP_mask_groups: run_groups(state, s, function_of<seqtopk_mask_groups_fn>(*row)); break;
+    case SEQTOPK_OP_list_keys: run_emit(state, s, function_of<seqtopk_list_keys_fn>(*row)); break;
+    case SEQTOPK_OP_list_candidates: run_filter(state, s, function_of<seqtopk_list_candidates_fn>(*row)); break;
+    case SEQTOPK_OP_weigh_logits: run_weights(state, s, function_of<seqtopk_weigh_logits_fn>(*row)); break;
+    case SEQTOPK_OP_weigh_keys: run_weigh(state, s, function_of<seqtopk_weigh_keys_fn>(*row)); break;
+    case SEQTOPK_OP_histogram: run_count(state, s, function_of<seqtopk_histogram_fn>(*row)); break;
     case SEQTOPK_OP_scatter: run_scatter(state, s, function_of<seqtopk_scatter_fn>(*row)); break;
     case SEQTOPK_OP_sample:
     case SEQTOPK_OP_block:
@@ -528,7 +528,7 @@ void add_rank_rows(const Shape &shape, const seqtopk_row *row) {
     const auto add_rows = [&](const char *what, int64_t rows, bool in_place) {
         add(std::string("rank-") + what + "/" + shape.name() + "/" + row->name,
             [shape, row, rows, in_place](benchmark::State &state) {
-                run_rank_rows(state, stage(shape, row->dtype), function_of<seqtopk_rank_fn>(*row), rows, in_place);
+                run_rank_rows(state, stage(shape, row->dtype), function_of<seqtopk_select_keys_fn>(*row), rows, in_place);
             });
     };
     if (shape.elements() <= 16384)
@@ -539,19 +539,19 @@ void add_rank_rows(const Shape &shape, const seqtopk_row *row) {
 }
 
 void add_nth_peer(const Shape &shape, const char *name, NthFn *nth) {
-    add("nth/" + shape.name() + "/peer:" + name,
+    add("nth_keys/" + shape.name() + "/peer:" + name,
         [shape, nth](benchmark::State &state) { run_nth(state, stage(shape, SEQTOPK_ROW_f32), nth); });
-    add("rank/" + shape.name() + "/peer:" + name,
+    add("select_keys/" + shape.name() + "/peer:" + name,
         [shape, nth](benchmark::State &state) { run_rank_peer(state, stage(shape, SEQTOPK_ROW_f32), nth); });
 }
 
 void add_top_peer(const Shape &shape, const char *name, TopFn *top) {
-    add("top/" + shape.name() + "/peer:" + name,
+    add("topk_row/" + shape.name() + "/peer:" + name,
         [shape, top](benchmark::State &state) { run_top(state, stage(shape, SEQTOPK_ROW_f32), top); });
 }
 
 void add_all() {
-    static_assert(std::is_same<NthFn, seqtopk_nth_fn>::value, "peers of nth are called as nth is");
+    static_assert(std::is_same<NthFn, seqtopk_nth_keys_fn>::value, "peers of nth are called as nth is");
     for (const Shape &shape : shapes) {
         seqtopk_desc desc = SEQTOPK_DESC_INIT;
         desc.experts = shape.experts;
@@ -560,10 +560,10 @@ void add_all() {
         for (int32_t i = 0; i < seqtopk_registry_size; i++) {
             const seqtopk_row *row = &seqtopk_registry[i];
             desc.scope =
-                row->op == SEQTOPK_OP_top || row->op == SEQTOPK_OP_pick ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE;
+                row->op == SEQTOPK_OP_topk_row || row->op == SEQTOPK_OP_topk_logits ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE;
             if (!seqtopk_isa_runs(row->isa) || !row->applies(&desc))
                 continue;
-            if (row->op == SEQTOPK_OP_rank)
+            if (row->op == SEQTOPK_OP_select_keys)
                 add_rank_rows(shape, row);
             if (!declines(*row))
                 add(std::string(row->op_name) + "/" + shape.name() + "/" + row->name,

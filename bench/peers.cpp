@@ -206,10 +206,10 @@ FilterFn *widest_filter() {
 Peer::Peer(const Shape &shape)
     : shape_(shape), shift_(static_cast<size_t>(shape.tokens)), lse_(static_cast<size_t>(shape.tokens)),
       keys_(shape.elements()), copy_(shape.elements()), order_(static_cast<size_t>(shape.experts)),
-      score_(function_of<seqtopk_score_fn>(widest(SEQTOPK_OP_score))),
+      score_(function_of<seqtopk_lse_fn>(widest(SEQTOPK_OP_lse))),
       make_keys_(function_of<seqtopk_keys_fn>(widest(SEQTOPK_OP_keys))),
-      weights_(function_of<seqtopk_weights_fn>(widest(SEQTOPK_OP_weights))),
-      weigh_(function_of<seqtopk_weigh_fn>(widest(SEQTOPK_OP_weigh))) {
+      weights_(function_of<seqtopk_weigh_logits_fn>(widest(SEQTOPK_OP_weigh_logits))),
+      weigh_(function_of<seqtopk_weigh_keys_fn>(widest(SEQTOPK_OP_weigh_keys))) {
     rows_.stride = static_cast<int64_t>(sizeof(float)) * shape.experts;
     rows_.shift = shift_.data();
     rows_.lse = lse_.data();

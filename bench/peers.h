@@ -49,10 +49,10 @@ private:
     std::vector<uint32_t> numbers_;
     std::vector<int32_t> order_;
     seqtopk_rows rows_{};
-    seqtopk_score_fn *score_;
+    seqtopk_lse_fn *score_;
     seqtopk_keys_fn *make_keys_;
-    seqtopk_weights_fn *weights_;
-    seqtopk_weigh_fn *weigh_;
+    seqtopk_weigh_logits_fn *weights_;
+    seqtopk_weigh_keys_fn *weigh_;
 };
 
 } // namespace bench

@@ -20,7 +20,7 @@ typedef struct {
     double first, later; /* us */
 } cost;
 
-/* Makes a plan; answers the time in us, or ends the process. */
+/* Makes a plan; returns the time in us, or ends the process. */
 static double time_plan(void) {
     seqtopk_desc desc = SEQTOPK_DESC_INIT;
     seqtopk_error error = SEQTOPK_ERROR_INIT;

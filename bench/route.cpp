@@ -36,7 +36,7 @@ void run_floor(benchmark::State &state, Shape shape, const seqtopk_row *row) {
     rows.experts = shape.experts;
     rows.score = SEQTOPK_SCORE_SOFTMAX;
     rows.key = SEQTOPK_KEY_LOGPROB;
-    auto *score = function_of<seqtopk_score_fn>(*row);
+    auto *score = function_of<seqtopk_lse_fn>(*row);
     size_t turn = 0;
     for (auto _ : state) {
         rows.logits = x + turn++ % shape.turns() * shape.elements();
@@ -88,7 +88,7 @@ void add_common(const std::string &prefix, const Shape &shape) {
     add(prefix + "read", run_read, shape);
     for (int32_t i = 0; i < seqtopk_registry_size; i++) {
         const seqtopk_row &row = seqtopk_registry[i];
-        if (row.op == SEQTOPK_OP_score && row.dtype == SEQTOPK_ROW_f32 && seqtopk_isa_runs(row.isa))
+        if (row.op == SEQTOPK_OP_lse && row.dtype == SEQTOPK_ROW_f32 && seqtopk_isa_runs(row.isa))
             add(prefix + "floor:" + row.isa_name + "_" + row.algorithm, run_floor, shape, &row);
     }
 }

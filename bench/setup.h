@@ -11,7 +11,7 @@
 #include <vector>
 
 extern "C" {
-#include "src/registry.h"
+#include "src/kernels/registry.h"
 }
 
 namespace bench {

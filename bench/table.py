@@ -61,7 +61,7 @@ def split(name):
 
 
 def is_floor(head, what):
-    return what.startswith("floor:") or (head == "score" and "_f32__" in what)
+    return what.startswith("floor:") or (head == "lse" and "_f32__" in what)
 
 
 def print_table(rows):

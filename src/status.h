@@ -4,14 +4,14 @@
 
 #include <seqtopk/seqtopk.h>
 
-/* Fills *error (may be NULL) with a status, the offending token or -1, and a formatted message; answers the status. */
+/* Fills *error (may be NULL) with a status, the offending token or -1, and a formatted message; returns the status. */
 seqtopk_status seqtopk_fail(seqtopk_error *error, seqtopk_status status, int64_t token, const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 4, 5)))
 #endif
     ;
 
-/* Clears *error (may be NULL). Answers SEQTOPK_E_STRUCT if it is not one of ours, else SEQTOPK_OK. */
+/* Clears *error (may be NULL). Returns SEQTOPK_E_STRUCT if it is not one of ours, else SEQTOPK_OK. */
 seqtopk_status seqtopk_error_clear(seqtopk_error *error);
 
 /*

@@ -6,7 +6,7 @@
 #include "guard.h"
 #include "random.h"
 
-#include "src/registry.h"
+#include "src/kernels/registry.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -30,7 +30,7 @@ extern check_run run;
 #define CHECK_PRINTF(text, values)
 #endif
 
-/* Counts one check; on failure prints the context and the message. Answers `fine`. */
+/* Counts one check; on failure prints the context and the message. Returns `fine`. */
 int check_that(int fine, const char *format, ...) CHECK_PRINTF(2, 3);
 void check_context(const char *format, ...) CHECK_PRINTF(1, 2);
 

@@ -10,7 +10,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static guard g_scores, g_keys, g_room;
+static guard g_scores, g_keys, g_work;
 
 /* Beside the kinds of logits: numbers where sums go wrong, and groups with fewer candidates than count. */
 enum { GROUPS_LIMITS = RANDOM_KINDS, GROUPS_SCARCE, GROUPS_NONE, GROUPS_KINDS };
@@ -75,20 +75,20 @@ static void check_groups_case(const float *scores, const float *keys, int32_t si
     choose_slowly(group, groups, k, stays);
     for (size_t e = 0; e < experts; e++)
         expected[e] = stays[e / (size_t)size] ? keys[e] : -INFINITY;
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_groups, -1));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_mask_groups, -1));) {
         size_t where;
         check_context("%s size %d groups %d n %d k %d kind %s, scores %s (seed %llu)", row->name, (int)size,
                       (int)groups, (int)n, (int)k, kind_name(kind), scores == keys ? "are keys" : "of their own",
                       (unsigned long long)run.seed);
         const float *given = check_place_copy(&g_scores, scores, experts, 4);
-        float *work = check_place_copy(&g_keys, keys, experts, 4), *room = check_place(&g_room, 2 * experts, 4);
+        float *masked = check_place_copy(&g_keys, keys, experts, 4), *work = check_place(&g_work, 2 * experts, 4);
         guard_freeze(&g_scores);
-        ((seqtopk_groups_fn *)row->function)(scores == keys ? work : given, work, (int32_t)experts, groups, n, k, room);
-        const int right = check_same_bits(work, expected, experts, &where);
+        ((seqtopk_mask_groups_fn *)row->function)(scores == keys ? masked : given, masked, (int32_t)experts, groups, n, k, work);
+        const int right = check_same_bits(masked, expected, experts, &where);
         where = right ? 0 : where;
         check_that(right, "the key of expert %zu, in group %zu, is %.9g, not %.9g", where, where / (size_t)size,
-                   (double)work[where], (double)expected[where]);
-        check_that(guard_intact(&g_keys) && guard_intact(&g_room), "wrote beside the keys or the room");
+                   (double)masked[where], (double)expected[where]);
+        check_that(guard_intact(&g_keys) && guard_intact(&g_work), "wrote beside the keys or the work");
     }
     free(group);
     free(expected);
@@ -113,7 +113,7 @@ static void check_groups_of(int32_t size, int32_t groups, int32_t n, int kind) {
 void check_groups(void) {
     static const int32_t sizes[] = {1, 2, 3, 4, 5, 8, 15, 16, 17, 20, 32, 33, 64, 129};
     static const int32_t counts[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 100, 129};
-    guard *const all[] = {&g_scores, &g_keys, &g_room};
+    guard *const all[] = {&g_scores, &g_keys, &g_work};
     for (size_t i = 0; i < COUNT(all); i++)
         guard_open(all[i], (size_t)2 * 129 * 129 * sizeof(float) + 256);
     for (size_t i = 0; i < COUNT(sizes); i++)

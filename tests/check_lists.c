@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static guard g_out, g_ids, g_offsets, g_room, g_tokens, g_slots;
+static guard g_out, g_ids, g_offsets, g_work, g_tokens, g_slots;
 
 /* Token-major lists, and what is made of the pairs of tokens [first, last). */
 typedef struct lists {
@@ -70,12 +70,12 @@ static void free_lists(lists *l) {
 }
 
 static void check_count(const lists *l, const int32_t *ids) {
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_count, -1));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_histogram, -1));) {
         describe_lists(row, l, 1, 0);
         int32_t *counts = check_place(&g_out, (size_t)l->experts, 4), right = 1;
         for (int32_t e = 0; e < l->experts; e++)
             counts[e] = 1000 + e;
-        ((seqtopk_count_fn *)row->function)(ids + l->offsets[l->first], (int64_t)l->pairs, counts);
+        ((seqtopk_histogram_fn *)row->function)(ids + l->offsets[l->first], (int64_t)l->pairs, counts);
         for (int32_t e = 0; e < l->experts; e++)
             right &= counts[e] == 1000 + e + l->histogram[e];
         check_that(right && guard_intact(&g_out), "the histogram is wrong");
@@ -86,14 +86,14 @@ static void check_count(const lists *l, const int32_t *ids) {
 static void scatter_part(const seqtopk_row *row, const lists *l, const int32_t *offsets, const int32_t *ids,
                          int32_t first, int32_t last, int32_t *cursors, int32_t *tokens, int32_t *slots) {
     int32_t *moving = check_place_copy(&g_out, cursors, (size_t)l->experts, 4), right = 1;
-    int32_t *room = check_place(&g_room, (size_t)l->experts, 4);
-    ((seqtopk_scatter_fn *)row->function)(offsets, ids, first, last, l->experts, moving, room, tokens, slots);
+    int32_t *work = check_place(&g_work, (size_t)l->experts, 4);
+    ((seqtopk_scatter_fn *)row->function)(offsets, ids, first, last, l->experts, moving, work, tokens, slots);
     for (int32_t i = l->offsets[first]; i < l->offsets[last]; i++)
         cursors[l->ids[i]]++;
     for (int32_t e = 0; e < l->experts; e++)
         right &= moving[e] == cursors[e];
     check_that(right, "the cursors did not move to the end of their experts");
-    check_that(guard_intact(&g_out) && guard_intact(&g_room), "wrote beside the cursors or the room");
+    check_that(guard_intact(&g_out) && guard_intact(&g_work), "wrote beside the cursors or the work");
 }
 
 /* Each of the two lists may be unwanted. */
@@ -169,7 +169,7 @@ static void walk_lists(void) {
 
 void check_lists(void) {
     const size_t bytes = (size_t)150 * 1024 * sizeof(int32_t);
-    guard *const all[] = {&g_out, &g_ids, &g_offsets, &g_room, &g_tokens, &g_slots};
+    guard *const all[] = {&g_out, &g_ids, &g_offsets, &g_work, &g_tokens, &g_slots};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         guard_open(all[i], bytes);
     walk_lists();

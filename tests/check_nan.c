@@ -14,9 +14,9 @@
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 enum { MOST_ROWS = 36, MOST_EXPERTS = 160 };
 
-static guard g_logits, g_shift, g_lse, g_keys, g_ids, g_counts, g_words, g_offsets, g_list_ids, g_list_keys, g_room;
+static guard g_logits, g_shift, g_lse, g_keys, g_ids, g_counts, g_words, g_offsets, g_list_ids, g_list_keys, g_work;
 static guard *const guards[] = {&g_logits, &g_shift,   &g_lse,      &g_keys,      &g_ids, &g_counts,
-                                &g_words,  &g_offsets, &g_list_ids, &g_list_keys, &g_room};
+                                &g_words,  &g_offsets, &g_list_ids, &g_list_keys, &g_work};
 
 static uint32_t below(uint32_t n) { return random_below(&run.random, n); }
 
@@ -81,11 +81,11 @@ static void make_nan_case(nan_case *c, int dtype, uint32_t pattern, uint32_t for
     c->rows.lse = check_place(&g_lse, (size_t)c->tokens, 4);
 }
 
-static seqtopk_catch place_catch(size_t capacity, size_t counts, int32_t experts) {
-    seqtopk_catch c = {.keys = check_place(&g_keys, capacity + SEQTOPK_CATCH_SLACK, 4),
-                       .ids = check_place(&g_ids, capacity + SEQTOPK_CATCH_SLACK, 2),
+static seqtopk_candidates place_catch(size_t capacity, size_t counts, int32_t experts) {
+    seqtopk_candidates c = {.keys = check_place(&g_keys, capacity + SEQTOPK_CANDIDATES_SLACK, 4),
+                       .ids = check_place(&g_ids, capacity + SEQTOPK_CANDIDATES_SLACK, 2),
                        .counts = check_place(&g_counts, counts, 4),
-                       .room = check_place(&g_words, SEQTOPK_SWEEP_ROOM((size_t)experts), 8),
+                       .work = check_place(&g_words, SEQTOPK_COLLECT_WORK((size_t)experts), 8),
                        .capacity = (int64_t)capacity};
     c.order = c.keys;
     return c;
@@ -106,37 +106,37 @@ static void check_logit_kernels(nan_case *c) {
     const size_t cells = (size_t)(c->tokens * c->experts);
     const int32_t few = 1 + (int32_t)below(16), top_k = few < c->experts ? few : c->experts;
     const int64_t pairs = c->tokens * top_k, budget = 1 + below(16 * (uint32_t)c->tokens);
-    seqtopk_rank_fn *rank = (seqtopk_rank_fn *)check_reference(SEQTOPK_OP_rank, SEQTOPK_DTYPE_F32)->function;
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_score, c->dtype));) {
+    seqtopk_select_keys_fn *rank = (seqtopk_select_keys_fn *)check_reference(SEQTOPK_OP_select_keys, SEQTOPK_DTYPE_F32)->function;
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_lse, c->dtype));) {
         describe(c, row->name);
-        check_found(c, ((seqtopk_score_fn *)row->function)(&c->rows, 0, c->tokens), 0);
+        check_found(c, ((seqtopk_lse_fn *)row->function)(&c->rows, 0, c->tokens), 0);
     }
     c->rows.key = c->rows.score == SEQTOPK_SCORE_SOFTMAX ? SEQTOPK_KEY_LOGPROB : SEQTOPK_KEY_LOGIT;
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_sweep, c->dtype));) {
-        seqtopk_catch caught = place_catch(cells, (size_t)c->tokens, c->experts);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_collect_logits, c->dtype));) {
+        seqtopk_candidates candidates = place_catch(cells, (size_t)c->tokens, c->experts);
         describe(c, row->name);
         const float low = (float)random_normal(&run.random) * 3;
         const int64_t found =
-            ((seqtopk_sweep_fn *)row->function)(&c->rows, 0, c->tokens, low, (int32_t)below(4), &caught);
-        check_found(c, found, caught.size);
+            ((seqtopk_collect_logits_fn *)row->function)(&c->rows, 0, c->tokens, low, (int32_t)below(4), &candidates);
+        check_found(c, found, candidates.size);
     }
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_whole, c->dtype));) {
-        seqtopk_catch caught = place_catch(cells, (size_t)c->tokens, c->experts);
-        float low, *room = check_place(&g_room, 16 * ((size_t)c->tokens + 4), 4);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_collect_short, c->dtype));) {
+        seqtopk_candidates candidates = place_catch(cells, (size_t)c->tokens, c->experts);
+        float low, *work = check_place(&g_work, 16 * ((size_t)c->tokens + 4), 4);
         describe(c, row->name);
         const int64_t found =
-            ((seqtopk_whole_fn *)row->function)(&c->rows, 0, c->tokens, budget, rank, room, &low, &caught);
-        check_found(c, found, caught.size);
+            ((seqtopk_collect_short_fn *)row->function)(&c->rows, 0, c->tokens, budget, rank, work, &low, &candidates);
+        check_found(c, found, candidates.size);
     }
     c->rows.key = SEQTOPK_KEY_LOGIT;
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_pick, c->dtype));) {
-        seqtopk_catch room = place_catch(cells, 16, c->experts);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_topk_logits, c->dtype));) {
+        seqtopk_candidates work = place_catch(cells, 16, c->experts);
         const seqtopk_lists to = place_lists(c->tokens, (size_t)pairs);
         int64_t at = 0;
         describe(c, row->name);
         const int64_t found =
-            ((seqtopk_pick_fn *)row->function)(&c->rows, 0, c->tokens, top_k, &room, &to, &at, pairs);
-        check_found(c, found, room.size);
+            ((seqtopk_topk_logits_fn *)row->function)(&c->rows, 0, c->tokens, top_k, &work, &to, &at, pairs);
+        check_found(c, found, work.size);
     }
 }
 
@@ -168,30 +168,30 @@ static void make_nan_keys(float *keys, size_t n) {
 static void check_nan_array(size_t n, size_t k) {
     float *given = check_alloc(n, 4);
     make_nan_keys(given, n);
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_rank, -1));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_select_keys, -1));) {
         const float *keys = check_place_copy(&g_keys, given, n, 4);
         check_context("%s n %zu k %zu (seed %llu)", row->name, n, k, (unsigned long long)run.seed);
-        (void)((seqtopk_rank_fn *)row->function)(keys, (int64_t)n, (int64_t)k, check_place(&g_room, n, 4));
+        (void)((seqtopk_select_keys_fn *)row->function)(keys, (int64_t)n, (int64_t)k, check_place(&g_work, n, 4));
         check_guards();
     }
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_nth, -1));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_nth_keys, -1));) {
         float *keys = check_place_copy(&g_keys, given, n, 4);
         check_context("%s n %zu k %zu (seed %llu)", row->name, n, k, (unsigned long long)run.seed);
-        (void)((seqtopk_nth_fn *)row->function)(keys, n, k);
+        (void)((seqtopk_nth_keys_fn *)row->function)(keys, n, k);
         check_guards();
     }
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_top, -1));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_topk_row, -1));) {
         const float *keys = check_place_copy(&g_keys, given, n, 4);
         check_context("%s n %zu k %zu (seed %llu)", row->name, n, k, (unsigned long long)run.seed);
         const int32_t found =
-            ((seqtopk_top_fn *)row->function)(keys, (int32_t)n, (int32_t)k, check_place(&g_list_ids, k, 4));
+            ((seqtopk_topk_row_fn *)row->function)(keys, (int32_t)n, (int32_t)k, check_place(&g_list_ids, k, 4));
         check_that(found >= 0 && found <= (int32_t)k, "%d of %zu", (int)found, k);
         check_guards();
     }
     free(given);
 }
 
-static int ids_in_range(const seqtopk_catch *c, int32_t experts) {
+static int ids_in_range(const seqtopk_candidates *c, int32_t experts) {
     for (int64_t i = 0; i < c->size; i++)
         if (c->ids[i] >= experts)
             return 0;
@@ -205,54 +205,54 @@ static void check_nan_rows(int32_t experts, int64_t tokens) {
     const int64_t pairs = tokens * top_k;
     float *given = check_alloc(cells, 4);
     make_nan_keys(given, cells);
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_collect, -1));) {
-        seqtopk_catch caught = place_catch(cells, (size_t)tokens, experts);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_collect_keys, -1));) {
+        seqtopk_candidates candidates = place_catch(cells, (size_t)tokens, experts);
         check_context("%s E %d T %d (seed %llu)", row->name, (int)experts, (int)tokens, (unsigned long long)run.seed);
-        ((seqtopk_collect_fn *)row->function)(check_place_copy(&g_logits, given, cells, 4), experts, 0, tokens,
-                                              below(2) ? -1.0f : 1.0f, &caught);
-        check_that(caught.size <= (int64_t)cells && ids_in_range(&caught, experts), "caught what is no expert");
+        ((seqtopk_collect_keys_fn *)row->function)(check_place_copy(&g_logits, given, cells, 4), experts, 0, tokens,
+                                              below(2) ? -1.0f : 1.0f, &candidates);
+        check_that(candidates.size <= (int64_t)cells && ids_in_range(&candidates, experts), "candidates what is no expert");
         check_guards();
-        if (caught.size < 0)
+        if (candidates.size < 0)
             continue;
-        caught.order = check_place(&g_room, cells + SEQTOPK_CATCH_SLACK, 4);
-        for (const seqtopk_row *trim = NULL; (trim = check_next(trim, SEQTOPK_OP_trim, -1));) {
+        candidates.order = check_place(&g_work, cells + SEQTOPK_CANDIDATES_SLACK, 4);
+        for (const seqtopk_row *trim = NULL; (trim = check_next(trim, SEQTOPK_OP_bound_candidates, -1));) {
             check_context("%s E %d T %d (seed %llu)", trim->name, (int)experts, (int)tokens,
                           (unsigned long long)run.seed);
-            ((seqtopk_trim_fn *)trim->function)(&caught, 0, tokens, (int32_t)below((uint32_t)few), few);
+            ((seqtopk_bound_candidates_fn *)trim->function)(&candidates, 0, tokens, (int32_t)below((uint32_t)few), few);
             check_guards();
         }
-        for (const seqtopk_row *filter = NULL; (filter = check_next(filter, SEQTOPK_OP_filter, -1));) {
-            const seqtopk_lists to = place_lists(tokens, (size_t)caught.size);
+        for (const seqtopk_row *filter = NULL; (filter = check_next(filter, SEQTOPK_OP_list_candidates, -1));) {
+            const seqtopk_lists to = place_lists(tokens, (size_t)candidates.size);
             check_context("%s E %d T %d (seed %llu)", filter->name, (int)experts, (int)tokens,
                           (unsigned long long)run.seed);
-            (void)((seqtopk_filter_fn *)filter->function)(&caught, 0, tokens, below(2) ? NAN : 0.0f, 1, &to, 0,
-                                                          caught.size);
+            (void)((seqtopk_list_candidates_fn *)filter->function)(&candidates, 0, tokens, below(2) ? NAN : 0.0f, 1, &to, 0,
+                                                          candidates.size);
             check_guards();
         }
     }
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_choose, -1));) {
-        seqtopk_catch room = place_catch(cells, 16, experts);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_topk_keys, -1));) {
+        seqtopk_candidates work = place_catch(cells, 16, experts);
         const seqtopk_lists to = place_lists(tokens, (size_t)pairs);
         int64_t at = 0;
         check_context("%s E %d T %d K %d (seed %llu)", row->name, (int)experts, (int)tokens, (int)top_k,
                       (unsigned long long)run.seed);
-        ((seqtopk_choose_fn *)row->function)(check_place_copy(&g_logits, given, cells, 4), experts, 0, tokens, top_k,
-                                             &room, &to, &at, pairs);
+        ((seqtopk_topk_keys_fn *)row->function)(check_place_copy(&g_logits, given, cells, 4), experts, 0, tokens, top_k,
+                                             &work, &to, &at, pairs);
         check_guards();
     }
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_groups, -1));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_mask_groups, -1));) {
         const int32_t groups = experts % 4 ? 1 : 4, group_n = experts / groups > 1 ? 2 : 1;
         float *keys = check_place_copy(&g_logits, given, (size_t)experts, 4);
         check_context("%s E %d (seed %llu)", row->name, (int)experts, (unsigned long long)run.seed);
-        ((seqtopk_groups_fn *)row->function)(keys, keys, experts, groups, group_n, 1,
-                                             check_place(&g_room, 2 * (size_t)experts, 4));
+        ((seqtopk_mask_groups_fn *)row->function)(keys, keys, experts, groups, group_n, 1,
+                                             check_place(&g_work, 2 * (size_t)experts, 4));
         check_guards();
     }
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_emit, -1));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_list_keys, -1));) {
         const seqtopk_cut cut = {below(2) ? NAN : 0.0f, experts, 1};
         const float *keys = check_place_copy(&g_logits, given, (size_t)experts, 4);
         check_context("%s E %d (seed %llu)", row->name, (int)experts, (unsigned long long)run.seed);
-        (void)((seqtopk_emit_fn *)row->function)(keys, experts, 0, &cut, check_place(&g_list_ids, (size_t)experts, 4));
+        (void)((seqtopk_list_keys_fn *)row->function)(keys, experts, 0, &cut, check_place(&g_list_ids, (size_t)experts, 4));
         check_guards();
     }
     free(given);
@@ -269,7 +269,7 @@ static void check_nan_keys(void) {
 
 void check_nan(void) {
     for (size_t i = 0; i < COUNT(guards); i++) {
-        guard_open(guards[i], (MOST_EXPERTS * MOST_ROWS + SEQTOPK_CATCH_SLACK) * sizeof(uint64_t) + 512);
+        guard_open(guards[i], (MOST_EXPERTS * MOST_ROWS + SEQTOPK_CANDIDATES_SLACK) * sizeof(uint64_t) + 512);
         guard_place(guards[i], 0, GUARD_END, 0);
     }
     for (int dtype = SEQTOPK_DTYPE_F32; dtype <= SEQTOPK_DTYPE_F16; dtype++)

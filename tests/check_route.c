@@ -349,9 +349,9 @@ static void reference_keys(const call *c, const oracle_problem *problem, double 
                          .lse = lse,
                          .experts = c->desc.experts,
                          .score = (int32_t)c->desc.score};
-    const seqtopk_row *score = check_reference(SEQTOPK_OP_score, (int32_t)c->desc.dtype);
+    const seqtopk_row *score = check_reference(SEQTOPK_OP_lse, (int32_t)c->desc.dtype);
     const seqtopk_row *key = check_reference(SEQTOPK_OP_keys, (int32_t)c->desc.dtype);
-    ((seqtopk_score_fn *)score->function)(&rows, 0, c->in.tokens);
+    ((seqtopk_lse_fn *)score->function)(&rows, 0, c->in.tokens);
     rows.key = (int32_t)oracle_key_of(problem);
     ((seqtopk_keys_fn *)key->function)(&rows, 0, c->in.tokens, out);
     for (size_t i = 0; i < tokens * experts; i++)
@@ -453,10 +453,10 @@ static int isa_serves(const char *isa, const char *op, const seqtopk_desc *desc)
  */
 static const char *forcing(const seqtopk_row *row, const seqtopk_desc *desc) {
     static char kernels[256];
-    const int is_staged = row->op == SEQTOPK_OP_nth || row->op == SEQTOPK_OP_emit;
+    const int is_staged = row->op == SEQTOPK_OP_nth_keys || row->op == SEQTOPK_OP_list_keys;
     if (!is_staged || desc->scope != SEQTOPK_SCOPE_SEQUENCE)
         return row->name;
-    snprintf(kernels, sizeof kernels, "%s,%s", row->name, check_reference(SEQTOPK_OP_sweep, (int32_t)desc->dtype)->name);
+    snprintf(kernels, sizeof kernels, "%s,%s", row->name, check_reference(SEQTOPK_OP_collect_logits, (int32_t)desc->dtype)->name);
     return kernels;
 }
 
@@ -674,7 +674,7 @@ static void make_many_sure(seqtopk_desc *d) {
 }
 
 /*
- * Batches of many sequences: caught whole from a block of keys, or cut in two by where a part ends. Ties at the cut are
+ * Batches of many sequences: candidates whole from a block of keys, or cut in two by where a part ends. Ties at the cut are
  * the rule, budgets are more than there are candidates or less than is sure.
  */
 static void short_sequences(void) {
@@ -707,7 +707,7 @@ static void short_sequences(void) {
 }
 
 /*
- * 128 tokens of which eight at even steps, as a sample takes them, promise too much: what is sure of each token is caught
+ * 128 tokens of which eight at even steps, as a sample takes them, promise too much: what is sure of each token is candidates
  * all the same, so that there may be enough for the budget and yet not the right ones.
  */
 static void misled_samples(void) {
@@ -808,7 +808,7 @@ static void visit_shapes(const seqtopk_row *forced, trap_function *const *kernel
                         .bias = i >= 5 && i < 10};
         call c;
         plain_call(&c, 64, 2 + (int32_t)pick(3), i < 10 ? 300 : 40, &w);
-        if (forced->op == SEQTOPK_OP_groups) { /* as few count as the kernels have ways of their own for */
+        if (forced->op == SEQTOPK_OP_mask_groups) { /* as few count as the kernels have ways of their own for */
             c.desc.groups = 8;
             c.desc.group_top_k = 4;
             c.desc.group_score = w.bias ? SEQTOPK_GROUP_TOP2 : SEQTOPK_GROUP_MAX;

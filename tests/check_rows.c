@@ -136,18 +136,18 @@ static void check_normaliser(const rows_case *c, int64_t t) {
 }
 
 static void check_score(rows_case *c) {
-    const seqtopk_row *reference = check_reference(SEQTOPK_OP_score, c->dtype);
+    const seqtopk_row *reference = check_reference(SEQTOPK_OP_lse, c->dtype);
     /* `shift` and `lse` belong to softmax; other scores must leave them alone. */
     const int softmax = c->score == SEQTOPK_SCORE_SOFTMAX;
     describe(c, reference->name, "");
     open_score_outputs(c);
-    ((seqtopk_score_fn *)reference->function)(&c->rows, 0, c->tokens);
+    ((seqtopk_lse_fn *)reference->function)(&c->rows, 0, c->tokens);
     memcpy(c->shift, c->rows.shift, (size_t)c->tokens * sizeof(float));
     memcpy(c->lse, c->rows.lse, (size_t)c->tokens * sizeof(float));
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_score, c->dtype));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_lse, c->dtype));) {
         describe(c, row->name, "");
         open_score_outputs(c);
-        const int64_t bad = ((seqtopk_score_fn *)row->function)(&c->rows, c->first, c->last);
+        const int64_t bad = ((seqtopk_lse_fn *)row->function)(&c->rows, c->first, c->last);
         const size_t first = (size_t)c->first, last = (size_t)c->last, end = (size_t)c->tokens;
         check_that(bad == -1, "found a bad row, %lld, where there is none", (long long)bad);
         check_that(guard_intact(&g_shift) && guard_intact(&g_lse), "wrote beside shift or lse");
@@ -173,15 +173,15 @@ static void find_bad_rows_sweeping(rows_case *c, int64_t expected) {
     const float *bias = c->rows.bias;
     c->rows.bias = NULL;
     c->rows.key = c->score == SEQTOPK_SCORE_SOFTMAX ? SEQTOPK_KEY_LOGPROB : SEQTOPK_KEY_LOGIT;
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_sweep, c->dtype));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_collect_logits, c->dtype));) {
         describe(c, row->name, "with bad rows");
         open_score_outputs(c);
-        seqtopk_catch catch = {.keys = check_place(&g_out, n + SEQTOPK_CATCH_SLACK, 4),
-                               .ids = check_place(&g_ids, n + SEQTOPK_CATCH_SLACK, 2),
+        seqtopk_candidates catch = {.keys = check_place(&g_out, n + SEQTOPK_CANDIDATES_SLACK, 4),
+                               .ids = check_place(&g_ids, n + SEQTOPK_CANDIDATES_SLACK, 2),
                                .counts = check_place(&g_counts, (size_t)c->tokens, 4),
-                               .room = check_place(&g_words, SEQTOPK_SWEEP_ROOM((size_t)c->experts), 8),
+                               .work = check_place(&g_words, SEQTOPK_COLLECT_WORK((size_t)c->experts), 8),
                                .capacity = (int64_t)n};
-        const int64_t found = ((seqtopk_sweep_fn *)row->function)(&c->rows, c->first, c->last, -1, 1, &catch);
+        const int64_t found = ((seqtopk_collect_logits_fn *)row->function)(&c->rows, c->first, c->last, -1, 1, &catch);
         check_that(catch.size < 0 || found == expected, "the first bad row is %lld, not %lld", (long long)expected,
                    (long long)found);
         check_that(guard_intact(&g_shift) && guard_intact(&g_lse) && guard_intact(&g_out) && guard_intact(&g_ids) &&
@@ -222,10 +222,10 @@ static void check_bad_rows(rows_case *c) {
     }
     c->rows.logits = check_place_copy(&g_logits, copy, size / element, element);
     guard_freeze(&g_logits);
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_score, c->dtype));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_lse, c->dtype));) {
         describe(c, row->name, "with bad rows");
         open_score_outputs(c);
-        const int64_t found = ((seqtopk_score_fn *)row->function)(&c->rows, c->first, c->last);
+        const int64_t found = ((seqtopk_lse_fn *)row->function)(&c->rows, c->first, c->last);
         check_that(found == expected, "the first bad row is %lld, not %lld", (long long)expected, (long long)found);
         check_that(guard_intact(&g_shift) && guard_intact(&g_lse), "wrote beside shift or lse");
     }
@@ -332,11 +332,11 @@ static void check_weigh(rows_case *c, const seqtopk_weighing *how, const int32_t
             const float x = (float)c->problem.x[t * c->experts + ids[i]];
             kept[i] = c->score == SEQTOPK_SCORE_SOFTMAX ? log_probability_of(x, c->shift[t], c->lse[t]) : x;
         }
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_weigh, -1));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_weigh_keys, -1));) {
         describe(c, row->name, "");
         float *weights = check_place(&g_out, n, 4);
         memcpy(weights + from, kept + from, (to - from) * 4);
-        ((seqtopk_weigh_fn *)row->function)(c->score, how, c->first, c->last, offsets, weights);
+        ((seqtopk_weigh_keys_fn *)row->function)(c->score, how, c->first, c->last, offsets, weights);
         size_t where = 0;
         check_that(guard_intact(&g_out) && check_is_rubbish(weights, from * 4) &&
                        check_is_rubbish(weights + to, (n - to) * 4),
@@ -369,16 +369,16 @@ static void check_weights(rows_case *c) {
     guard_freeze(&g_ids);
     give_normalisers(c);
     float *expected = check_alloc(n, sizeof *expected);
-    const seqtopk_row *reference = check_reference(SEQTOPK_OP_weights, c->dtype);
+    const seqtopk_row *reference = check_reference(SEQTOPK_OP_weigh_logits, c->dtype);
     describe(c, reference->name, "");
-    ((seqtopk_weights_fn *)reference->function)(&c->rows, &how, c->first, c->last, given_offsets, given_ids, expected);
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_weights, c->dtype));) {
+    ((seqtopk_weigh_logits_fn *)reference->function)(&c->rows, &how, c->first, c->last, given_offsets, given_ids, expected);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_weigh_logits, c->dtype));) {
         char more[96];
         snprintf(more, sizeof more, "norm %d eps %g floor %g scale %g", (int)how.norm, (double)how.eps,
                  (double)how.floor, (double)how.scale);
         describe(c, row->name, more);
         float *weights = check_place(&g_out, n, sizeof *weights);
-        ((seqtopk_weights_fn *)row->function)(&c->rows, &how, c->first, c->last, given_offsets, given_ids, weights);
+        ((seqtopk_weigh_logits_fn *)row->function)(&c->rows, &how, c->first, c->last, given_offsets, given_ids, weights);
         size_t where = 0;
         check_that(guard_intact(&g_out) && check_is_rubbish(weights, from * 4) &&
                        check_is_rubbish(weights + to, (n - to) * 4),
@@ -408,7 +408,7 @@ static float some_bound(const float *keys, size_t n) {
     return pick == 0 || !(fabsf(key) <= 1e30f) ? -1e30f : pick == 1 ? 1e30f : key;
 }
 
-/* Whether what was caught are candidates, each token's in order, with their keys, and none is missing. */
+/* Whether what was candidates are candidates, each token's in order, with their keys, and none is missing. */
 /* How many of a row's candidates stand before e. */
 static int32_t stands_before(const float *row, int32_t experts, int32_t e) {
     int32_t before = 0;
@@ -417,13 +417,13 @@ static int32_t stands_before(const float *row, int32_t experts, int32_t e) {
     return before;
 }
 
-static void check_catch(const rows_case *c, const seqtopk_catch *catch, const float *keys, float low, int32_t sure) {
+static void check_catch(const rows_case *c, const seqtopk_candidates *catch, const float *keys, float low, int32_t sure) {
     int64_t at = 0;
     for (int64_t t = c->first; t < c->last; t++) {
         const float *row = keys + (t - c->first) * c->experts;
         int32_t next = 0, missed = 0, wrong = 0;
         const int64_t end = at + catch->counts[t];
-        if (!check_that(catch->counts[t] >= 0 && end <= catch->size, "token %lld: %d caught", (long long)t,
+        if (!check_that(catch->counts[t] >= 0 && end <= catch->size, "token %lld: %d candidates", (long long)t,
                         (int)catch->counts[t]))
             return;
         for (int32_t e = 0; e < c->experts; e++) {
@@ -440,7 +440,7 @@ static void check_catch(const rows_case *c, const seqtopk_catch *catch, const fl
                    (int)wrong);
         at = end;
     }
-    check_that(at == catch->size, "tokens hold %lld, %lld were caught", (long long)at, (long long)catch->size);
+    check_that(at == catch->size, "tokens hold %lld, %lld were candidates", (long long)at, (long long)catch->size);
 }
 
 static void check_sweep(rows_case *c, seqtopk_key key) {
@@ -453,7 +453,7 @@ static void check_sweep(rows_case *c, seqtopk_key key) {
     describe(c, "the reference's keys", "");
     ((seqtopk_keys_fn *)check_reference(SEQTOPK_OP_keys, c->dtype)->function)(&c->rows, c->first, c->last, keys);
     const float low = some_bound(keys, n);
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_sweep, c->dtype));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_collect_logits, c->dtype));) {
         const int ample = random_below(&run.random, 3) != 0;
         const size_t capacity = ample ? n : random_below(&run.random, (uint32_t)n + 1);
         const int32_t sure = (int32_t)(random_below(&run.random, 2) ? random_below(&run.random, 17) : 0);
@@ -461,18 +461,18 @@ static void check_sweep(rows_case *c, seqtopk_key key) {
         snprintf(more, sizeof more, "low %.9g sure %d capacity %zu", (double)low, (int)sure, capacity);
         describe(c, row->name, more);
         open_score_outputs(c);
-        seqtopk_catch catch = {.keys = check_place(&g_out, capacity + SEQTOPK_CATCH_SLACK, 4),
-                               .ids = check_place(&g_ids, capacity + SEQTOPK_CATCH_SLACK, 2),
+        seqtopk_candidates catch = {.keys = check_place(&g_out, capacity + SEQTOPK_CANDIDATES_SLACK, 4),
+                               .ids = check_place(&g_ids, capacity + SEQTOPK_CANDIDATES_SLACK, 2),
                                .counts = check_place(&g_counts, (size_t)c->tokens, 4),
-                               .room = check_place(&g_words, SEQTOPK_SWEEP_ROOM((size_t)c->experts), 8),
+                               .work = check_place(&g_words, SEQTOPK_COLLECT_WORK((size_t)c->experts), 8),
                                .capacity = (int64_t)capacity};
-        const int64_t bad = ((seqtopk_sweep_fn *)row->function)(&c->rows, c->first, c->last, low, sure, &catch);
+        const int64_t bad = ((seqtopk_collect_logits_fn *)row->function)(&c->rows, c->first, c->last, low, sure, &catch);
         check_that(guard_intact(&g_shift) && guard_intact(&g_lse) && guard_intact(&g_out) && guard_intact(&g_ids) &&
                        guard_intact(&g_counts) && guard_intact(&g_words),
                    "wrote beside its memory");
         check_that(bad == -1, "found a bad row, %lld, where there is none", (long long)bad);
         if (catch.size < 0) {
-            check_that(!ample || strcmp(row->algorithm, "staged") == 0, "found no room where there is room for all");
+            check_that(!ample || strcmp(row->algorithm, "staged") == 0, "found no space where there is space for all");
             continue;
         }
         size_t where = 0;
@@ -481,7 +481,7 @@ static void check_sweep(rows_case *c, seqtopk_key key) {
             check_that(check_same_bits(c->shift + first, c->rows.shift + first, rows, &where) &&
                            check_same_bits(c->lse + first, c->rows.lse + first, rows, &where),
                        "shift or lse differs from that of score at row %zu", first + where);
-        check_that(catch.size <= (int64_t)capacity, "caught %lld", (long long)catch.size);
+        check_that(catch.size <= (int64_t)capacity, "candidates %lld", (long long)catch.size);
         check_that(check_is_rubbish(catch.counts, first * 4) &&
                        check_is_rubbish(catch.counts + c->last, (size_t)(c->tokens - c->last) * 4),
                    "wrote counts of other tokens");
@@ -504,11 +504,11 @@ static void check_whole(rows_case *c, seqtopk_key key) {
     describe(c, "the reference's keys", "");
     ((seqtopk_keys_fn *)check_reference(SEQTOPK_OP_keys, c->dtype)->function)(&c->rows, c->first, c->last, keys);
     const int64_t budget = 1 + random_below(&run.random, 16 * (uint32_t)rows);
-    seqtopk_rank_fn *rank = (seqtopk_rank_fn *)check_reference(SEQTOPK_OP_rank, SEQTOPK_DTYPE_F32)->function;
+    seqtopk_select_keys_fn *rank = (seqtopk_select_keys_fn *)check_reference(SEQTOPK_OP_select_keys, SEQTOPK_DTYPE_F32)->function;
     int64_t candidates = 0;
     for (size_t i = 0; i < n; i++)
         candidates += keys[i] != -INFINITY;
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_whole, c->dtype));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_collect_short, c->dtype));) {
         const size_t first = (size_t)c->first;
         size_t where = 0;
         float low = NAN;
@@ -516,23 +516,23 @@ static void check_whole(rows_case *c, seqtopk_key key) {
         snprintf(more, sizeof more, "budget %lld", (long long)budget);
         describe(c, row->name, more);
         open_score_outputs(c);
-        seqtopk_catch catch = {.keys = check_place(&g_out, n + SEQTOPK_CATCH_SLACK, 4),
-                               .ids = check_place(&g_ids, n + SEQTOPK_CATCH_SLACK, 2),
+        seqtopk_candidates catch = {.keys = check_place(&g_out, n + SEQTOPK_CANDIDATES_SLACK, 4),
+                               .ids = check_place(&g_ids, n + SEQTOPK_CANDIDATES_SLACK, 2),
                                .counts = check_place(&g_counts, (size_t)c->tokens, 4),
-                               .room = check_place(&g_words, SEQTOPK_SWEEP_ROOM((size_t)c->experts), 8),
+                               .work = check_place(&g_words, SEQTOPK_COLLECT_WORK((size_t)c->experts), 8),
                                .capacity = (int64_t)n};
-        float *room = check_place(&g_keys, 16 * (rows + 4), 4);
+        float *work = check_place(&g_keys, 16 * (rows + 4), 4);
         const int64_t bad =
-            ((seqtopk_whole_fn *)row->function)(&c->rows, c->first, c->last, budget, rank, room, &low, &catch);
+            ((seqtopk_collect_short_fn *)row->function)(&c->rows, c->first, c->last, budget, rank, work, &low, &catch);
         check_that(guard_intact(&g_shift) && guard_intact(&g_lse) && guard_intact(&g_out) && guard_intact(&g_ids) &&
                        guard_intact(&g_counts) && guard_intact(&g_words) && guard_intact(&g_keys),
                    "wrote beside its memory");
         check_that(bad == -1, "found a bad row, %lld, where there is none", (long long)bad);
         if (catch.size < 0) {
-            check_that(strcmp(row->algorithm, "staged") == 0, "found no room where there is room for all");
+            check_that(strcmp(row->algorithm, "staged") == 0, "found no space where there is space for all");
             continue;
         }
-        check_that(catch.size >= (budget < candidates ? budget : candidates), "caught %lld of %lld",
+        check_that(catch.size >= (budget < candidates ? budget : candidates), "candidates %lld of %lld",
                    (long long)catch.size, (long long)candidates);
         if (key == SEQTOPK_KEY_LOGPROB)
             check_that(check_same_bits(c->shift + first, c->rows.shift + first, rows, &where) &&
@@ -601,24 +601,24 @@ static void check_choose(const rows_case *c, int32_t top_k, const int32_t *offse
     float *given = check_alloc(cells + 1, 4);
     for (size_t i = 0; i < cells; i++)
         given[i] = (float)c->problem.x[c->first * c->experts + (int64_t)i];
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_choose, -1));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_topk_keys, -1));) {
         describe(c, row->name, "");
-        seqtopk_catch room = {.keys = check_place(&g_out, cells + SEQTOPK_CATCH_SLACK, 4),
-                              .ids = check_place(&g_ids, cells + SEQTOPK_CATCH_SLACK, 2),
+        seqtopk_candidates work = {.keys = check_place(&g_out, cells + SEQTOPK_CANDIDATES_SLACK, 4),
+                              .ids = check_place(&g_ids, cells + SEQTOPK_CANDIDATES_SLACK, 2),
                               .counts = check_place(&g_counts, 16, 4),
-                              .room = check_place(&g_words, SEQTOPK_SWEEP_ROOM((size_t)c->experts), 8),
+                              .work = check_place(&g_words, SEQTOPK_COLLECT_WORK((size_t)c->experts), 8),
                               .capacity = (int64_t)cells};
         const seqtopk_lists to = {.offsets = check_place(&g_offsets, (size_t)c->tokens + 1, 4),
                                   .ids = check_place(&g_list_ids, (size_t)at, 4),
                                   .keys = check_place(&g_list_keys, (size_t)at, 4)};
         int64_t place = from;
-        ((seqtopk_choose_fn *)row->function)(check_place_copy(&g_keys, given, cells, 4), c->experts, c->first, c->last,
-                                             top_k, &room, &to, &place, at);
+        ((seqtopk_topk_keys_fn *)row->function)(check_place_copy(&g_keys, given, cells, 4), c->experts, c->first, c->last,
+                                             top_k, &work, &to, &place, at);
         check_that(guard_intact(&g_out) && guard_intact(&g_ids) && guard_intact(&g_counts) && guard_intact(&g_words) &&
                        guard_intact(&g_offsets) && guard_intact(&g_list_ids) && guard_intact(&g_list_keys),
                    "wrote beside its memory");
-        if (room.size < 0)
-            check_that(strcmp(row->algorithm, "staged") == 0, "found no room where there is room for all");
+        if (work.size < 0)
+            check_that(strcmp(row->algorithm, "staged") == 0, "found no space where there is space for all");
         else if (check_that(place == at, "ended at %lld, not %lld", (long long)place, (long long)at))
             check_picked(c, &to, offsets, ids, keys, from, at);
     }
@@ -636,30 +636,30 @@ static void check_pick(rows_case *c) {
     const int64_t at = pick_slowly(c, top_k, offsets, ids, keys, from);
     c->rows.bias = NULL; /* no picking with a bias */
     c->rows.key = SEQTOPK_KEY_LOGIT;
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_pick, c->dtype));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_topk_logits, c->dtype));) {
         const size_t end = (size_t)at + (random_below(&run.random, 2) ? 0 : random_below(&run.random, 40));
         const size_t capacity = rows * (size_t)c->experts;
         char more[64];
         snprintf(more, sizeof more, "top_k %d from %lld end %zu", (int)top_k, (long long)from, end);
         describe(c, row->name, more);
         open_score_outputs(c);
-        seqtopk_catch room = {.keys = check_place(&g_out, capacity + SEQTOPK_CATCH_SLACK, 4),
-                              .ids = check_place(&g_ids, capacity + SEQTOPK_CATCH_SLACK, 2),
+        seqtopk_candidates work = {.keys = check_place(&g_out, capacity + SEQTOPK_CANDIDATES_SLACK, 4),
+                              .ids = check_place(&g_ids, capacity + SEQTOPK_CANDIDATES_SLACK, 2),
                               .counts = check_place(&g_counts, (size_t)c->tokens, 4),
-                              .room = check_place(&g_words, SEQTOPK_SWEEP_ROOM((size_t)c->experts), 8),
+                              .work = check_place(&g_words, SEQTOPK_COLLECT_WORK((size_t)c->experts), 8),
                               .capacity = (int64_t)capacity};
         const seqtopk_lists to = {.offsets = check_place(&g_offsets, (size_t)c->tokens + 1, 4),
                                   .ids = check_place(&g_list_ids, end, 4),
                                   .keys = check_place(&g_list_keys, end, 4)};
         int64_t place = from;
         const int64_t bad =
-            ((seqtopk_pick_fn *)row->function)(&c->rows, c->first, c->last, top_k, &room, &to, &place, (int64_t)end);
+            ((seqtopk_topk_logits_fn *)row->function)(&c->rows, c->first, c->last, top_k, &work, &to, &place, (int64_t)end);
         check_that(guard_intact(&g_shift) && guard_intact(&g_lse) && guard_intact(&g_out) && guard_intact(&g_ids) &&
                        guard_intact(&g_counts) && guard_intact(&g_words) && guard_intact(&g_offsets) &&
                        guard_intact(&g_list_ids) && guard_intact(&g_list_keys),
                    "wrote beside its memory");
-        if (room.size < 0) {
-            check_that(strcmp(row->algorithm, "staged") == 0, "found no room where there is room for all");
+        if (work.size < 0) {
+            check_that(strcmp(row->algorithm, "staged") == 0, "found no space where there is space for all");
             continue;
         }
         check_that(bad == -1, "found a bad row, %lld, where there is none", (long long)bad);
@@ -718,7 +718,7 @@ void check_rows(void) {
                           &g_lse,    &g_offsets, &g_counts, &g_words, &g_list_ids, &g_list_keys};
     enum { GUARDS = sizeof all / sizeof *all, LARGE = 5 };
     for (int i = 0; i < GUARDS; i++)
-        guard_open(all[i], i < LARGE ? cells : 8 * SEQTOPK_SWEEP_ROOM(CHECK_EXPERTS_MOST) + 256);
+        guard_open(all[i], i < LARGE ? cells : 8 * SEQTOPK_COLLECT_WORK(CHECK_EXPERTS_MOST) + 256);
     check_rows_kernels();
     for (int i = 0; i < GUARDS; i++)
         guard_close(all[i]);

@@ -7,7 +7,7 @@
  */
 #include "bits.h"
 
-#include "src/registry.h"
+#include "src/kernels/registry.h"
 
 #include <inttypes.h>
 #include <stdio.h>

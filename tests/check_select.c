@@ -10,7 +10,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static guard g_out, g_ids, g_room, g_catch, g_counts, g_offsets, g_words;
+static guard g_out, g_ids, g_work, g_catch, g_counts, g_offsets, g_words;
 
 /* Keys as selection sees them: also -inf for the excluded, +inf for what is selected in any case. */
 static void make_keys(float *keys, size_t n, random_kind kind) {
@@ -106,10 +106,10 @@ static void check_nth_case(const float *keys, size_t n, size_t k, const char *ki
     qsort(sorted, n, 4, falling);
     memcpy(before, keys, n * 4);
     qsort(before, n, 4, by_bits);
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_nth, -1));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_nth_keys, -1));) {
         check_context("%s n %zu k %zu kind %s (seed %llu)", row->name, n, k, kind, (unsigned long long)run.seed);
         float *work = check_place_copy(&g_out, keys, n, 4);
-        const float answer = ((seqtopk_nth_fn *)row->function)(work, n, k);
+        const float answer = ((seqtopk_nth_keys_fn *)row->function)(work, n, k);
         int parted = 1;
         for (size_t j = 0; j < n; j++)
             parted &= j < k ? work[j] >= answer : work[j] <= answer;
@@ -169,11 +169,11 @@ static void check_top_case(const float *keys, int32_t n, int32_t k, random_kind 
     const int32_t count = top_slowly(keys, n, k, expected);
     const float *given = check_place_copy(&g_out, keys, (size_t)n, 4);
     guard_freeze(&g_out);
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_top, -1));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_topk_row, -1));) {
         check_context("%s n %d k %d kind %s (seed %llu)", row->name, (int)n, (int)k, random_kind_name(kind),
                       (unsigned long long)run.seed);
         int32_t *ids = check_place(&g_ids, (size_t)k, 4);
-        const int32_t answer = ((seqtopk_top_fn *)row->function)(given, n, k, ids);
+        const int32_t answer = ((seqtopk_topk_row_fn *)row->function)(given, n, k, ids);
         check_that(answer == count, "answered %d ids, there are %d", (int)answer, (int)count);
         check_that(memcmp(ids, expected, (size_t)count * 4) == 0, "the ids are not the first %d, best first", (int)count);
         check_that(guard_intact(&g_ids), "wrote beside ids");
@@ -210,11 +210,11 @@ static void check_emit_case(const float *keys, int32_t n, int64_t token, const s
             expected[count++] = e;
     const float *given = check_place_copy(&g_out, keys, (size_t)n, 4);
     guard_freeze(&g_out);
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_emit, -1));) {
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_list_keys, -1));) {
         check_context("%s E %d token %lld cut (%.9g, %lld, %d) kind %s (seed %llu)", row->name, (int)n, (long long)token,
                       (double)cut->key, (long long)cut->token, (int)cut->expert, random_kind_name(kind),
                       (unsigned long long)run.seed);
-        seqtopk_emit_fn *emit = (seqtopk_emit_fn *)row->function;
+        seqtopk_list_keys_fn *emit = (seqtopk_list_keys_fn *)row->function;
         check_that(emit(given, n, token, cut, NULL) == count, "does not count %d", (int)count);
         int32_t *ids = check_place(&g_ids, (size_t)count, 4);
         check_that(emit(given, n, token, cut, ids) == count, "does not emit %d", (int)count);
@@ -258,20 +258,20 @@ static void check_rank_case(const float *keys, size_t n, size_t k, const char *k
         above += keys[i] > sorted[k - 1];
         equal += keys[i] == sorted[k - 1];
     }
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_rank, -1));)
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_select_keys, -1));)
         for (int in_place = 0; in_place < 2; in_place++) {
             check_context("%s n %zu k %zu kind %s%s (seed %llu)", row->name, n, k, kind, in_place ? " in place" : "",
                           (unsigned long long)run.seed);
             float *given = check_place_copy(&g_out, keys, n, 4);
-            float *room = in_place ? given : check_place(&g_room, n, 4);
+            float *work = in_place ? given : check_place(&g_work, n, 4);
             if (!in_place)
                 guard_freeze(&g_out);
-            const seqtopk_place place = ((seqtopk_rank_fn *)row->function)(given, (int64_t)n, (int64_t)k, room);
+            const seqtopk_kth place = ((seqtopk_select_keys_fn *)row->function)(given, (int64_t)n, (int64_t)k, work);
             check_that(place.key == sorted[k - 1], "answered %.9g, it is %.9g", (double)place.key, (double)sorted[k - 1]);
             check_that(place.key == -INFINITY || (place.above == above && place.equal == equal),
                        "%lld above and %lld equal, not %lld and %lld", (long long)above, (long long)equal,
                        (long long)place.above, (long long)place.equal);
-            check_that(guard_intact(&g_out) && (in_place || guard_intact(&g_room)), "wrote beside keys or room");
+            check_that(guard_intact(&g_out) && (in_place || guard_intact(&g_work)), "wrote beside keys or work");
         }
     free(sorted);
 }
@@ -336,12 +336,12 @@ typedef struct collected {
 /* Tokens [first, last), in two goes if they part at `middle`; where there are to be candidates already, some. */
 static void collect_with(const seqtopk_row *row, const float *keys, int32_t experts, int64_t first, int64_t middle,
                          int64_t last, float low, int64_t capacity, const collected *right) {
-    seqtopk_collect_fn *collect = (seqtopk_collect_fn *)row->function;
-    const size_t places = (size_t)capacity + SEQTOPK_CATCH_SLACK;
-    seqtopk_catch catch = {.keys = check_place(&g_room, places, 4),
+    seqtopk_collect_keys_fn *collect = (seqtopk_collect_keys_fn *)row->function;
+    const size_t places = (size_t)capacity + SEQTOPK_CANDIDATES_SLACK;
+    seqtopk_candidates catch = {.keys = check_place(&g_work, places, 4),
                            .ids = check_place(&g_catch, places, 2),
                            .counts = check_place(&g_counts, COLLECT_TOKENS, 4),
-                           .room = check_place(&g_words, SEQTOPK_SWEEP_ROOM((size_t)experts), 8),
+                           .work = check_place(&g_words, SEQTOPK_COLLECT_WORK((size_t)experts), 8),
                            .capacity = capacity,
                            .size = right->before};
     memcpy(catch.keys, right->keys, (size_t)right->before * 4);
@@ -349,13 +349,13 @@ static void collect_with(const seqtopk_row *row, const float *keys, int32_t expe
     collect(keys, experts, first, middle, low, &catch);
     if (middle < last && catch.size >= 0)
         collect(keys + (middle - first) * experts, experts, middle, last, low, &catch);
-    check_that(guard_intact(&g_room) && guard_intact(&g_catch) && guard_intact(&g_counts) && guard_intact(&g_words),
+    check_that(guard_intact(&g_work) && guard_intact(&g_catch) && guard_intact(&g_counts) && guard_intact(&g_words),
                "wrote beside its memory");
     check_that(check_is_rubbish(catch.counts, (size_t)first * 4) &&
                    check_is_rubbish(catch.counts + last, (size_t)(COLLECT_TOKENS - last) * 4),
                "wrote counts of other tokens");
     if (capacity < right->size) {
-        check_that(catch.size == -1, "ended with %lld where there is no room for %lld", (long long)catch.size,
+        check_that(catch.size == -1, "ended with %lld where there is no space for %lld", (long long)catch.size,
                    (long long)right->size);
         return;
     }
@@ -393,7 +393,7 @@ static void check_collect_case(int32_t experts, int64_t count, int kind) {
                                   right.before + random_below(&run.random, (uint32_t)own + 1)};
     const float *given = check_place_copy(&g_out, keys, cells, 4);
     guard_freeze(&g_out);
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_collect, -1));)
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_collect_keys, -1));)
         for (size_t i = 0; i < COUNT(capacities); i++) {
             if (capacities[i] < right.before)
                 continue;
@@ -443,7 +443,7 @@ static void check_filter_case(int32_t most, random_kind kind) {
     int64_t size = 0;
     for (int64_t t = first; t < last; t++)
         size += counts[t] = (int32_t)(random_below(&run.random, 4) ? random_below(&run.random, (uint32_t)most + 1) : 0);
-    const size_t cells = (size_t)size + SEQTOPK_CATCH_SLACK;
+    const size_t cells = (size_t)size + SEQTOPK_CANDIDATES_SLACK;
     float *keys = check_alloc(cells, 4);
     random_logits(&run.random, kind, SEQTOPK_DTYPE_F32, keys, 1, (size_t)size, (size_t)size);
     for (int64_t i = 0; i < size; i++)
@@ -461,7 +461,7 @@ static void check_filter_case(int32_t most, random_kind kind) {
     guard_freeze(&g_catch);
     guard_freeze(&g_counts);
     /* A filter begins at its first token; counts are numbered by token all the same. */
-    const seqtopk_catch from = {.keys = given_keys, .order = given_keys, .ids = given_ids, .counts = given_counts, .capacity = size, .size = size};
+    const seqtopk_candidates from = {.keys = given_keys, .order = given_keys, .ids = given_ids, .counts = given_counts, .capacity = size, .size = size};
     for (int ties = 0; ties < 2; ties++) {
         int32_t offsets[FILTER_TOKENS] = {0}, *ids = check_alloc(cells, 4);
         float *winners = check_alloc(cells, 4);
@@ -474,15 +474,15 @@ static void check_filter_case(int32_t most, random_kind kind) {
                     winners[n++] = keys[i];
                 }
         }
-        for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_filter, -1));) {
-            check_context("%s tokens [%lld, %lld) caught %lld key %.9g ties %d at %lld kind %s (seed %llu)", row->name,
+        for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_list_candidates, -1));) {
+            check_context("%s tokens [%lld, %lld) candidates %lld key %.9g ties %d at %lld kind %s (seed %llu)", row->name,
                           (long long)first, (long long)last, (long long)size, (double)key, ties, (long long)at,
                           random_kind_name(kind), (unsigned long long)run.seed);
-            seqtopk_filter_fn *filter = (seqtopk_filter_fn *)row->function;
+            seqtopk_list_candidates_fn *filter = (seqtopk_list_candidates_fn *)row->function;
             const size_t end = (size_t)(at + n + spare);
             seqtopk_lists to = {.offsets = check_place(&g_offsets, FILTER_TOKENS, 4),
                                 .ids = check_place(&g_ids, end, 4),
-                                .keys = check_place(&g_room, end, 4)};
+                                .keys = check_place(&g_work, end, 4)};
             check_that(filter(&from, first, last, key, ties, NULL, at, at + n) == at + n, "does not count %lld", (long long)n);
             check_that(filter(&from, first, last, key, ties, &to, at, (int64_t)end) == at + n, "does not end at %lld",
                        (long long)(at + n));
@@ -494,7 +494,7 @@ static void check_filter_case(int32_t most, random_kind kind) {
             check_that(memcmp(to.keys + at, winners, (size_t)n * 4) == 0, "keys are wrong");
             check_that(check_is_rubbish(to.ids, (size_t)at * 4) && check_is_rubbish(to.keys, (size_t)at * 4),
                        "wrote before the first place");
-            check_that(guard_intact(&g_ids) && guard_intact(&g_room) && guard_intact(&g_offsets), "wrote beside a list");
+            check_that(guard_intact(&g_ids) && guard_intact(&g_work) && guard_intact(&g_offsets), "wrote beside a list");
         }
         free(ids);
         free(winners);
@@ -513,7 +513,7 @@ static void check_trim_case(int32_t widest, random_kind kind) {
     int64_t size = 0, kept = 0, at = 0;
     for (int64_t t = first; t < last; t++)
         size += counts[t] = (int32_t)(random_below(&run.random, 4) ? random_below(&run.random, (uint32_t)widest + 1) : 0);
-    const size_t cells = (size_t)size + SEQTOPK_CATCH_SLACK;
+    const size_t cells = (size_t)size + SEQTOPK_CANDIDATES_SLACK;
     float *keys = check_alloc(cells, 4), *left = check_alloc(cells, 4), *order = check_alloc(cells, 4);
     uint16_t *ids = check_alloc(cells, 2), *left_ids = check_alloc(cells, 2);
     int32_t left_counts[FILTER_TOKENS] = {0};
@@ -535,23 +535,23 @@ static void check_trim_case(int32_t widest, random_kind kind) {
             left_ids[kept++] = ids[i];
             left_counts[t]++;
         }
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_trim, -1));) {
-        check_context("%s tokens [%lld, %lld) caught %lld sure %d most %d kind %s (seed %llu)", row->name, (long long)first,
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_bound_candidates, -1));) {
+        check_context("%s tokens [%lld, %lld) candidates %lld sure %d most %d kind %s (seed %llu)", row->name, (long long)first,
                       (long long)last, (long long)size, (int)sure, (int)most, random_kind_name(kind),
                       (unsigned long long)run.seed);
-        seqtopk_catch catch = {.keys = check_place_copy(&g_out, keys, cells, 4),
-                               .order = check_place(&g_room, cells, 4),
+        seqtopk_candidates catch = {.keys = check_place_copy(&g_out, keys, cells, 4),
+                               .order = check_place(&g_work, cells, 4),
                                .ids = check_place_copy(&g_catch, ids, cells, 2),
                                .counts = check_place_copy(&g_counts, counts, FILTER_TOKENS, 4),
                                .capacity = size,
                                .size = size};
-        ((seqtopk_trim_fn *)row->function)(&catch, first, last, sure, most);
+        ((seqtopk_bound_candidates_fn *)row->function)(&catch, first, last, sure, most);
         check_that(catch.size == kept, "%lld stay, not %lld", (long long)catch.size, (long long)kept);
         check_that(memcmp(catch.counts, left_counts, sizeof left_counts) == 0, "counts are wrong");
         check_that(memcmp(catch.keys, left, (size_t)kept * 4) == 0, "keys are wrong");
         check_that(memcmp(catch.order, order, (size_t)kept * 4) == 0, "the order is wrong");
         check_that(memcmp(catch.ids, left_ids, (size_t)kept * 2) == 0, "ids are wrong");
-        check_that(guard_intact(&g_out) && guard_intact(&g_room) && guard_intact(&g_catch) && guard_intact(&g_counts),
+        check_that(guard_intact(&g_out) && guard_intact(&g_work) && guard_intact(&g_catch) && guard_intact(&g_counts),
                    "wrote beside its memory");
     }
     free(keys);
@@ -576,9 +576,9 @@ static void check_filter(void) {
 }
 
 void check_select(void) {
-    guard *const all[] = {&g_out, &g_ids, &g_room, &g_catch, &g_counts, &g_offsets, &g_words};
+    guard *const all[] = {&g_out, &g_ids, &g_work, &g_catch, &g_counts, &g_offsets, &g_words};
     for (size_t i = 0; i < COUNT(all); i++)
-        guard_open(all[i], 8 * SEQTOPK_SWEEP_ROOM(MOST_EXPERTS) + 256);
+        guard_open(all[i], 8 * SEQTOPK_COLLECT_WORK(MOST_EXPERTS) + 256);
     check_nth();
     check_rank();
     check_top();

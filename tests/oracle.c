@@ -198,7 +198,7 @@ static double group_value(const seqtopk_desc *desc, const double *keys, const do
 }
 
 /*
- * Marks in keep [groups] the groups of one row; answers the distance between the last kept and the first left out, and
+ * Marks in keep [groups] the groups of one row; returns the distance between the last kept and the first left out, and
  * through `size_of` how large the scores are that float32 would have to tell apart.
  */
 static double keep_groups(const oracle_problem *problem, const double *keys, const double *scores, int single,

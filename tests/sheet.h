@@ -22,7 +22,7 @@ typedef struct sheet {
 void sheet_open(sheet *s, int64_t tokens, int32_t experts, int64_t pairs, int64_t padded);
 void sheet_close(sheet *s);
 
-/* Fresh outputs, those whose bit is set in `wanted`; `pick` answers [0, n) and decides how they are placed. */
+/* Fresh outputs, those whose bit is set in `wanted`; `pick` returns [0, n) and decides how they are placed. */
 void sheet_place(sheet *s, int64_t tokens, int32_t experts, int64_t pairs, int32_t width, int64_t stride,
                  seqtopk_padding padding, uint32_t wanted, uint32_t (*pick)(uint32_t n));
 

@@ -13,7 +13,7 @@ typedef void trap_function(void);
 /* Arms n traps. 0 where code cannot be changed (another architecture, a hardened kernel); nothing is armed then. */
 int trap_arm(trap_function *const *functions, int n);
 
-/* Takes all traps away; answers through hit [n] which functions were entered. */
+/* Takes all traps away; returns through hit [n] which functions were entered. */
 void trap_disarm(int *hit);
 
 #endif

@@ -23,14 +23,14 @@ static double deviation(double *values, int32_t count, double median) {
     return 1.4826 * seqtopk_tune_median(values, count);
 }
 
-seqtopk_tune_stat seqtopk_tune_stat_of(const seqtopk_tune_rounds *rounds, int32_t candidate) {
+seqtopk_tune_stat seqtopk_tune_stat_of(const seqtopk_tune_rounds *rounds, int32_t contender) {
     double ns[SEQTOPK_TUNE_ROUNDS], ratios[SEQTOPK_TUNE_ROUNDS];
     seqtopk_tune_stat stat = {0};
     for (int32_t r = 0; r < rounds->rounds; r++) {
-        if (rounds->ns[candidate][r] <= 0 || rounds->ns[0][r] <= 0)
+        if (rounds->ns[contender][r] <= 0 || rounds->ns[0][r] <= 0)
             continue;
-        ns[stat.rounds] = rounds->ns[candidate][r];
-        ratios[stat.rounds++] = rounds->ns[candidate][r] / rounds->ns[0][r];
+        ns[stat.rounds] = rounds->ns[contender][r];
+        ratios[stat.rounds++] = rounds->ns[contender][r] / rounds->ns[0][r];
     }
     if (stat.rounds == 0)
         return stat;
@@ -40,7 +40,7 @@ seqtopk_tune_stat seqtopk_tune_stat_of(const seqtopk_tune_rounds *rounds, int32_
     /* A median's error is 1.2533 times a mean's. Few rounds do not know their own spread: a floor that falls with n. */
     const double floor = 0.02 / stat.rounds;
     stat.error = 1.2533 * deviation(ratios, stat.rounds, stat.ratio) / sqrt(stat.rounds);
-    if (candidate != 0)
+    if (contender != 0)
         stat.error += floor * stat.ratio;
     return stat;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From timings to a choice. Candidate 0 is the incumbent: what is chosen without tuning. It stays unless beaten by more
- * than 3 % and by more than the noise. Candidates are timed in rounds, every one once a round, and compared with the
+ * From timings to a choice. Contender 0 is the incumbent: what is chosen without tuning. It stays unless beaten by more
+ * than 3 % and by more than the noise. Contenders are timed in rounds, every one once a round, and compared with the
  * incumbent round by round: what slows the whole machine slows both. Pure.
  */
 #ifndef SEQTOPK_TUNE_DECIDE_H
@@ -15,9 +15,9 @@ enum { SEQTOPK_TUNE_ROUNDS = 64, SEQTOPK_TUNE_CANDIDATES = 96 };
 /* A gain below this is not worth a change. */
 #define SEQTOPK_TUNE_CLEAR 0.03
 
-/* ns of a call, [candidate][round]; 0 where it was not timed. */
+/* ns of a call, [contender][round]; 0 where it was not timed. */
 typedef struct seqtopk_tune_rounds {
-    int32_t candidates, rounds;
+    int32_t contenders, rounds;
     double ns[SEQTOPK_TUNE_CANDIDATES][SEQTOPK_TUNE_ROUNDS];
 } seqtopk_tune_rounds;
 
@@ -30,18 +30,18 @@ typedef struct seqtopk_tune_stat {
 } seqtopk_tune_stat;
 
 typedef struct seqtopk_tune_verdict {
-    int32_t chosen, runner_up; /* candidates; runner_up is -1 where there was one candidate */
+    int32_t chosen, runner_up; /* contenders; runner_up is -1 where there was one contender */
     double gap;                /* how much longer the runner-up takes, as a share of the chosen one's time */
     bool noisy;                /* another looked more than 3 % better, but no more than the noise */
 } seqtopk_tune_verdict;
 
 double seqtopk_tune_median(double *values, int32_t count); /* reorders them; 0 for none */
 
-/* What the rounds so far say of a candidate; all zero if it was never timed beside the incumbent. */
-seqtopk_tune_stat seqtopk_tune_stat_of(const seqtopk_tune_rounds *rounds, int32_t candidate);
+/* What the rounds so far say of a contender; all zero if it was never timed beside the incumbent. */
+seqtopk_tune_stat seqtopk_tune_stat_of(const seqtopk_tune_rounds *rounds, int32_t contender);
 
 /*
- * Decides between the candidates that `among` lists, the incumbent (0) first. stats [all candidates]; those without
+ * Decides between the contenders that `among` lists, the incumbent (0) first. stats [all contenders]; those without
  * rounds are left out. Of challengers within 1 % of one another the first in the list is taken, so that runs agree.
  */
 seqtopk_tune_verdict seqtopk_tune_decide(const seqtopk_tune_stat *stats, const int32_t *among, int32_t count);

@@ -56,7 +56,7 @@ const char *seqtopk_tune_emulated(void) {
     if (by_tcg())
         return "QEMU (TCG)";
     /* An emulator of one process shows it its own program as /proc/self/exe. The other name of the same link is known
-     * to few programs, and so the kernel answers it: with the emulator. */
+     * to few programs, and so the kernel returns it: with the emulator. */
     if (link_of("/proc/self/exe", told) && link_of("/proc/thread-self/exe", is) && strcmp(told, is) != 0) {
         snprintf(answer, sizeof answer, "%s", is);
         return answer;

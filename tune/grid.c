@@ -79,7 +79,7 @@ const char *seqtopk_tune_point_text(const seqtopk_tune_point *p, char text[SEQTO
 
 /* ----------------------------------------------------------------- words -- */
 
-/* The next of the words between commas, whose length it answers; 0 at the end and for an empty word, told apart by *at.
+/* The next of the words between commas, whose length it returns; 0 at the end and for an empty word, told apart by *at.
  */
 static size_t next_word(const char **at, const char **word) {
     *word = *at;

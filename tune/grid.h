@@ -45,7 +45,7 @@ bool seqtopk_tune_grid_make(const seqtopk_tune_request *request, seqtopk_tune_gr
                             char message[SEQTOPK_TUNE_MESSAGE]);
 void seqtopk_tune_grid_free(seqtopk_tune_grid *grid);
 
-/* "sequence f32 8192x256x8", and "... 2 threads" where there is more than one; answers `text`. */
+/* "sequence f32 8192x256x8", and "... 2 threads" where there is more than one; returns `text`. */
 enum { SEQTOPK_TUNE_POINT_TEXT = 80 };
 const char *seqtopk_tune_point_text(const seqtopk_tune_point *point, char text[SEQTOPK_TUNE_POINT_TEXT]);
 

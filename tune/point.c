@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tune/point.h"
 
-#include "src/plan.h"
+#include "src/plan/plan.h"
 #include "src/status.h"
 #include "tune/timer.h"
 
@@ -45,7 +45,7 @@ static seqtopk_desc desc_of(const seqtopk_tune_point *point, const form *f) {
 
 /* ------------------------------------------------------------------ call -- */
 
-/* A candidate: the base with one op's row changed. Number 0 is the base itself. */
+/* A contender: the base with one op's row changed. Number 0 is the base itself. */
 typedef struct entry {
     seqtopk_op op;
     const seqtopk_row *row;
@@ -175,11 +175,11 @@ static void free_entries(session *s) {
 }
 
 /* The rows that may take the op's place, but those that are lost; of these the best stays, to be the runner-up. */
-static seqtopk_status add_op(session *s, seqtopk_op op, double times, int32_t *candidates, seqtopk_error *error) {
+static seqtopk_status add_op(session *s, seqtopk_op op, double times, int32_t *contenders, seqtopk_error *error) {
     const seqtopk_row *rows[SEQTOPK_TUNE_CANDIDATES], *best = NULL;
     seqtopk_status status = SEQTOPK_OK;
-    const int32_t count = seqtopk_tune_candidates(&s->desc, op, rows, SEQTOPK_TUNE_CANDIDATES);
-    *candidates = count;
+    const int32_t count = seqtopk_tune_contenders(&s->desc, op, rows, SEQTOPK_TUNE_CANDIDATES);
+    *contenders = count;
     for (int32_t i = 0; i < count; i++)
         if (rows[i] != s->base.row[op] && (!best || *last_of(s, rows[i]) < *last_of(s, best)))
             best = rows[i];
@@ -238,7 +238,7 @@ static void screen(session *s, int32_t c) {
         e->screen = 0;
         b->wrong++;
         if (b->events->wrong)
-            b->events->wrong(b->events->context, s->point, e->row ? e->row : s->base.row[SEQTOPK_OP_score], list);
+            b->events->wrong(b->events->context, s->point, e->row ? e->row : s->base.row[SEQTOPK_OP_lse], list);
         return;
     }
     for (int i = 0; i < 3 && e->screen < SHORT; i++) {
@@ -273,7 +273,7 @@ static int32_t entries_of(const session *s, seqtopk_op op, int32_t *among) {
     return count;
 }
 
-static void find(const session *s, seqtopk_op op, int32_t candidates, seqtopk_tune_found *f) {
+static void find(const session *s, seqtopk_op op, int32_t contenders, seqtopk_tune_found *f) {
     int32_t among[SEQTOPK_TUNE_CANDIDATES];
     const int32_t count = entries_of(s, op, among);
     const seqtopk_tune_verdict v = seqtopk_tune_decide(s->stat, among, count);
@@ -287,7 +287,7 @@ static void find(const session *s, seqtopk_op op, int32_t candidates, seqtopk_tu
         .spread = won->spread,
         .gap = v.gap,
         .noisy = v.noisy,
-        .candidates = candidates,
+        .contenders = contenders,
     };
     if (v.runner_up >= 0) {
         const seqtopk_tune_stat *second = s->stat + v.runner_up;
@@ -336,7 +336,7 @@ static seqtopk_status confirm(session *s, double budget, seqtopk_tune_found *fou
         seqtopk_plan_destroy(s->entry[c].plan);
     s->entry[1] = (entry){.plan = plan};
     s->count = 2;
-    const seqtopk_tune_race race = {.candidates = 2, .least = 3, .budget = budget, .sample = sample, .context = s};
+    const seqtopk_tune_race race = {.contenders = 2, .least = 3, .budget = budget, .sample = sample, .context = s};
     seqtopk_tune_race_run(&race, &s->bench->rounds, s->stat);
     if (s->stat[1].rounds && s->stat[1].ratio <= single * (1 + SEQTOPK_TUNE_CLEAR)) {
         *base_ns = s->stat[0].median;
@@ -365,12 +365,12 @@ typedef struct state {
     const seqtopk_tune_result *shared; /* the same point with f32, or NULL */
 } state;
 
-/* About so many calls of every candidate: one to check it, and three rounds. */
+/* About so many calls of every contender: one to check it, and three rounds. */
 enum { CALLS = 4 };
 
 /* Times one change at a time of every op that is reached and not decided, then all winners together. */
 static seqtopk_status run_pass(session *s, state *st, double budget, bool *changed, seqtopk_error *error) {
-    int32_t candidates[SEQTOPK_OPS] = {0};
+    int32_t contenders[SEQTOPK_OPS] = {0};
     bool reached[SEQTOPK_OPS];
     const bool first = s->form == forms && st->result->ns == 0;
     const double started = seqtopk_tune_now();
@@ -387,7 +387,7 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
     const double times = guess * 60 < budget ? INFINITY : guess * 20 < budget ? 2 : 1.3;
     for (int op = 0; op < SEQTOPK_OPS && !status; op++)
         if (reached[op] && !st->done[op])
-            status = add_op(s, (seqtopk_op)op, times, candidates + op, error);
+            status = add_op(s, (seqtopk_op)op, times, contenders + op, error);
     if (status || (s->count == 1 && !first))
         return status;
 
@@ -415,7 +415,7 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
     for (int32_t c = 0; c < s->count; c++)
         group[c] = s->entry[c].op;
     const seqtopk_tune_race race = {
-        .candidates = s->count,
+        .contenders = s->count,
         .group = group,
         .out = s->out,
         .least = 3,
@@ -432,8 +432,8 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
     seqtopk_tune_found *found = r->found + r->count;
     int32_t count = 0;
     for (int op = 0; op < SEQTOPK_OPS; op++)
-        if (candidates[op] > 1 && entries_of(s, (seqtopk_op)op, (int32_t[SEQTOPK_TUNE_CANDIDATES]){0}) > 1) {
-            find(s, (seqtopk_op)op, candidates[op], found + count++);
+        if (contenders[op] > 1 && entries_of(s, (seqtopk_op)op, (int32_t[SEQTOPK_TUNE_CANDIDATES]){0}) > 1) {
+            find(s, (seqtopk_op)op, contenders[op], found + count++);
             st->done[op] = true;
         }
     const double model_ratio = model && s->stat[model].rounds ? s->stat[model].ratio : 1;
@@ -473,7 +473,7 @@ static seqtopk_status run_form(seqtopk_tune_bench *b, const seqtopk_tune_point *
     incumbent.tuning = b->options->tuning ? b->options->tuning : seqtopk_tuning_none();
     seqtopk_status status = seqtopk_tune_config_default(&s->base, &incumbent, point->tokens, error);
     if (f == forms)
-        st->score = s->base.row[SEQTOPK_OP_score];
+        st->score = s->base.row[SEQTOPK_OP_lse];
     s->model = s->base;
     for (int32_t i = 0; st->shared && i < st->shared->count; i++) {
         const seqtopk_tune_found *found = st->shared->found + i;
@@ -516,7 +516,7 @@ static double floor_of(seqtopk_tune_bench *b, const seqtopk_tune_point *p, const
         .score = SEQTOPK_SCORE_SOFTMAX,
         .key = SEQTOPK_KEY_LOGPROB,
     };
-    seqtopk_score_fn *const score = (seqtopk_score_fn *)row->function;
+    seqtopk_lse_fn *const score = (seqtopk_lse_fn *)row->function;
     /* The first sample warms up, and tells how many calls one needs. */
     for (int i = -1; i < SAMPLES && (i < 3 || took < 50e6) && !stopped(b); i++) {
         const double start = seqtopk_tune_now();

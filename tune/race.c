@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* A fixed sequence: the order within a round changes from round to round, so that no candidate always follows the same.
+/* A fixed sequence: the order within a round changes from round to round, so that no contender always follows the same.
  */
 static uint32_t next_random(uint32_t *state) { return *state = *state * 1664525u + 1013904223u, *state >> 8; }
 
@@ -24,27 +24,27 @@ typedef struct state {
     bool unsure;  /* one looks better, but by less than the noise */
 } state;
 
-static bool is_alone(const state *st, int32_t candidates, int32_t c) {
-    for (int32_t i = 1; i < candidates; i++)
+static bool is_alone(const state *st, int32_t contenders, int32_t c) {
+    for (int32_t i = 1; i < contenders; i++)
         if (i != c && !st->out[i] && st->group[i] == st->group[c])
             return false;
     return true;
 }
 
 /* Leaves out who cannot win any more; whether those that remain are known well enough. */
-static void settle(state *st, int32_t candidates, const seqtopk_tune_rounds *rounds, seqtopk_tune_stat *stats) {
-    for (int32_t c = 0; c < candidates; c++)
+static void settle(state *st, int32_t contenders, const seqtopk_tune_rounds *rounds, seqtopk_tune_stat *stats) {
+    for (int32_t c = 0; c < contenders; c++)
         if (!st->out[c])
             stats[c] = seqtopk_tune_stat_of(rounds, c);
-    for (int32_t c = 1; c < candidates; c++)
-        st->out[c] = st->out[c] || seqtopk_tune_hopeless(stats, st->group, candidates, c);
+    for (int32_t c = 1; c < contenders; c++)
+        st->out[c] = st->out[c] || seqtopk_tune_hopeless(stats, st->group, contenders, c);
     st->settled = rounds->rounds >= 5;
     st->unsure = false;
-    for (int32_t c = 1; c < candidates; c++) {
+    for (int32_t c = 1; c < contenders; c++) {
         if (st->out[c])
             continue;
         const bool beats = seqtopk_tune_beats(stats + c);
-        st->settled &= seqtopk_tune_settled(stats + c) || (beats && rounds->rounds >= 9 && is_alone(st, candidates, c));
+        st->settled &= seqtopk_tune_settled(stats + c) || (beats && rounds->rounds >= 9 && is_alone(st, contenders, c));
         st->unsure |= !beats && stats[c].ratio < 1 - SEQTOPK_TUNE_CLEAR;
     }
 }
@@ -55,9 +55,9 @@ bool seqtopk_tune_race_run(const seqtopk_tune_race *race, seqtopk_tune_rounds *r
     uint32_t random = 1;
     double spent = 0, longest = 0;
     memset(rounds, 0, sizeof *rounds);
-    memset(stats, 0, (size_t)race->candidates * sizeof *stats);
-    rounds->candidates = race->candidates;
-    for (int32_t c = 1; c < race->candidates; c++) {
+    memset(stats, 0, (size_t)race->contenders * sizeof *stats);
+    rounds->contenders = race->contenders;
+    for (int32_t c = 1; c < race->contenders; c++) {
         st.group[c] = race->group ? race->group[c] : 0;
         st.out[c] = race->out && race->out[c];
     }
@@ -66,7 +66,7 @@ bool seqtopk_tune_race_run(const seqtopk_tune_race *race, seqtopk_tune_rounds *r
         if (r >= race->least && spent + longest > race->budget * (st.unsure ? 4 : 1))
             break;
         int32_t count = 0;
-        for (int32_t c = 0; c < race->candidates; c++)
+        for (int32_t c = 0; c < race->contenders; c++)
             if (!st.out[c])
                 order[count++] = c;
         shuffle(order, count, &random);
@@ -75,9 +75,9 @@ bool seqtopk_tune_race_run(const seqtopk_tune_race *race, seqtopk_tune_rounds *r
             const double took = race->sample(race->context, order[i], r, &rounds->ns[order[i]][r]);
             if (took < 0) {
                 /* Half a round would compare with an incumbent that may be missing. */
-                for (int32_t c = 0; c < race->candidates; c++)
+                for (int32_t c = 0; c < race->contenders; c++)
                     rounds->ns[c][r] = 0;
-                settle(&st, race->candidates, rounds, stats);
+                settle(&st, race->contenders, rounds, stats);
                 return false;
             }
             round += took;
@@ -85,7 +85,7 @@ bool seqtopk_tune_race_run(const seqtopk_tune_race *race, seqtopk_tune_rounds *r
         rounds->rounds = r + 1;
         spent += round;
         longest = round;
-        settle(&st, race->candidates, rounds, stats);
+        settle(&st, race->contenders, rounds, stats);
         if (st.settled && rounds->rounds >= race->least)
             break;
     }

@@ -13,7 +13,7 @@ typedef struct seqtopk_report_section {
     size_t count;
 } seqtopk_report_section;
 
-/* The ops that the section decides, those whose choice matters most first; answers how many. */
+/* The ops that the section decides, those whose choice matters most first; returns how many. */
 int32_t seqtopk_report_ops(const seqtopk_report_section *section, seqtopk_op ops[SEQTOPK_OPS]);
 
 /* Which kernel of an op wins where: cell by cell with numbers, or, `fine` not set, in runs of T that one kernel wins.

@@ -6,7 +6,7 @@
 
 #include "src/status.h"
 
-/* ns that timing a point well takes, about: a dozen candidates, each for six calls or forty samples, and the reference.
+/* ns that timing a point well takes, about: a dozen contenders, each for six calls or forty samples, and the reference.
  */
 static double cost_of(const seqtopk_tune_point *p) {
     const double logits = (double)p->tokens * p->experts, call = 1000 + 0.6 * logits / p->threads;

@@ -6,7 +6,7 @@
 #ifndef SEQTOPK_TUNE_TUNE_H
 #define SEQTOPK_TUNE_TUNE_H
 
-#include "tune/candidates.h"
+#include "tune/contenders.h"
 #include "tune/grid.h"
 #include "tune/topology.h"
 
@@ -21,7 +21,7 @@ typedef struct seqtopk_tune_found {
     double gap; /* runner_up_ns over ns, less 1, round by round; of a kept incumbent it may be < 0 */
     bool noisy; /* another looked clearly better, and the noise was larger */
     bool clear; /* the gap is larger than the noise */
-    int32_t candidates;
+    int32_t contenders;
 } seqtopk_tune_found;
 
 typedef struct seqtopk_tune_result {
@@ -71,7 +71,7 @@ seqtopk_status seqtopk_tune_walk(const seqtopk_tune_grid *grid, const seqtopk_tu
                                  const seqtopk_tune_events *events, seqtopk_tune_summary *summary,
                                  seqtopk_error *error);
 
-/* About how many seconds a walk needs to time every candidate of every point well. */
+/* About how many seconds a walk needs to time every contender of every point well. */
 double seqtopk_tune_estimate(const seqtopk_tune_grid *grid);
 
 #endif

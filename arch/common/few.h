@@ -72,7 +72,7 @@ static inline float kth16(const vec x[VECS], int k) {
 }
 
 /* Few keys: each is counted against all. */
-static inline seqtopk_place rank_few(const float *keys, int64_t n, int64_t k) {
+static inline seqtopk_kth rank_few(const float *keys, int64_t n, int64_t k) {
     for (int64_t i = 0; i < n; i++) {
         const vec x = vec_set1(keys[i]);
         int64_t greater = 0, equal = 0;
@@ -82,9 +82,9 @@ static inline seqtopk_place rank_few(const float *keys, int64_t n, int64_t k) {
             equal += __builtin_popcount(vec_mask_eq(y, x) & first_lanes(n - j));
         }
         if (greater < k && k <= greater + equal)
-            return (seqtopk_place){keys[i], greater, equal};
+            return (seqtopk_kth){keys[i], greater, equal};
     }
-    return (seqtopk_place){-INFINITY, n, 0};
+    return (seqtopk_kth){-INFINITY, n, 0};
 }
 
 /* Which of some keys are the first k: those above the cut, and so many ties, the lower places first. */
@@ -93,7 +93,7 @@ typedef struct {
     int32_t ties;
 } first_k;
 
-static inline first_k first_of_place(seqtopk_place place, int32_t k) {
+static inline first_k first_of_place(seqtopk_kth place, int32_t k) {
     return (first_k){place.key, k - (int32_t)place.above};
 }
 

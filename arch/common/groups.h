@@ -8,11 +8,11 @@
 #include "arch/common/lanes.h"
 #include "arch/kernel.h"
 
-#define GROUPS_NAME_(isa) seqtopk_groups_f32__##isa##_pairs
+#define GROUPS_NAME_(isa) seqtopk_mask_groups_f32__##isa##_pairs
 #define GROUPS_NAME(isa) GROUPS_NAME_(isa)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
-seqtopk_groups_fn seqtopk_groups_f32__ref_scan, GROUPS_NAME(GROUPS_ISA);
+seqtopk_mask_groups_fn seqtopk_mask_groups_f32__ref_scan, GROUPS_NAME(GROUPS_ISA);
 
 enum { GROUPS_MOST = 64 };
 
@@ -135,9 +135,9 @@ ALWAYS_INLINE void lose(float *keys, int32_t size) {
 }
 
 void GROUPS_NAME(GROUPS_ISA)(const float *scores, float *keys, int32_t experts, int32_t groups, int32_t group_n,
-                             int32_t group_top_k, float *room) {
+                             int32_t group_top_k, float *work) {
     if (group_n > 2 || groups > GROUPS_MOST) {
-        seqtopk_groups_f32__ref_scan(scores, keys, experts, groups, group_n, group_top_k, room);
+        seqtopk_mask_groups_f32__ref_scan(scores, keys, experts, groups, group_n, group_top_k, work);
         return;
     }
     const int32_t size = experts / groups;

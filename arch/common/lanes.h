@@ -11,11 +11,11 @@
  *   vec_if_lt(a, b, x, y)  a < b ? x : y
  *   vec_any_not_lt(a, b)   nonzero if in any lane not a < b
  *   vec_add_exponent(p, z) adds the integer in the low bits of z's significand to p's exponent
- *   vec_split(x, &k)       x = m * 2^k for positive normal x, m in [sqrt(1/2), sqrt(2)); answers m
+ *   vec_split(x, &k)       x = m * 2^k for positive normal x, m in [sqrt(1/2), sqrt(2)); returns m
  *   vec_sum16(v)           the tree over v[VECS]
  *   vec_load_f32, vec_load_bf16, vec_load_f16 (p, i)   elements i .. of the row at p, as float
  * where it has better than what stands here:
- *   VEC_KEEP(x, least)     *x becomes 0 in lanes below `least`; answers which are not, a VEC_MASK
+ *   VEC_KEEP(x, least)     *x becomes 0 in lanes below `least`; returns which are not, a VEC_MASK
  *   VEC_SCALE(mask, p, n)  p * 2^n, rounded once, in the lanes of a VEC_MASK, 0 in the others
  *   VEC_DIV_FIRST(a, b, n) vec_div of which the first n lanes are wanted
  *   VEC_LOAD_FEW, VEC_STORE_FEW   vec_load_first, vec_store_first by no wider vector than n, at least 1, needs; what is

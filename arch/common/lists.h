@@ -189,14 +189,14 @@ INLINE void scatter_plain(const int32_t *offsets, const int32_t *ids, int64_t fi
 }
 
 void LISTS_NAME(scatter, packed)(const int32_t *offsets, const int32_t *ids, int64_t first, int64_t last,
-                                 int32_t experts, int32_t *cursors, int32_t *room, int32_t *tokens, int32_t *slots) {
+                                 int32_t experts, int32_t *cursors, int32_t *work, int32_t *tokens, int32_t *slots) {
     const int32_t pairs = offsets[last] - offsets[first];
     if (!tokens)
         scatter_plain(offsets, ids, first, last, &(places){cursors, NULL, slots});
     else if (!slots)
         scatter_plain(offsets, ids, first, last, &(places){cursors, tokens, NULL});
     else if ((pairs < BLOCK ? pairs : BLOCK) / WORTH_PACKING >= experts)
-        scatter_packed(offsets, ids, first, last, experts, cursors, room, tokens, slots);
+        scatter_packed(offsets, ids, first, last, experts, cursors, work, tokens, slots);
     else
         scatter_plain(offsets, ids, first, last, &(places){cursors, tokens, slots});
 }

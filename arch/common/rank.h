@@ -87,7 +87,7 @@ static inline void sort_groups(vec *x, const int groups) {
 }
 
 /* The place of the k-th largest of keys [n], n <= 16 * groups. */
-static inline seqtopk_place rank_groups(const float *keys, int64_t n, int64_t k, const int groups) {
+static inline seqtopk_kth rank_groups(const float *keys, int64_t n, int64_t k, const int groups) {
     vec x[FEW_VECS], sorted[FEW_VECS];
     float fallen[FEW];
     for (int v = 0; v < groups * VECS; v++)
@@ -95,7 +95,7 @@ static inline seqtopk_place rank_groups(const float *keys, int64_t n, int64_t k,
     sort_groups(sorted, groups);
     for (int v = 0; v < groups * VECS; v++)
         vec_store(fallen + v * VEC_LANES, sorted[v]);
-    seqtopk_place place = {fallen[k < 1 ? 0 : k > FEW ? FEW - 1 : k - 1], 0, 0}; /* k > n only after a NaN */
+    seqtopk_kth place = {fallen[k < 1 ? 0 : k > FEW ? FEW - 1 : k - 1], 0, 0}; /* k > n only after a NaN */
     const vec key = vec_set1(place.key);
     for (int v = 0; v < groups * VECS; v++) {
         place.above += __builtin_popcount(vec_mask_gt(x[v], key));
@@ -105,7 +105,7 @@ static inline seqtopk_place rank_groups(const float *keys, int64_t n, int64_t k,
 }
 
 /* The same for n <= FEW. */
-static inline seqtopk_place rank_few64(const float *keys, int64_t n, int64_t k) {
+static inline seqtopk_kth rank_few64(const float *keys, int64_t n, int64_t k) {
     return n <= LANES       ? rank_groups(keys, n, k, 1)
            : n <= 2 * LANES ? rank_groups(keys, n, k, 2)
                             : rank_groups(keys, n, k, 4);
@@ -210,7 +210,7 @@ static inline uint32_t to_keep(const int what, vec x, vec low, vec high, int64_t
     return vec_mask_ge(x, low) & ~over;
 }
 
-/* Moves such keys together to `to` [n], which may be where they are; answers how many. *above gets those above `most`
+/* Moves such keys together to `to` [n], which may be where they are; returns how many. *above gets those above `most`
  * where that is not known from the answer: KEEP_INSIDE. */
 static inline int64_t keep(const int what, const float *keys, int64_t n, float least, float most, float *to,
                            int64_t *above) {

@@ -9,27 +9,27 @@
 #define RANK_NAME_(op, isa, algorithm) RANK_NAME__(op, isa, algorithm)
 #define RANK_NAME(op, algorithm) RANK_NAME_(op, RANK_ISA, algorithm)
 
-seqtopk_rank_fn RANK_NAME(rank, compress), RANK_NAME(rank, quickselect), RANK_NAME(rank, heap), RANK_NAME(rank, radix);
-seqtopk_nth_fn RANK_NAME(nth, quickselect);
+seqtopk_select_keys_fn RANK_NAME(select_keys, compress), RANK_NAME(select_keys, quickselect), RANK_NAME(select_keys, heap), RANK_NAME(select_keys, radix);
+seqtopk_nth_keys_fn RANK_NAME(nth_keys, quickselect);
 
-seqtopk_place RANK_NAME(rank, compress)(const float *keys, int64_t n, int64_t k, float *room) {
-    return rank_by_compression(keys, n, k, room);
+seqtopk_kth RANK_NAME(select_keys, compress)(const float *keys, int64_t n, int64_t k, float *work) {
+    return rank_by_compression(keys, n, k, work);
 }
 
-seqtopk_place RANK_NAME(rank, quickselect)(const float *keys, int64_t n, int64_t k, float *room) {
-    if (room != keys)
-        memcpy(room, keys, (size_t)n * sizeof *room);
-    return quickselect(room, n, k);
+seqtopk_kth RANK_NAME(select_keys, quickselect)(const float *keys, int64_t n, int64_t k, float *work) {
+    if (work != keys)
+        memcpy(work, keys, (size_t)n * sizeof *work);
+    return quickselect(work, n, k);
 }
 
-seqtopk_place RANK_NAME(rank, heap)(const float *keys, int64_t n, int64_t k, float *room) {
-    return rank_by_reservoir(keys, n, k, room);
+seqtopk_kth RANK_NAME(select_keys, heap)(const float *keys, int64_t n, int64_t k, float *work) {
+    return rank_by_reservoir(keys, n, k, work);
 }
 
-seqtopk_place RANK_NAME(rank, radix)(const float *keys, int64_t n, int64_t k, float *room) {
-    return rank_by_digits(keys, n, k, room);
+seqtopk_kth RANK_NAME(select_keys, radix)(const float *keys, int64_t n, int64_t k, float *work) {
+    return rank_by_digits(keys, n, k, work);
 }
 
-float RANK_NAME(nth, quickselect)(float *keys, size_t n, size_t k) {
+float RANK_NAME(nth_keys, quickselect)(float *keys, size_t n, size_t k) {
     return quickselect(keys, (int64_t)n, (int64_t)k).key;
 }

@@ -72,7 +72,7 @@ static __attribute__((noinline)) void keep_other(int above, const float *keys, i
         keep(KEEP_BELOW, keys, n, g.least, g.most, to, NULL);
 }
 
-static inline seqtopk_place rank_by_compression(const float *keys, int64_t n, int64_t k, float *room) {
+static inline seqtopk_kth rank_by_compression(const float *keys, int64_t n, int64_t k, float *work) {
     enum { PATIENCE = 8 }; /* rounds that leave more than half; three-way ones among them */
     const int64_t wanted = k, size = n;
     between where = anywhere();
@@ -90,13 +90,13 @@ static inline seqtopk_place rank_by_compression(const float *keys, int64_t n, in
                 g = (guess){sorted[(k - 1) * FEW / n], sorted[(k - 1) * FEW / n], KEEP_INSIDE};
         }
         /* What a guess drops may be wanted after all; so it must not be overwritten, or be counted before. */
-        float *to = keys != room ? room : 2 * n <= size ? room + n : NULL;
+        float *to = keys != work ? work : 2 * n <= size ? work + n : NULL;
         int64_t above, kept;
         if (to) {
             kept = keep_guessed(keys, n, g, to, &above);
         } else {
             kept = count_guessed(keys, n, g, &above);
-            to = room;
+            to = work;
             if (k > above && k <= above + kept && g.least < g.most)
                 keep_guessed(keys, n, g, to, &above);
         }
@@ -111,7 +111,7 @@ static inline seqtopk_place rank_by_compression(const float *keys, int64_t n, in
             n -= above + kept;
             k -= above + kept;
         } else if (g.least == g.most) {
-            return (seqtopk_place){g.most, wanted - k + above, kept};
+            return (seqtopk_kth){g.most, wanted - k + above, kept};
         } else {
             k -= above;
             n = kept;
@@ -119,7 +119,7 @@ static inline seqtopk_place rank_by_compression(const float *keys, int64_t n, in
         bad += n > before / 2;
         keys = to;
     }
-    seqtopk_place place = rank_few64(keys, n, k);
+    seqtopk_kth place = rank_few64(keys, n, k);
     place.above += wanted - k;
     return place;
 }

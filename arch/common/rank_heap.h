@@ -26,7 +26,7 @@ static inline void raise_cut(reservoir *r, int64_t k) {
     r->cut = sorted[at < FEW ? at : FEW - 1];
     count_brackets(r->keys, r->size, r->cut, r->cut, &above, &upto);
     if (upto < k || above > r->size - r->size / 4) {
-        const seqtopk_place place = quickselect(r->keys, r->size, k);
+        const seqtopk_kth place = quickselect(r->keys, r->size, k);
         r->cut = place.key;
         above = place.above;
         upto = place.above + place.equal;
@@ -63,10 +63,10 @@ static inline float least_maximum(const float *keys, int64_t n, int64_t k) {
     return maxima[k - 1];
 }
 
-static inline seqtopk_place rank_by_reservoir(const float *keys, int64_t n, int64_t k, float *room) {
+static inline seqtopk_kth rank_by_reservoir(const float *keys, int64_t n, int64_t k, float *work) {
     enum { BLOCK = 4, BLOCK_KEYS = BLOCK * VEC_LANES, LEAST = 4 * FEW };
     const int64_t full = k < LEAST / 4 ? LEAST : 4 * k;
-    reservoir r = {room, least_maximum(keys, n, k), 0, 0};
+    reservoir r = {work, least_maximum(keys, n, k), 0, 0};
     int64_t i = 0;
     for (; i + BLOCK_KEYS <= n; i += BLOCK_KEYS) {
         const vec cut = vec_set1(r.cut);
@@ -85,7 +85,7 @@ static inline seqtopk_place rank_by_reservoir(const float *keys, int64_t n, int6
     }
     for (; i < n; i += VEC_LANES)
         take_in(&r, load_first(keys + i, n - i), first_lanes(n - i), vec_set1(r.cut), 0);
-    return r.size < k ? (seqtopk_place){r.cut, r.size, r.ties} : rank_by_compression(room, r.size, k, room);
+    return r.size < k ? (seqtopk_kth){r.cut, r.size, r.ties} : rank_by_compression(work, r.size, k, work);
 }
 
 #endif

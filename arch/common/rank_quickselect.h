@@ -10,7 +10,7 @@
 
 enum { SIDE = 4, SIDE_KEYS = SIDE * VEC_LANES }; /* vectors read from one end before the ends are compared again */
 
-/* Rearranges keys [n] so that those above `pivot` come first; answers how many. */
+/* Rearranges keys [n] so that those above `pivot` come first; returns how many. */
 static inline int64_t part_above(float *keys, int64_t n, float pivot) {
     const uint32_t all = first_lanes(VEC_LANES);
     const vec p = vec_set1(pivot);
@@ -75,7 +75,7 @@ static inline void sort_few(float *keys, int64_t n) {
 }
 
 /* The k-th largest of keys [n], which are rearranged so that the k largest come first. */
-static inline seqtopk_place quickselect(float *keys, int64_t n, int64_t k) {
+static inline seqtopk_kth quickselect(float *keys, int64_t n, int64_t k) {
     enum { PATIENCE = 6 }; /* rounds that leave more than three quarters */
     const float *const begin = keys;
     between where = anywhere();
@@ -107,7 +107,7 @@ static inline seqtopk_place quickselect(float *keys, int64_t n, int64_t k) {
             if (ties) {
                 const int64_t equal = pivot == -INFINITY ? n : part_above(keys, n, next_below(pivot));
                 if (k <= equal)
-                    return (seqtopk_place){pivot, keys - begin, equal};
+                    return (seqtopk_kth){pivot, keys - begin, equal};
                 fall(&where, pivot);
                 keys += equal;
                 n -= equal;
@@ -117,7 +117,7 @@ static inline seqtopk_place quickselect(float *keys, int64_t n, int64_t k) {
         bad += n > before - before / 4;
     }
     sort_few(keys, n < FEW ? n : FEW); /* more are left only after a NaN */
-    seqtopk_place place = {keys[k - 1], keys - begin, 0};
+    seqtopk_kth place = {keys[k - 1], keys - begin, 0};
     for (int64_t i = 0; i < n; i++) {
         place.above += keys[i] > place.key;
         place.equal += keys[i] == place.key;

@@ -58,14 +58,14 @@ static inline void count_digits(const float *keys, int64_t n, uint32_t from, int
     }
 }
 
-static inline seqtopk_place rank_by_digits(const float *keys, int64_t n, int64_t k, float *room) {
+static inline seqtopk_kth rank_by_digits(const float *keys, int64_t n, int64_t k, float *work) {
     const int64_t wanted = k;
     const uint32_t minus_zero = number_of(-0.0f);
     if (n > FEW) {
         between in = range_of(keys, n);
         for (int round = 0; n > FEW && round < ROUNDS; round++) {
             if (in.least == in.most)
-                return (seqtopk_place){numbered(in.least), wanted - k, n};
+                return (seqtopk_kth){numbered(in.least), wanted - k, n};
             uint32_t counts[2][DIGITS];
             const int bits = 32 - __builtin_clz(in.most - in.least), shift = bits > DIGIT_BITS ? bits - DIGIT_BITS : 0;
             const uint32_t digits = ((in.most - in.least) >> shift) + 1;
@@ -79,11 +79,11 @@ static inline seqtopk_place rank_by_digits(const float *keys, int64_t n, int64_t
             in.least = first;
             in.most = last < in.most ? last : in.most;
             /* No key has the number of -0, which compares as +0 does. */
-            n = keep(KEEP_INSIDE, keys, n, numbered(in.least), numbered(in.most - (in.most == minus_zero)), room, NULL);
-            keys = room;
+            n = keep(KEEP_INSIDE, keys, n, numbered(in.least), numbered(in.most - (in.most == minus_zero)), work, NULL);
+            keys = work;
         }
     }
-    seqtopk_place place = rank_few64(keys, n, k);
+    seqtopk_kth place = rank_few64(keys, n, k);
     place.above += wanted - k;
     return place;
 }

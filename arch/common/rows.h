@@ -6,7 +6,7 @@
 #include "arch/common/lanes.h"
 #include "arch/common/weigh.h"
 #include "arch/kernel.h"
-#include "src/registry.h"
+#include "src/kernels/registry.h"
 
 #ifndef VEC_MASKED_LOADS
 static const float minus_infinity_f32 = -INFINITY;
@@ -56,7 +56,7 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #endif
 #include "arch/common/dtype_end.inc"
 
-#define WEIGH_NAME_(isa) seqtopk_weigh_f32__##isa##_lanes16
+#define WEIGH_NAME_(isa) seqtopk_weigh_keys_f32__##isa##_lanes16
 #define WEIGH_NAME(isa) WEIGH_NAME_(isa)
 
 void WEIGH_NAME(ROWS_ISA)(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,

@@ -5,19 +5,19 @@
  */
 #include "arch/common/few.h"
 #include "arch/kernel.h"
-#include "src/registry.h"
+#include "src/kernels/registry.h"
 
 #define SELECT_NAME__(op, isa, algorithm) seqtopk_##op##_f32__##isa##_##algorithm
 #define SELECT_NAME_(op, isa, algorithm) SELECT_NAME__(op, isa, algorithm)
 #define SELECT_NAME(op, algorithm) SELECT_NAME_(op, SELECT_ISA, algorithm)
 
-seqtopk_filter_fn SELECT_NAME(filter, compress);
-seqtopk_trim_fn SELECT_NAME(trim, sort16);
-seqtopk_top_fn seqtopk_top_f32__ref_insertion, SELECT_NAME(top, lanes);
+seqtopk_list_candidates_fn SELECT_NAME(list_candidates, compress);
+seqtopk_bound_candidates_fn SELECT_NAME(bound_candidates, sort16);
+seqtopk_topk_row_fn seqtopk_topk_row_f32__ref_insertion, SELECT_NAME(topk_row, lanes);
 
 static inline float next_up(float x) { return nextafterf(x, INFINITY); }
 
-int64_t SELECT_NAME(filter, compress)(const seqtopk_catch *from, int64_t first, int64_t last, float key, int ties,
+int64_t SELECT_NAME(list_candidates, compress)(const seqtopk_candidates *from, int64_t first, int64_t last, float key, int ties,
                                       const seqtopk_lists *to, int64_t at, int64_t end) {
     const vec cut = vec_set1(ties ? key : next_up(key));
     const float *keys = from->keys, *order = from->order;
@@ -66,23 +66,23 @@ int64_t SELECT_NAME(filter, compress)(const seqtopk_catch *from, int64_t first, 
     return at;
 }
 
-void SELECT_NAME(trim, sort16)(seqtopk_catch *caught, int64_t first, int64_t last, int32_t sure, int32_t most) {
+void SELECT_NAME(bound_candidates, sort16)(seqtopk_candidates *candidates, int64_t first, int64_t last, int32_t sure, int32_t most) {
     const first_k all = {-INFINITY, 0}, none = {INFINITY, 0};
     int64_t from = 0, to = 0;
     for (int64_t t = first; t < last; t++) {
-        const int32_t n = caught->counts[t];
+        const int32_t n = candidates->counts[t];
         first_k stay = all, certain = sure ? all : none;
         int32_t kept = 0;
         if (n > LANES) {
             if (n > most)
-                stay = first_of_place(rank_few(caught->keys + from, n, most), most);
+                stay = first_of_place(rank_few(candidates->keys + from, n, most), most);
             if (n > sure && sure)
-                certain = first_of_place(rank_few(caught->keys + from, n, sure), sure);
+                certain = first_of_place(rank_few(candidates->keys + from, n, sure), sure);
         } else if (n > most || (sure && n > sure)) {
             float sorted[LANES];
             vec x[VECS], y[VECS];
             for (int v = 0; v < VECS; v++)
-                y[v] = x[v] = vec_keep_first(vec_load(caught->keys + from + v * VEC_LANES), n - v * VEC_LANES, -INFINITY);
+                y[v] = x[v] = vec_keep_first(vec_load(candidates->keys + from + v * VEC_LANES), n - v * VEC_LANES, -INFINITY);
             sort16(y);
             for (int v = 0; v < VECS; v++)
                 vec_store(sorted + v * VEC_LANES, y[v]);
@@ -94,31 +94,31 @@ void SELECT_NAME(trim, sort16)(seqtopk_catch *caught, int64_t first, int64_t las
         /* All of a token is read before its first place is written: what moves may overlap. */
         for (int32_t i = 0; i < n; i += VEC_LANES) {
             const uint32_t inside = first_lanes(n - i);
-            const vec key = vec_load(caught->keys + from + i), id = vec_load_u16(caught->ids + from + i);
+            const vec key = vec_load(candidates->keys + from + i), id = vec_load_u16(candidates->ids + from + i);
             const uint32_t in = take_first(key, inside, &stay), up = take_first(key, inside, &certain);
             const int count = __builtin_popcount(in);
             int32_t ids[VEC_LANES];
-            vec_store_first(caught->keys + to + kept, vec_compress(key, in), count);
-            vec_store_first(caught->order + to + kept, vec_compress(vec_raise(key, up), in), count);
+            vec_store_first(candidates->keys + to + kept, vec_compress(key, in), count);
+            vec_store_first(candidates->order + to + kept, vec_compress(vec_raise(key, up), in), count);
             vec_store_bits(ids, vec_compress(id, in));
             for (int j = 0; j < count; j++)
-                caught->ids[to + kept + j] = (uint16_t)ids[j];
+                candidates->ids[to + kept + j] = (uint16_t)ids[j];
             kept += count;
         }
-        caught->counts[t] = kept;
+        candidates->counts[t] = kept;
         from += n;
         to += kept;
     }
-    caught->size = to;
+    candidates->size = to;
 }
 
-int32_t SELECT_NAME(top, lanes)(const float *keys, int32_t n, int32_t k, int32_t *ids) {
+int32_t SELECT_NAME(topk_row, lanes)(const float *keys, int32_t n, int32_t k, int32_t *ids) {
     enum { FEW = 64 };
     float few[FEW + VEC_LANES];
     int32_t few_ids[FEW + VEC_LANES], size = 0, listed = 0;
     vec most[VECS];
     if (k > LANES || k < 1)
-        return seqtopk_top_f32__ref_insertion(keys, n, k, ids);
+        return seqtopk_topk_row_f32__ref_insertion(keys, n, k, ids);
     for (int v = 0; v < VECS; v++)
         most[v] = vec_set1(-FLT_MAX);
     for (int32_t i = 0; i < n; i += LANES)
@@ -134,7 +134,7 @@ int32_t SELECT_NAME(top, lanes)(const float *keys, int32_t n, int32_t k, int32_t
         const vec x = i + VEC_LANES <= n ? vec_load(keys + i) : load_upto(keys + i, n - i);
         for (uint32_t in = vec_mask_ge(x, limit) & first_lanes(n - i); in; in &= in - 1) {
             if (size == FEW) /* ties */
-                return seqtopk_top_f32__ref_insertion(keys, n, k, ids);
+                return seqtopk_topk_row_f32__ref_insertion(keys, n, k, ids);
             few_ids[size] = i + __builtin_ctz(in);
             few[size] = keys[few_ids[size]];
             size++;

@@ -5,7 +5,7 @@
 #include <float.h>
 #include <math.h>
 
-seqtopk_groups_fn seqtopk_groups_f32__ref_scan;
+seqtopk_mask_groups_fn seqtopk_mask_groups_f32__ref_scan;
 
 /* heap [n] is a min-heap, but for its root, whose place `value` takes. */
 static void replace_least(float *heap, int32_t n, float value) {
@@ -69,10 +69,10 @@ static float score_of(const float *members, int32_t size, int32_t n, float *best
     return sum > FLT_MAX ? FLT_MAX : sum < -FLT_MAX ? -FLT_MAX : sum; /* -inf means: no score */
 }
 
-void seqtopk_groups_f32__ref_scan(const float *scores, float *keys, int32_t experts, int32_t groups, int32_t group_n,
-                                  int32_t group_top_k, float *room) {
+void seqtopk_mask_groups_f32__ref_scan(const float *scores, float *keys, int32_t experts, int32_t groups, int32_t group_n,
+                                  int32_t group_top_k, float *work) {
     const int32_t size = experts / groups;
-    float *group = room, *heap = room + groups;
+    float *group = work, *heap = work + groups;
     for (int32_t g = 0; g < groups; g++)
         group[g] = score_of(scores + (int64_t)g * size, size, group_n, heap);
     take_best(group, groups, group_top_k, heap);

@@ -6,15 +6,15 @@
 
 #include <math.h>
 
-seqtopk_weigh_fn seqtopk_weigh_f32__ref_lanes16;
-seqtopk_emit_fn seqtopk_emit_f32__ref_scan;
-seqtopk_filter_fn seqtopk_filter_f32__ref_scan;
-seqtopk_collect_fn seqtopk_collect_f32__ref_scan;
-seqtopk_trim_fn seqtopk_trim_f32__ref_count;
-seqtopk_count_fn seqtopk_count_i32__ref_scan;
+seqtopk_weigh_keys_fn seqtopk_weigh_keys_f32__ref_lanes16;
+seqtopk_list_keys_fn seqtopk_list_keys_f32__ref_scan;
+seqtopk_list_candidates_fn seqtopk_list_candidates_f32__ref_scan;
+seqtopk_collect_keys_fn seqtopk_collect_keys_f32__ref_scan;
+seqtopk_bound_candidates_fn seqtopk_bound_candidates_f32__ref_count;
+seqtopk_histogram_fn seqtopk_histogram_i32__ref_scan;
 seqtopk_scatter_fn seqtopk_scatter_i32__ref_scan;
 
-int32_t seqtopk_emit_f32__ref_scan(const float *keys, int32_t experts, int64_t token, const seqtopk_cut *cut,
+int32_t seqtopk_list_keys_f32__ref_scan(const float *keys, int32_t experts, int64_t token, const seqtopk_cut *cut,
                                    int32_t *ids) {
     /* Among equals of the cut's key, this row takes part up to this expert. */
     const int32_t ties = token < cut->token ? experts : token == cut->token ? cut->expert + 1 : 0;
@@ -30,35 +30,35 @@ int32_t seqtopk_emit_f32__ref_scan(const float *keys, int32_t experts, int64_t t
     return n;
 }
 
-void seqtopk_collect_f32__ref_scan(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
-                                   seqtopk_catch *caught) {
-    int64_t size = caught->size;
+void seqtopk_collect_keys_f32__ref_scan(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
+                                   seqtopk_candidates *candidates) {
+    int64_t size = candidates->size;
     for (int64_t t = first; t < last; t++, keys += experts) {
         const int64_t begin = size;
         for (int32_t e = 0; e < experts; e++) {
             if (!(keys[e] >= low))
                 continue;
-            if (size == caught->capacity) {
-                caught->size = -1;
+            if (size == candidates->capacity) {
+                candidates->size = -1;
                 return;
             }
-            caught->keys[size] = keys[e];
-            caught->ids[size++] = (uint16_t)e;
+            candidates->keys[size] = keys[e];
+            candidates->ids[size++] = (uint16_t)e;
         }
-        caught->counts[t] = (int32_t)(size - begin);
+        candidates->counts[t] = (int32_t)(size - begin);
     }
-    caught->size = size;
+    candidates->size = size;
 }
 
 /* The arithmetic is in rows.c. */
 static float score_of(int32_t score, float key) {
     static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f};
     static const int32_t own[] = {0, 1};
-    seqtopk_weigh_f32__ref_lanes16(score, &plain, 0, 1, own, &key);
+    seqtopk_weigh_keys_f32__ref_lanes16(score, &plain, 0, 1, own, &key);
     return key;
 }
 
-int64_t seqtopk_filter_f32__ref_scan(const seqtopk_catch *from, int64_t first, int64_t last, float key, int ties,
+int64_t seqtopk_list_candidates_f32__ref_scan(const seqtopk_candidates *from, int64_t first, int64_t last, float key, int ties,
                                      const seqtopk_lists *to, int64_t at, int64_t end) {
     int64_t i = 0;
     (void)end; /* for kernels that write more than they count */
@@ -86,39 +86,39 @@ static int32_t rank_of(const float *keys, int32_t n, int32_t i) {
     return before;
 }
 
-void seqtopk_trim_f32__ref_count(seqtopk_catch *caught, int64_t first, int64_t last, int32_t sure, int32_t most) {
+void seqtopk_bound_candidates_f32__ref_count(seqtopk_candidates *candidates, int64_t first, int64_t last, int32_t sure, int32_t most) {
     int64_t from = 0, to = 0;
     for (int64_t t = first; t < last; t++) {
-        const int32_t n = caught->counts[t];
+        const int32_t n = candidates->counts[t];
         int32_t kept = 0;
         for (int32_t i = 0; i < n; i++) /* ranks wait in `order` until all are known */
-            caught->order[from + i] = (float)rank_of(caught->keys + from, n, i);
+            candidates->order[from + i] = (float)rank_of(candidates->keys + from, n, i);
         for (int32_t i = 0; i < n; i++) {
-            const float rank = caught->order[from + i], key = caught->keys[from + i];
+            const float rank = candidates->order[from + i], key = candidates->keys[from + i];
             if (rank >= (float)most)
                 continue;
-            caught->keys[to + kept] = key;
-            caught->ids[to + kept] = caught->ids[from + i];
-            caught->order[to + kept] = rank < (float)sure ? INFINITY : key;
+            candidates->keys[to + kept] = key;
+            candidates->ids[to + kept] = candidates->ids[from + i];
+            candidates->order[to + kept] = rank < (float)sure ? INFINITY : key;
             kept++;
         }
-        caught->counts[t] = kept;
+        candidates->counts[t] = kept;
         from += n;
         to += kept;
     }
-    caught->size = to;
+    candidates->size = to;
 }
 
-void seqtopk_count_i32__ref_scan(const int32_t *ids, int64_t n, int32_t *histogram) {
+void seqtopk_histogram_i32__ref_scan(const int32_t *ids, int64_t n, int32_t *histogram) {
     for (int64_t i = 0; i < n; i++)
         histogram[ids[i]]++;
 }
 
 void seqtopk_scatter_i32__ref_scan(const int32_t *offsets, const int32_t *ids, int64_t first, int64_t last,
-                                   int32_t experts, int32_t *cursors, int32_t *room, int32_t *tokens,
+                                   int32_t experts, int32_t *cursors, int32_t *work, int32_t *tokens,
                                    int32_t *slots) {
     (void)experts; /* for kernels that go over the experts */
-    (void)room;
+    (void)work;
     for (int64_t t = first; t < last; t++)
         for (int32_t slot = offsets[t]; slot < offsets[t + 1]; slot++) {
             const int32_t place = cursors[ids[slot]]++;

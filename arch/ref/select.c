@@ -5,9 +5,9 @@
 #include <math.h>
 #include <string.h>
 
-seqtopk_nth_fn seqtopk_nth_f32__ref_quickselect, seqtopk_nth_f32__ref_heap;
-seqtopk_rank_fn seqtopk_rank_f32__ref_quickselect;
-seqtopk_top_fn seqtopk_top_f32__ref_insertion, seqtopk_top_f32__ref_heap;
+seqtopk_nth_keys_fn seqtopk_nth_keys_f32__ref_quickselect, seqtopk_nth_keys_f32__ref_heap;
+seqtopk_select_keys_fn seqtopk_select_keys_f32__ref_quickselect;
+seqtopk_topk_row_fn seqtopk_topk_row_f32__ref_insertion, seqtopk_topk_row_f32__ref_heap;
 
 static inline void swap(float *a, float *b) {
     float t = *a;
@@ -42,10 +42,10 @@ static float median_of_medians(float *keys, size_t n) {
                 swap(five + j, five + j - 1);
         swap(keys + g, five + 2);
     }
-    return seqtopk_nth_f32__ref_quickselect(keys, groups, groups / 2 + 1);
+    return seqtopk_nth_keys_f32__ref_quickselect(keys, groups, groups / 2 + 1);
 }
 
-float seqtopk_nth_f32__ref_quickselect(float *keys, size_t n, size_t k) {
+float seqtopk_nth_keys_f32__ref_quickselect(float *keys, size_t n, size_t k) {
     int patience = 32;
     for (;;) {
         float pivot = patience-- > 0 ? ninther(keys, n) : median_of_medians(keys, n);
@@ -85,7 +85,7 @@ static void sift(float *heap, size_t n, size_t root) {
     heap[hole] = key;
 }
 
-float seqtopk_nth_f32__ref_heap(float *keys, size_t n, size_t k) {
+float seqtopk_nth_keys_f32__ref_heap(float *keys, size_t n, size_t k) {
     for (size_t root = k / 2; root-- > 0;)
         sift(keys, k, root);
     for (size_t i = k; i < n; i++)
@@ -96,12 +96,12 @@ float seqtopk_nth_f32__ref_heap(float *keys, size_t n, size_t k) {
     return keys[0];
 }
 
-seqtopk_place seqtopk_rank_f32__ref_quickselect(const float *keys, int64_t n, int64_t k, float *room) {
-    memmove(room, keys, (size_t)n * sizeof *room);
-    seqtopk_place place = {seqtopk_nth_f32__ref_quickselect(room, (size_t)n, (size_t)k), 0, 0};
+seqtopk_kth seqtopk_select_keys_f32__ref_quickselect(const float *keys, int64_t n, int64_t k, float *work) {
+    memmove(work, keys, (size_t)n * sizeof *work);
+    seqtopk_kth place = {seqtopk_nth_keys_f32__ref_quickselect(work, (size_t)n, (size_t)k), 0, 0};
     for (int64_t i = 0; i < n; i++) {
-        place.above += room[i] > place.key;
-        place.equal += room[i] == place.key;
+        place.above += work[i] > place.key;
+        place.equal += work[i] == place.key;
     }
     return place;
 }
@@ -111,7 +111,7 @@ static inline int before(const float *keys, int32_t a, int32_t b) {
     return keys[a] > keys[b] || (keys[a] == keys[b] && a < b);
 }
 
-int32_t seqtopk_top_f32__ref_insertion(const float *keys, int32_t n, int32_t k, int32_t *ids) {
+int32_t seqtopk_topk_row_f32__ref_insertion(const float *keys, int32_t n, int32_t k, int32_t *ids) {
     int32_t size = 0;
     for (int32_t e = 0; e < n && k > 0; e++) {
         if (keys[e] == -INFINITY || (size == k && !(keys[e] > keys[ids[k - 1]])))
@@ -136,7 +136,7 @@ static void sift_id(const float *keys, int32_t *ids, int32_t n, int32_t hole, in
     ids[hole] = id;
 }
 
-int32_t seqtopk_top_f32__ref_heap(const float *keys, int32_t n, int32_t k, int32_t *ids) {
+int32_t seqtopk_topk_row_f32__ref_heap(const float *keys, int32_t n, int32_t k, int32_t *ids) {
     int32_t size = 0, e = 0;
     for (; e < n && size < k; e++)
         if (keys[e] > -INFINITY)

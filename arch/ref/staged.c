@@ -6,40 +6,40 @@
 #include "arch/kernel.h"
 
 #define STAGED(dtype)                                                                                                  \
-    seqtopk_sweep_fn seqtopk_sweep_##dtype##__ref_staged;                                                              \
-    seqtopk_pick_fn seqtopk_pick_##dtype##__ref_staged;                                                                \
+    seqtopk_collect_logits_fn seqtopk_collect_logits_##dtype##__ref_staged;                                                              \
+    seqtopk_topk_logits_fn seqtopk_topk_logits_##dtype##__ref_staged;                                                                \
                                                                                                                        \
-    int64_t seqtopk_sweep_##dtype##__ref_staged(const seqtopk_rows *rows, int64_t first, int64_t last, float low,      \
-                                                int32_t sure, seqtopk_catch *caught) {                                 \
+    int64_t seqtopk_collect_logits_##dtype##__ref_staged(const seqtopk_rows *rows, int64_t first, int64_t last, float low,      \
+                                                int32_t sure, seqtopk_candidates *candidates) {                                 \
         (void)rows, (void)first, (void)last, (void)low, (void)sure;                                                    \
-        caught->size = -1;                                                                                              \
+        candidates->size = -1;                                                                                              \
         return -1;                                                                                                     \
     }                                                                                                                  \
                                                                                                                        \
-    int64_t seqtopk_pick_##dtype##__ref_staged(const seqtopk_rows *rows, int64_t first, int64_t last, int32_t top_k,   \
-                                               seqtopk_catch *room, const seqtopk_lists *to, int64_t *at,              \
+    int64_t seqtopk_topk_logits_##dtype##__ref_staged(const seqtopk_rows *rows, int64_t first, int64_t last, int32_t top_k,   \
+                                               seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at,              \
                                                int64_t end) {                                                          \
         (void)rows, (void)first, (void)last, (void)top_k, (void)to, (void)at, (void)end;                               \
-        room->size = -1;                                                                                               \
+        work->size = -1;                                                                                               \
         return -1;                                                                                                     \
     }                                                                                                                  \
                                                                                                                        \
-    seqtopk_whole_fn seqtopk_whole_##dtype##__ref_staged;                                                              \
+    seqtopk_collect_short_fn seqtopk_collect_short_##dtype##__ref_staged;                                                              \
                                                                                                                        \
-    int64_t seqtopk_whole_##dtype##__ref_staged(const seqtopk_rows *rows, int64_t first, int64_t last, int64_t budget, \
-                                                seqtopk_rank_fn *rank, float *room, float *low,                        \
-                                                seqtopk_catch *caught) {                                               \
-        (void)rows, (void)first, (void)last, (void)budget, (void)rank, (void)room, (void)low;                          \
-        caught->size = -1;                                                                                             \
+    int64_t seqtopk_collect_short_##dtype##__ref_staged(const seqtopk_rows *rows, int64_t first, int64_t last, int64_t budget, \
+                                                seqtopk_select_keys_fn *rank, float *work, float *low,                        \
+                                                seqtopk_candidates *candidates) {                                               \
+        (void)rows, (void)first, (void)last, (void)budget, (void)rank, (void)work, (void)low;                          \
+        candidates->size = -1;                                                                                             \
         return -1;                                                                                                     \
     }
 
-seqtopk_choose_fn seqtopk_choose_f32__ref_staged;
+seqtopk_topk_keys_fn seqtopk_topk_keys_f32__ref_staged;
 
-void seqtopk_choose_f32__ref_staged(const float *keys, int32_t experts, int64_t first, int64_t last, int32_t top_k,
-                                    seqtopk_catch *room, const seqtopk_lists *to, int64_t *at, int64_t end) {
+void seqtopk_topk_keys_f32__ref_staged(const float *keys, int32_t experts, int64_t first, int64_t last, int32_t top_k,
+                                    seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end) {
     (void)keys, (void)experts, (void)first, (void)last, (void)top_k, (void)to, (void)at, (void)end;
-    room->size = -1;
+    work->size = -1;
 }
 
 STAGED(f32)

@@ -68,7 +68,7 @@ extern "C" {
 
 /* ---------------------------------------------------------------- status -- */
 
-/* What a call answers. The values are part of the ABI and never change. */
+/* What a call returns. The values are part of the ABI and never change. */
 typedef enum seqtopk_status {
     SEQTOPK_OK = 0,
     SEQTOPK_E_NULL = 1,        /* a pointer that is needed is NULL */
@@ -350,7 +350,7 @@ typedef struct seqtopk_kernel {
 } seqtopk_kernel;
 #define SEQTOPK_KERNEL_INIT SEQTOPK_INIT_(seqtopk_kernel)
 
-/* The kernels compiled in, [0, count). seqtopk_kernel_get answers SEQTOPK_E_VALUE beyond them. */
+/* The kernels compiled in, [0, count). seqtopk_kernel_get returns SEQTOPK_E_VALUE beyond them. */
 SEQTOPK_API int32_t seqtopk_kernel_count(void);
 SEQTOPK_API seqtopk_status seqtopk_kernel_get(int32_t index, seqtopk_kernel *kernel);
 
@@ -364,7 +364,7 @@ SEQTOPK_API const char *seqtopk_isa_features(const char *isa);
 /* One decision of a plan: which kernel serves a stage, for calls of at least `tokens_from` tokens, and why. */
 typedef struct seqtopk_choice {
     uint32_t struct_size;
-    int32_t candidates;    /* kernels that could have served */
+    int32_t contenders;    /* kernels that could have served */
     const char *op;
     const char *kernel;    /* its name */
     const char *why;       /* "forced by desc.isa", "tuning file PATH line 12", "model: ..."; lives as long as the plan */

@@ -82,7 +82,7 @@ typedef struct job {
     way route, permuted, reference;
     seqtopk_read_fn *read;
     volatile uint32_t sum; /* nobody reads it; it makes the read pass count */
-    seqtopk_score_fn *score;
+    seqtopk_lse_fn *score;
     seqtopk_rows rows;
     seqtopk_measure items[SEQTOPK_BENCH_ITEMS];
 } job;
@@ -329,8 +329,8 @@ static int run(const seqtopk_bench_values *values, uint64_t given, job *j) {
                                 "bench: no memory for the logits and lists of --shape %s; take fewer tokens",
                                 values->shape);
     j->read = seqtopk_cli_widest_read(&report.read_isa);
-    report.score = seqtopk_plan_row(j->plan, SEQTOPK_OP_score, j->tokens); /* the floor's: the plan's own */
-    j->score = (seqtopk_score_fn *)report.score->function;
+    report.score = seqtopk_plan_row(j->plan, SEQTOPK_OP_lse, j->tokens); /* the floor's: the plan's own */
+    j->score = (seqtopk_lse_fn *)report.score->function;
     report.bytes = j->logits.bytes;
     double start = seqtopk_measure_now();
     measure(j, values, &report);

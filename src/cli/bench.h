@@ -6,7 +6,7 @@
 #include "desc.h"
 #include "measure.h"
 
-#include "src/plan.h"
+#include "src/plan/plan.h"
 
 typedef struct seqtopk_bench_values {
     seqtopk_cli_desc desc;
@@ -40,7 +40,7 @@ typedef struct seqtopk_bench_report {
     double seconds;
 } seqtopk_bench_report;
 
-/* Answers the exit status. */
+/* Returns the exit status. */
 int seqtopk_bench_print(const seqtopk_bench_report *report);
 
 #endif

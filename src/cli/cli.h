@@ -6,7 +6,7 @@
 /* Exit statuses: scripts rely on them. */
 enum { SEQTOPK_EXIT_OK = 0, SEQTOPK_EXIT_FAILURE = 1, SEQTOPK_EXIT_USAGE = 2 };
 
-/* A command; argv[0] is its name. Answers the exit status. */
+/* A command; argv[0] is its name. Returns the exit status. */
 typedef int seqtopk_command_fn(int argc, char **argv);
 
 seqtopk_command_fn seqtopk_cli_route;
@@ -15,7 +15,7 @@ seqtopk_command_fn seqtopk_cli_bench;
 seqtopk_command_fn seqtopk_cli_tune;
 
 /*
- * Prints one line on standard error and answers `status`, so that `return seqtopk_cli_fail(...)` reads well. File
+ * Prints one line on standard error and returns `status`, so that `return seqtopk_cli_fail(...)` reads well. File
  * names are printed by way of it, hence control characters, newlines too, come out as '?'.
  */
 #if defined(__GNUC__)

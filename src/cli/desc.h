@@ -66,7 +66,7 @@ typedef struct seqtopk_cli_desc {
 
 /*
  * Fills `desc` for E experts, `experts_of` saying whose they are. Contradictions between options are printed, by
- * name; answers SEQTOPK_OPTIONS_RUN or the exit status.
+ * name; returns SEQTOPK_OPTIONS_RUN or the exit status.
  */
 int seqtopk_cli_desc_fill(const seqtopk_options *options, uint64_t given, const seqtopk_cli_desc *cli, int64_t experts,
                           const char *experts_of, int64_t top_k, seqtopk_desc *desc);

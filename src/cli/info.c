@@ -7,8 +7,8 @@
 #include "options.h"
 #include "report.h"
 
-#include "src/choices.h"
-#include "src/store.h"
+#include "src/tuning/ranges.h"
+#include "src/tuning/store.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -171,7 +171,7 @@ static void json_kernels(seqtopk_json *json) {
     seqtopk_json_end(json, ']');
 }
 
-/* ------------------------------------------------------------- candidates -- */
+/* ------------------------------------------------------------- contenders -- */
 
 /* Whether a row is of another type of logits than the plan's: then its sibling of the right type is listed. */
 static bool of_other_logits(const seqtopk_kernel *kernel, const seqtopk_desc *desc) {
@@ -212,10 +212,10 @@ static bool is_chosen(const seqtopk_plan *plan, const seqtopk_kernel *kernel, in
     return chosen;
 }
 
-static void print_candidates(const seqtopk_plan *plan, const seqtopk_desc *desc) {
+static void print_contenders(const seqtopk_plan *plan, const seqtopk_desc *desc) {
     seqtopk_kernel kernel = SEQTOPK_KERNEL_INIT;
     const char *op = "";
-    printf("\ncandidates for calls of %" PRId64 " tokens (*: chosen)\n", desc->tokens);
+    printf("\ncontenders for calls of %" PRId64 " tokens (*: chosen)\n", desc->tokens);
     for (int32_t i = 0; seqtopk_kernel_get(i, &kernel) == SEQTOPK_OK; i++) {
         /* The registry goes by instruction set; a reader goes by stage: at a stage's first row all of them. */
         seqtopk_kernel one = SEQTOPK_KERNEL_INIT;
@@ -234,9 +234,9 @@ static void print_candidates(const seqtopk_plan *plan, const seqtopk_desc *desc)
     }
 }
 
-static void json_candidates(seqtopk_json *json, const seqtopk_plan *plan, const seqtopk_desc *desc) {
+static void json_contenders(seqtopk_json *json, const seqtopk_plan *plan, const seqtopk_desc *desc) {
     seqtopk_kernel kernel = SEQTOPK_KERNEL_INIT;
-    seqtopk_json_begin(json, "candidates", '[');
+    seqtopk_json_begin(json, "contenders", '[');
     for (int32_t i = 0; seqtopk_kernel_get(i, &kernel) == SEQTOPK_OK; i++) {
         if (of_other_logits(&kernel, desc))
             continue;
@@ -258,10 +258,10 @@ static double apart(int64_t a, int64_t b) {
 }
 
 /* The shape that a line of a file's choices, of which the cursor is at the first, is on; 0: that line is none. */
-static bool shape_of_line(seqtopk_choices_cursor cursor, int32_t line, seqtopk_tuned_shape *shape) {
-    seqtopk_wisdom_reason reason;
-    for (seqtopk_choices_line kind; (kind = seqtopk_choices_next(&cursor, &reason)) != SEQTOPK_CHOICES_END;)
-        if (kind == SEQTOPK_CHOICES_SHAPE && cursor.line == line) {
+static bool shape_of_line(seqtopk_ranges_cursor cursor, int32_t line, seqtopk_tuning_shape *shape) {
+    seqtopk_tuning_reason reason;
+    for (seqtopk_ranges_line kind; (kind = seqtopk_ranges_next(&cursor, &reason)) != SEQTOPK_RANGES_END;)
+        if (kind == SEQTOPK_RANGES_SHAPE && cursor.line == line) {
             *shape = cursor.shape;
             return true;
         }
@@ -269,11 +269,11 @@ static bool shape_of_line(seqtopk_choices_cursor cursor, int32_t line, seqtopk_t
 }
 
 /* Of what was measured of a shape, what is nearest to so many tokens. */
-static const seqtopk_tuned *nearest(const seqtopk_wisdom *wisdom, const seqtopk_tuned_shape *shape, int64_t tokens) {
-    const seqtopk_tuned *best = NULL;
-    for (int32_t d = 0; d < wisdom->size; d++) {
-        const seqtopk_tuned *one = wisdom->decision + d;
-        if (seqtopk_tuned_shape_compare(&one->shape, shape) == 0 &&
+static const seqtopk_measurement *nearest(const seqtopk_tuning_file *file, const seqtopk_tuning_shape *shape, int64_t tokens) {
+    const seqtopk_measurement *best = NULL;
+    for (int32_t d = 0; d < file->size; d++) {
+        const seqtopk_measurement *one = file->measurement + d;
+        if (seqtopk_tuning_shape_compare(&one->shape, shape) == 0 &&
             (!best || apart(one->tokens, tokens) < apart(best->tokens, tokens)))
             best = one;
     }
@@ -283,13 +283,13 @@ static const seqtopk_tuned *nearest(const seqtopk_wisdom *wisdom, const seqtopk_
 /* What a tuning file measured for the decisions that a plan took from it. Each is of a whole call; those that were
  * measured with bounds or a bias take longer, so that the shortest of those nearest in T is the plain call's. ps 0: no
  * line tells. */
-static seqtopk_tuned expected(const seqtopk_plan *plan, int64_t tokens) {
+static seqtopk_measurement expected(const seqtopk_plan *plan, int64_t tokens) {
     static const char before[] = "tuning file ";
-    const seqtopk_wisdom_reader reader = seqtopk_wisdom_reader_here();
-    seqtopk_tuned shortest = {.ps = 0};
+    const seqtopk_tuning_reader reader = seqtopk_tuning_reader_here();
+    seqtopk_measurement shortest = {.ps = 0};
     seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
-    seqtopk_wisdom wisdom = {.size = 0};
-    seqtopk_choices_cursor choices;
+    seqtopk_tuning_file file = {.size = 0};
+    seqtopk_ranges_cursor choices;
     char *text = NULL;
     size_t size = 0;
     for (int32_t i = 0; seqtopk_plan_choice(plan, i, &choice) == SEQTOPK_OK; i++) {
@@ -303,13 +303,13 @@ static seqtopk_tuned expected(const seqtopk_plan *plan, int64_t tokens) {
             snprintf(path, sizeof path, "%.*s", (int)(line - choice.why - (int)sizeof before + 1),
                      choice.why + sizeof before - 1);
             if (seqtopk_store_read(path, &text, &size, NULL, NULL) != SEQTOPK_OK ||
-                seqtopk_choices_open(&choices, text, size, &reader, NULL) != SEQTOPK_OK ||
-                seqtopk_wisdom_parse(&wisdom, text, size, &reader, NULL) != SEQTOPK_OK)
+                seqtopk_ranges_open(&choices, text, size, &reader, NULL) != SEQTOPK_OK ||
+                seqtopk_tuning_file_parse(&file, text, size, &reader, NULL) != SEQTOPK_OK)
                 break;
         }
-        seqtopk_tuned_shape shape;
-        const seqtopk_tuned *measured =
-            shape_of_line(choices, atoi(line + 6), &shape) ? nearest(&wisdom, &shape, tokens) : NULL;
+        seqtopk_tuning_shape shape;
+        const seqtopk_measurement *measured =
+            shape_of_line(choices, atoi(line + 6), &shape) ? nearest(&file, &shape, tokens) : NULL;
         if (!measured)
             continue;
         const double near = apart(measured->tokens, tokens), nearer = apart(shortest.tokens, tokens);
@@ -317,12 +317,12 @@ static seqtopk_tuned expected(const seqtopk_plan *plan, int64_t tokens) {
             shortest = *measured;
     }
     free(text);
-    seqtopk_wisdom_free(&wisdom);
+    seqtopk_tuning_file_free(&file);
     return shortest;
 }
 
 static void print_expected(const seqtopk_plan *plan, const seqtopk_desc *desc) {
-    const seqtopk_tuned line = expected(plan, desc->tokens);
+    const seqtopk_measurement line = expected(plan, desc->tokens);
     if (!line.ps)
         return;
     const bool here = line.tokens == desc->tokens && line.shape.experts == desc->experts &&
@@ -333,7 +333,7 @@ static void print_expected(const seqtopk_plan *plan, const seqtopk_desc *desc) {
 }
 
 static void json_expected(seqtopk_json *json, const seqtopk_plan *plan, const seqtopk_desc *desc) {
-    const seqtopk_tuned line = expected(plan, desc->tokens);
+    const seqtopk_measurement line = expected(plan, desc->tokens);
     if (!line.ps)
         return;
     seqtopk_json_begin(json, "expected", '{');
@@ -377,7 +377,7 @@ static void json_plan(seqtopk_json *json, const seqtopk_plan *plan, const seqtop
     seqtopk_json_int(json, "max_per_token", seqtopk_max_per_token(plan));
     seqtopk_json_int(json, "steps", seqtopk_route_steps(plan));
     seqtopk_cli_choices_json(json, plan, -1);
-    json_candidates(json, plan, desc);
+    json_contenders(json, plan, desc);
     json_expected(json, plan, desc);
     seqtopk_json_end(json, '}');
 }
@@ -467,7 +467,7 @@ static void report(const info_values *values, const seqtopk_plan *plan, const se
     if (plan) {
         print_plan(plan, desc);
         print_expected(plan, desc);
-        print_candidates(plan, desc);
+        print_contenders(plan, desc);
     } else {
         print_isas(&machine);
         print_kernels();

@@ -23,7 +23,7 @@ typedef struct seqtopk_cli_inputs {
 
 /*
  * Reads and checks everything. `dtype` is a seqtopk_dtype that the user insists on, or -1. Prints what is wrong;
- * answers SEQTOPK_OPTIONS_RUN or the exit status. seqtopk_cli_inputs_free is due in either case.
+ * returns SEQTOPK_OPTIONS_RUN or the exit status. seqtopk_cli_inputs_free is due in either case.
  */
 int seqtopk_cli_inputs_load(const seqtopk_cli_sources *sources, int dtype, seqtopk_cli_inputs *inputs);
 
@@ -31,7 +31,7 @@ void seqtopk_cli_inputs_free(seqtopk_cli_inputs *inputs);
 
 seqtopk_input seqtopk_cli_inputs_view(const seqtopk_cli_inputs *inputs);
 
-/* Says on standard error where the file has the NaN or +inf that `token` was rejected for; answers the exit status. */
+/* Says on standard error where the file has the NaN or +inf that `token` was rejected for; returns the exit status. */
 int seqtopk_cli_inputs_nonfinite(const seqtopk_cli_inputs *inputs, const char *path, int64_t token);
 
 #endif

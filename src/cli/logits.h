@@ -15,7 +15,7 @@ typedef struct seqtopk_cli_logits {
     float *bias; /* [experts], in the range of sigmoid scores; NULL if not asked for */
 } seqtopk_cli_logits;
 
-/* Answers 0 for want of memory. seqtopk_cli_logits_free is due in either case. */
+/* Returns 0 for want of memory. seqtopk_cli_logits_free is due in either case. */
 int seqtopk_cli_logits_make(seqtopk_cli_logits *logits, int64_t tokens, int64_t experts, seqtopk_dtype dtype,
                             int biased, uint64_t seed);
 

@@ -33,7 +33,7 @@ double seqtopk_measure_now(void);
 /*
  * Fills in what came out. Every item gets samples until its share is spent, at least one and mostly three or more; its
  * first call touches the pages and is not counted. With `progress`, a terminal at standard error is shown how far it is.
- * Answers the number of rounds.
+ * Returns the number of rounds.
  */
 int32_t seqtopk_measure_all(seqtopk_measure *items, size_t count, double seconds, const char *progress);
 

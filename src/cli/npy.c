@@ -101,7 +101,7 @@ static bool take_string(cursor *c, char *text, size_t size) {
     return true;
 }
 
-/* A size. Beyond int64 it answers true with `*overflow` set. */
+/* A size. Beyond int64 it returns true with `*overflow` set. */
 static bool take_size(cursor *c, int64_t *value, bool *overflow) {
     skip_space(c);
     const char *first = c->at;

@@ -49,7 +49,7 @@ bool seqtopk_npy_write(const char *path, seqtopk_npy_dtype dtype, int64_t count,
 /* "float32", as NumPy calls it. */
 const char *seqtopk_npy_dtype_name(seqtopk_npy_dtype dtype);
 
-/* "(8, 512, 64)"; answers `text`. */
+/* "(8, 512, 64)"; returns `text`. */
 enum { SEQTOPK_NPY_SHAPE_TEXT = SEQTOPK_NPY_DIMS * 22 + 4 };
 const char *seqtopk_npy_shape_text(const seqtopk_npy *array, char text[SEQTOPK_NPY_SHAPE_TEXT]);
 

@@ -42,7 +42,7 @@ enum { SEQTOPK_OPTIONS_RUN = -1 };
 
 /*
  * Parses argv[1..] into the struct at `values`, which the caller has set to the defaults; `given` gets a bit for each
- * row that was given. Answers SEQTOPK_OPTIONS_RUN, or the status to exit with: after --help, or after an error that it
+ * row that was given. Returns SEQTOPK_OPTIONS_RUN, or the status to exit with: after --help, or after an error that it
  * has printed.
  */
 int seqtopk_options_parse(const seqtopk_options *options, int argc, char **argv, void *values, uint64_t *given);
@@ -56,7 +56,7 @@ bool seqtopk_parse_int(const char *text, int64_t least, int64_t most, int64_t *v
 /* "8192x256": `count` numbers with an x between, each within its limits; nothing else around them. */
 bool seqtopk_parse_shape(const char *text, int count, const int64_t *least, const int64_t *most, int64_t *sizes);
 
-/* The word at `place` of "max|top2|topn"; answers `text`. */
+/* The word at `place` of "max|top2|topn"; returns `text`. */
 enum { SEQTOPK_WORD = 24 };
 const char *seqtopk_options_word(const char *words, int place, char text[SEQTOPK_WORD]);
 

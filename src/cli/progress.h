@@ -22,7 +22,7 @@ void seqtopk_progress_show(seqtopk_progress *progress, size_t done, size_t point
 /* Takes the bar off the terminal, so that other lines can follow. */
 void seqtopk_progress_clear(seqtopk_progress *progress);
 
-/* "4:07"; answers `text`. */
+/* "4:07"; returns `text`. */
 enum { SEQTOPK_CLOCK = 24 };
 const char *seqtopk_clock_text(double seconds, char text[SEQTOPK_CLOCK]);
 

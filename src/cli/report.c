@@ -55,7 +55,7 @@ void seqtopk_cli_choices_json(seqtopk_json *json, const seqtopk_plan *plan, int6
         seqtopk_json_text(json, "op", choice.op);
         seqtopk_json_text(json, "kernel", choice.kernel);
         seqtopk_json_text(json, "why", choice.why);
-        seqtopk_json_int(json, "candidates", choice.candidates);
+        seqtopk_json_int(json, "contenders", choice.contenders);
         seqtopk_json_int(json, "tokens_from", choice.tokens_from);
         seqtopk_json_end(json, '}');
     }

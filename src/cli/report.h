@@ -23,7 +23,7 @@ typedef struct seqtopk_cli_report {
     int32_t repetitions;
 } seqtopk_cli_report;
 
-/* Answers the exit status. */
+/* Returns the exit status. */
 int seqtopk_cli_report_print(const seqtopk_cli_report *report, bool json);
 
 /* The decisions of a plan that hold for calls of so many tokens; < 0: all of them. */

@@ -15,7 +15,7 @@ typedef struct seqtopk_cli_lists {
 
 /*
  * Writes the six files into `directory`, which is made if need be. All are whole and on the disk under other names
- * before the first gets its own. Prints what failed; answers the exit status.
+ * before the first gets its own. Prints what failed; returns the exit status.
  */
 int seqtopk_cli_save(const char *directory, const seqtopk_cli_lists *lists);
 

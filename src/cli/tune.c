@@ -55,22 +55,22 @@ int seqtopk_cli_tune(int argc, char **argv) {
 
 /* ----------------------------------------------------------------- files -- */
 
-int seqtopk_cli_tune_load(const char *command, const char *path, bool any, seqtopk_wisdom *wisdom,
+int seqtopk_cli_tune_load(const char *command, const char *path, bool any, seqtopk_tuning_file *file,
                           char used[SEQTOPK_STORE_PATH]) {
-    const seqtopk_wisdom_reader reader = any ? seqtopk_wisdom_reader_any() : seqtopk_wisdom_reader_here();
+    const seqtopk_tuning_reader reader = any ? seqtopk_tuning_reader_any() : seqtopk_tuning_reader_here();
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     if (path) {
         if (strlen(path) >= SEQTOPK_STORE_PATH)
             return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: %.60s...: %s", command, path, strerror(ENAMETOOLONG));
         strcpy(used, path);
-        if (seqtopk_store_load(wisdom, path, &reader, &error) == SEQTOPK_OK)
+        if (seqtopk_store_load(file, path, &reader, &error) == SEQTOPK_OK)
             return SEQTOPK_OPTIONS_RUN;
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: %s", command, error.message);
     }
     char found[SEQTOPK_STORE_PATH];
     for (int place = 0; place < SEQTOPK_STORE_PLACES; place++)
         if (seqtopk_store_place(place, found) && access(found, F_OK) == 0)
-            return seqtopk_cli_tune_load(command, found, any, wisdom, used);
+            return seqtopk_cli_tune_load(command, found, any, file, used);
     return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
                             "%s: no tuning file of this machine is in force; make one with "
                             "`seqtopk tune`, or name one",
@@ -117,6 +117,6 @@ int seqtopk_cli_tune_writable(const char *command, const char *path) {
     }
 }
 
-double seqtopk_cli_tune_gap(const seqtopk_tuned *tuned) {
+double seqtopk_cli_tune_gap(const seqtopk_measurement *tuned) {
     return tuned->runner_up >= 0 ? (double)tuned->runner_up_ps / (double)tuned->ps - 1 : 0;
 }

@@ -5,8 +5,8 @@
 
 #include "cli.h"
 
-#include "src/machine_key.h"
-#include "src/store.h"
+#include "src/tuning/machine.h"
+#include "src/tuning/store.h"
 
 #include <stdbool.h>
 
@@ -15,19 +15,19 @@ seqtopk_command_fn seqtopk_cli_tune_run, seqtopk_cli_tune_show, seqtopk_cli_tune
 
 /*
  * Loads a tuning file, or, with `path` NULL, the one in force; `used` gets its path. `any`: another machine's or
- * version's too. What is wrong is printed; answers SEQTOPK_OPTIONS_RUN or the exit status.
+ * version's too. What is wrong is printed; returns SEQTOPK_OPTIONS_RUN or the exit status.
  */
-int seqtopk_cli_tune_load(const char *command, const char *path, bool any, seqtopk_wisdom *wisdom,
+int seqtopk_cli_tune_load(const char *command, const char *path, bool any, seqtopk_tuning_file *file,
                           char used[SEQTOPK_STORE_PATH]);
 
-/* Where a tuner is to write: --output, or this machine's file. Prints; answers as above. */
+/* Where a tuner is to write: --output, or this machine's file. Prints; returns as above. */
 int seqtopk_cli_tune_target(const char *command, const char *output, char path[SEQTOPK_STORE_PATH]);
 
 /* Whether a file can be written there, found out before the work is done: the directory, or the nearest above it that
- * is there, takes new files. Prints; answers as above. */
+ * is there, takes new files. Prints; returns as above. */
 int seqtopk_cli_tune_writable(const char *command, const char *path);
 
 /* How much longer the runner-up takes, as a share of the winner's time. */
-double seqtopk_cli_tune_gap(const seqtopk_tuned *tuned);
+double seqtopk_cli_tune_gap(const seqtopk_measurement *tuned);
 
 #endif

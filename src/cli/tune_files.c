@@ -52,40 +52,40 @@ static int place_of(const char *key, char path[SEQTOPK_STORE_PATH]) {
 }
 
 static int merge_one(const char *file, const char *output) {
-    seqtopk_wisdom wisdom, merged;
+    seqtopk_tuning_file newer, merged;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     char used[SEQTOPK_STORE_PATH], path[SEQTOPK_STORE_PATH];
-    int status = seqtopk_cli_tune_load("tune merge", file, true, &wisdom, used);
+    int status = seqtopk_cli_tune_load("tune merge", file, true, &newer, used);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
-    status = output ? seqtopk_cli_tune_target("tune merge", output, path) : place_of(wisdom.machine, path);
+    status = output ? seqtopk_cli_tune_target("tune merge", output, path) : place_of(newer.machine, path);
     if (status == SEQTOPK_OPTIONS_RUN) {
-        if (seqtopk_store_merge(&wisdom, path, &merged, &error) != SEQTOPK_OK) {
+        if (seqtopk_store_merge(&newer, path, &merged, &error) != SEQTOPK_OK) {
             status = seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune merge: %s", error.message);
         } else {
-            printf("%s: %d decisions of %s; %s has %d now\n", file, (int)wisdom.size, wisdom.machine, path,
+            printf("%s: %d decisions of %s; %s has %d now\n", file, (int)newer.size, newer.machine, path,
                    (int)merged.size);
-            if (wisdom.dropped)
-                printf("%s: %d lines dropped, the first because: line %d, %s\n", file, (int)wisdom.dropped,
-                       (int)wisdom.note[0].line, seqtopk_wisdom_reason_text(wisdom.note[0].reason));
-            seqtopk_wisdom_free(&merged);
+            if (newer.dropped)
+                printf("%s: %d lines dropped, the first because: line %d, %s\n", file, (int)newer.dropped,
+                       (int)newer.note[0].line, seqtopk_tuning_reason_text(newer.note[0].reason));
+            seqtopk_tuning_file_free(&merged);
         }
     }
-    seqtopk_wisdom_free(&wisdom);
+    seqtopk_tuning_file_free(&newer);
     return status;
 }
 
 /* All are of one machine and can be read, before one of them is written. */
 static int check_files(const merge_values *values) {
-    char used[SEQTOPK_STORE_PATH], machine[SEQTOPK_WISDOM_MACHINE] = "";
+    char used[SEQTOPK_STORE_PATH], machine[SEQTOPK_TUNING_MACHINE] = "";
     for (int i = 0; i < FILES && values->files[i]; i++) {
-        seqtopk_wisdom wisdom;
-        const int status = seqtopk_cli_tune_load("tune merge", values->files[i], true, &wisdom, used);
+        seqtopk_tuning_file newer;
+        const int status = seqtopk_cli_tune_load("tune merge", values->files[i], true, &newer, used);
         if (status != SEQTOPK_OPTIONS_RUN)
             return status;
-        const bool other = *machine && strcmp(machine, wisdom.machine) != 0;
-        strcpy(machine, wisdom.machine);
-        seqtopk_wisdom_free(&wisdom);
+        const bool other = *machine && strcmp(machine, newer.machine) != 0;
+        strcpy(machine, newer.machine);
+        seqtopk_tuning_file_free(&newer);
         if (other && values->output)
             return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
                                     "tune merge: %s is of another machine than %s; one --output holds "
@@ -130,12 +130,12 @@ static const seqtopk_options export_options = {
     sizeof export_rows / sizeof *export_rows,
 };
 
-static int export_text(const seqtopk_wisdom *wisdom) {
-    const size_t size = seqtopk_wisdom_encode(wisdom, NULL, 0);
+static int export_text(const seqtopk_tuning_file *newer) {
+    const size_t size = seqtopk_tuning_file_encode(newer, NULL, 0);
     char *text = seqtopk_cli_alloc(size, 1);
     if (!text)
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune export: no memory for %zu bytes", size);
-    seqtopk_wisdom_encode(wisdom, text, size);
+    seqtopk_tuning_file_encode(newer, text, size);
     fwrite(text, 1, size, stdout); /* main looks at what standard output says */
     free(text);
     return SEQTOPK_EXIT_OK;
@@ -143,22 +143,22 @@ static int export_text(const seqtopk_wisdom *wisdom) {
 
 int seqtopk_cli_tune_export(int argc, char **argv) {
     export_values values = {0};
-    seqtopk_wisdom wisdom;
+    seqtopk_tuning_file newer;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     char used[SEQTOPK_STORE_PATH];
     uint64_t given;
     int status = seqtopk_options_parse(&export_options, argc, argv, &values, &given);
     if (status == SEQTOPK_OPTIONS_RUN)
-        status = seqtopk_cli_tune_load("tune export", values.file, values.file != NULL, &wisdom, used);
+        status = seqtopk_cli_tune_load("tune export", values.file, values.file != NULL, &newer, used);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
     if (!values.output)
-        status = export_text(&wisdom);
-    else if (seqtopk_store_save(&wisdom, values.output, &error) == SEQTOPK_OK)
+        status = export_text(&newer);
+    else if (seqtopk_store_save(&newer, values.output, &error) == SEQTOPK_OK)
         status = SEQTOPK_EXIT_OK;
     else
         status = seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune export: %s", error.message);
-    seqtopk_wisdom_free(&wisdom);
+    seqtopk_tuning_file_free(&newer);
     return status;
 }
 

@@ -208,7 +208,7 @@ static void print_grid(const run *r) {
     printf("file       %s\n", r->path);
 }
 
-static void print_candidates(const run *r) {
+static void print_contenders(const run *r) {
     for (int op = 0; op < SEQTOPK_OPS; op++) {
         int32_t most = 0;
         const char *name = NULL;
@@ -221,10 +221,10 @@ static void print_candidates(const run *r) {
             desc.experts = r->grid.points->experts;
             desc.top_k = r->grid.points->top_k;
             desc.scope = (seqtopk_scope)scope;
-            const int32_t n = seqtopk_tune_candidates(&desc, (seqtopk_op)op, found, 128);
+            const int32_t n = seqtopk_tune_contenders(&desc, (seqtopk_op)op, found, 128);
             most = n > most ? n : most;
         }
-        printf("           %-8s %d candidate%s\n", name, (int)most, most == 1 ? ", nothing to choose" : "s");
+        printf("           %-8s %d contender%s\n", name, (int)most, most == 1 ? ", nothing to choose" : "s");
     }
 }
 
@@ -234,16 +234,16 @@ static int32_t row_index(const seqtopk_row *row) { return row ? (int32_t)(row - 
 
 static int64_t picoseconds(double ns) {
     const double ps = ns * 1000 + 0.5;
-    return ps < 1 ? 1 : ps > (double)SEQTOPK_WISDOM_LARGEST_PS ? SEQTOPK_WISDOM_LARGEST_PS : (int64_t)ps;
+    return ps < 1 ? 1 : ps > (double)SEQTOPK_TUNING_LARGEST_PS ? SEQTOPK_TUNING_LARGEST_PS : (int64_t)ps;
 }
 
-static seqtopk_tuned tuned_of(const seqtopk_tune_point *p, const seqtopk_tune_found *f) {
-    seqtopk_tuned tuned = {
+static seqtopk_measurement tuned_of(const seqtopk_tune_point *p, const seqtopk_tune_found *f) {
+    seqtopk_measurement tuned = {
         .shape = {f->op, f->row->dtype, (int32_t)p->scope, (int32_t)f->score, p->experts, p->top_k, p->threads},
         .tokens = (int32_t)p->tokens,
         .row = row_index(f->row),
         .runner_up = row_index(f->runner_up),
-        .spread = (int32_t)(f->spread < 1000 ? 1000 * f->spread + 0.5 : SEQTOPK_WISDOM_LARGEST_SPREAD),
+        .spread = (int32_t)(f->spread < 1000 ? 1000 * f->spread + 0.5 : SEQTOPK_TUNING_LARGEST_SPREAD),
         .clear = f->clear || !f->runner_up,
         .ps = picoseconds(f->ns),
     };
@@ -254,42 +254,42 @@ static seqtopk_tuned tuned_of(const seqtopk_tune_point *p, const seqtopk_tune_fo
 
 /* Kernels of keys and ids serve every type of logits, so that several points may decide on one thing: the first of
  * those that decide clearly. */
-static int collect(const run *r, seqtopk_wisdom *wisdom) {
+static int collect(const run *r, seqtopk_tuning_file *file) {
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     for (size_t i = 0; i < r->count; i++)
         for (int32_t f = 0; f < r->results[i].count; f++) {
-            const seqtopk_tuned tuned = tuned_of(&r->results[i].point, r->results[i].found + f);
-            const seqtopk_tuned *there = seqtopk_wisdom_find(wisdom, &tuned.shape, tuned.tokens);
+            const seqtopk_measurement tuned = tuned_of(&r->results[i].point, r->results[i].found + f);
+            const seqtopk_measurement *there = seqtopk_tuning_file_find(file, &tuned.shape, tuned.tokens);
             if (there && (there->clear || !tuned.clear))
                 continue;
-            if (seqtopk_wisdom_add(wisdom, &tuned, &error) != SEQTOPK_OK)
+            if (seqtopk_tuning_file_add(file, &tuned, &error) != SEQTOPK_OK)
                 return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune: %s", error.message);
         }
     return SEQTOPK_OPTIONS_RUN;
 }
 
 /* Minutes of timing are not thrown away for a file that cannot be written any more. */
-static int rescue(const seqtopk_wisdom *wisdom, const char *why) {
+static int rescue(const seqtopk_tuning_file *file, const char *why) {
     char name[SEQTOPK_MACHINE_NAME + 16];
     snprintf(name, sizeof name, "./%s.tuning", seqtopk_machine_name());
-    if (access(name, F_OK) != 0 && seqtopk_store_save(wisdom, name, NULL) == SEQTOPK_OK)
+    if (access(name, F_OK) != 0 && seqtopk_store_save(file, name, NULL) == SEQTOPK_OK)
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
                                 "tune: %s; what was decided is in %s: `seqtopk tune merge` takes it", why, name);
     return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune: %s; what was decided is lost", why);
 }
 
 static int write_file(const run *r) {
-    seqtopk_wisdom wisdom, merged;
+    seqtopk_tuning_file file, merged;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
-    seqtopk_wisdom_init(&wisdom);
-    int status = collect(r, &wisdom);
-    if (status == SEQTOPK_OPTIONS_RUN && seqtopk_store_merge(&wisdom, r->path, &merged, &error) != SEQTOPK_OK)
-        status = rescue(&wisdom, error.message);
+    seqtopk_tuning_file_init(&file);
+    int status = collect(r, &file);
+    if (status == SEQTOPK_OPTIONS_RUN && seqtopk_store_merge(&file, r->path, &merged, &error) != SEQTOPK_OK)
+        status = rescue(&file, error.message);
     if (status == SEQTOPK_OPTIONS_RUN) {
         printf("written    %s, which has %d decisions now\n", r->path, (int)merged.size);
-        seqtopk_wisdom_free(&merged);
+        seqtopk_tuning_file_free(&merged);
     }
-    seqtopk_wisdom_free(&wisdom);
+    seqtopk_tuning_file_free(&file);
     return status;
 }
 
@@ -393,7 +393,7 @@ int seqtopk_cli_tune_run(int argc, char **argv) {
         print_machine(r);
         print_grid(r);
         if (values.dry_run) {
-            print_candidates(r);
+            print_contenders(r);
             status = SEQTOPK_EXIT_OK;
         } else {
             status = tune(r);

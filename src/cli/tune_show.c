@@ -5,7 +5,7 @@
 #include "options.h"
 #include "tune.h"
 
-#include "src/choices.h"
+#include "src/tuning/ranges.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -44,7 +44,7 @@ static const seqtopk_options options = {
 
 /* ---------------------------------------------------------------- filter -- */
 
-static const char *dtype_word(const seqtopk_tuned_shape *s) {
+static const char *dtype_word(const seqtopk_tuning_shape *s) {
     static const char *const words[] = {"f32", "bf16", "f16", "i32"};
     return words[s->dtype & 3];
 }
@@ -56,7 +56,7 @@ static const char *op_word(seqtopk_op op) {
     return "?";
 }
 
-static bool wanted(const show_values *v, const seqtopk_tuned_shape *s) {
+static bool wanted(const show_values *v, const seqtopk_tuning_shape *s) {
     return (!v->op || !strcmp(v->op, op_word(s->op))) && (v->scope < 0 || s->scope == v->scope) &&
            (v->dtype < 0 || s->dtype == v->dtype) && (!v->experts || s->experts == v->experts);
 }
@@ -72,16 +72,16 @@ static int check_op(const char *op) {
         return SEQTOPK_OPTIONS_RUN;
     const char *near = seqtopk_options_nearest(op, names, SEQTOPK_OPS);
     return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "tune show: --op %s: there is no such stage; did you mean %s?", op,
-                            near ? near : "sweep");
+                            near ? near : "collect_logits");
 }
 
 /* ------------------------------------------------------------------ text -- */
 
-static bool same_heading(const seqtopk_tuned_shape *a, const seqtopk_tuned_shape *b) {
-    return seqtopk_choices_same_heading(a, b) && a->threads == b->threads;
+static bool same_heading(const seqtopk_tuning_shape *a, const seqtopk_tuning_shape *b) {
+    return seqtopk_ranges_same_heading(a, b) && a->threads == b->threads;
 }
 
-static void print_heading(const seqtopk_tuned_shape *s) {
+static void print_heading(const seqtopk_tuning_shape *s) {
     char scope[SEQTOPK_WORD], score[SEQTOPK_WORD];
     printf("\n%s %s, scope %s, score %s, %d thread%s\n", op_word(s->op), dtype_word(s),
            seqtopk_options_word(SEQTOPK_WORDS_SCOPE, s->scope, scope),
@@ -89,7 +89,7 @@ static void print_heading(const seqtopk_tuned_shape *s) {
 }
 
 /* Decisions [from, to) of one shape: T in ranges that take one kernel. */
-static void print_shape(const seqtopk_tuned *d, int32_t from, int32_t to) {
+static void print_shape(const seqtopk_measurement *d, int32_t from, int32_t to) {
     char shape[24];
     snprintf(shape, sizeof shape, "%dx%d", (int)d[from].shape.experts, (int)d[from].shape.top_k);
     for (int32_t i = from, end; i < to; i = end) {
@@ -115,27 +115,27 @@ static void print_shape(const seqtopk_tuned *d, int32_t from, int32_t to) {
     }
 }
 
-static void print_text(const show_values *v, const seqtopk_wisdom *w, const char *path) {
+static void print_text(const show_values *v, const seqtopk_tuning_file *w, const char *path) {
     int32_t clear = 0, shown = 0;
     for (int32_t i = 0; i < w->size; i++)
-        clear += w->decision[i].clear != 0 && w->decision[i].runner_up >= 0;
+        clear += w->measurement[i].clear != 0 && w->measurement[i].runner_up >= 0;
     printf("file       %s\nmachine    %s%s\ndecisions  %d, of which %d by more than the noise\n", path, w->machine,
            strcmp(w->machine, seqtopk_machine_key()) ? " (not this one)" : "", (int)w->size, (int)clear);
     for (int32_t i = 0; i < w->notes; i++)
-        printf("dropped    line %d: %s\n", (int)w->note[i].line, seqtopk_wisdom_reason_text(w->note[i].reason));
+        printf("dropped    line %d: %s\n", (int)w->note[i].line, seqtopk_tuning_reason_text(w->note[i].reason));
     if (w->dropped > w->notes)
         printf("dropped    %d lines more\n", (int)(w->dropped - w->notes));
-    const seqtopk_tuned_shape *heading = NULL;
+    const seqtopk_tuning_shape *heading = NULL;
     for (int32_t i = 0, end; i < w->size; i = end) {
-        const seqtopk_tuned_shape *s = &w->decision[i].shape;
-        for (end = i; end < w->size && seqtopk_tuned_shape_compare(&w->decision[end].shape, s) == 0; end++)
+        const seqtopk_tuning_shape *s = &w->measurement[i].shape;
+        for (end = i; end < w->size && seqtopk_tuning_shape_compare(&w->measurement[end].shape, s) == 0; end++)
             ;
         if (!wanted(v, s))
             continue;
         if (!heading || !same_heading(heading, s))
             print_heading(s);
         heading = s;
-        print_shape(w->decision, i, end);
+        print_shape(w->measurement, i, end);
         shown++;
     }
     if (!shown && w->size)
@@ -144,7 +144,7 @@ static void print_text(const show_values *v, const seqtopk_wisdom *w, const char
 
 /* ------------------------------------------------------------------ json -- */
 
-static void print_json(const show_values *v, const seqtopk_wisdom *w, const char *path) {
+static void print_json(const show_values *v, const seqtopk_tuning_file *w, const char *path) {
     seqtopk_json json = {stdout, false};
     char word[SEQTOPK_WORD];
     seqtopk_json_begin(&json, NULL, '{');
@@ -154,7 +154,7 @@ static void print_json(const show_values *v, const seqtopk_wisdom *w, const char
     seqtopk_json_int(&json, "dropped", w->dropped);
     seqtopk_json_begin(&json, "decisions", '[');
     for (int32_t i = 0; i < w->size; i++) {
-        const seqtopk_tuned *d = w->decision + i;
+        const seqtopk_measurement *d = w->measurement + i;
         if (!wanted(v, &d->shape))
             continue;
         seqtopk_json_begin(&json, NULL, '{');
@@ -184,14 +184,14 @@ static void print_json(const show_values *v, const seqtopk_wisdom *w, const char
 static const double MATTERS = 0.05;
 
 /* By a file: which row, and how far the other one is behind, where both are known to it; 0 otherwise. */
-static double cost_of_other(const seqtopk_tuned *d, int32_t other) {
+static double cost_of_other(const seqtopk_measurement *d, int32_t other) {
     return d->runner_up == other ? seqtopk_cli_tune_gap(d) : 0;
 }
 
-static void compare(const show_values *v, const seqtopk_wisdom *a, const seqtopk_wisdom *b) {
+static void compare(const show_values *v, const seqtopk_tuning_file *a, const seqtopk_tuning_file *b) {
     int32_t both = 0, same = 0, matter = 0, agree = 0, listed = 0;
     for (int32_t i = 0; i < a->size; i++) {
-        const seqtopk_tuned *x = a->decision + i, *y = seqtopk_wisdom_find(b, &x->shape, x->tokens);
+        const seqtopk_measurement *x = a->measurement + i, *y = seqtopk_tuning_file_find(b, &x->shape, x->tokens);
         if (!y || !wanted(v, &x->shape))
             continue;
         both++;
@@ -220,7 +220,7 @@ static void compare(const show_values *v, const seqtopk_wisdom *a, const seqtopk
 
 int seqtopk_cli_tune_show(int argc, char **argv) {
     show_values values = {.scope = -1, .dtype = -1};
-    seqtopk_wisdom wisdom, other;
+    seqtopk_tuning_file file, other;
     char used[SEQTOPK_STORE_PATH], used_other[SEQTOPK_STORE_PATH];
     uint64_t given;
     int status = seqtopk_options_parse(&options, argc, argv, &values, &given);
@@ -230,20 +230,20 @@ int seqtopk_cli_tune_show(int argc, char **argv) {
         status =
             seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "tune show: --against and --json do not go together; leave one out");
     if (status == SEQTOPK_OPTIONS_RUN)
-        status = seqtopk_cli_tune_load("tune show", values.file, values.file != NULL, &wisdom, used);
+        status = seqtopk_cli_tune_load("tune show", values.file, values.file != NULL, &file, used);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
     if (values.against) {
         status = seqtopk_cli_tune_load("tune show", values.against, true, &other, used_other);
         if (status == SEQTOPK_OPTIONS_RUN) {
-            compare(&values, &wisdom, &other);
-            seqtopk_wisdom_free(&other);
+            compare(&values, &file, &other);
+            seqtopk_tuning_file_free(&other);
         }
     } else if (values.json) {
-        print_json(&values, &wisdom, used);
+        print_json(&values, &file, used);
     } else {
-        print_text(&values, &wisdom, used);
+        print_text(&values, &file, used);
     }
-    seqtopk_wisdom_free(&wisdom);
+    seqtopk_tuning_file_free(&file);
     return status == SEQTOPK_OPTIONS_RUN ? SEQTOPK_EXIT_OK : status;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* `seqtopk tune verify`: a sample of what a tuning file decides, timed again beside all other candidates. */
+/* `seqtopk tune verify`: a sample of what a tuning file decides, timed again beside all other contenders. */
 #define _POSIX_C_SOURCE 200809L
 #include "options.h"
 #include "progress.h"
@@ -68,13 +68,13 @@ static int by_column(const void *a, const void *b) {
 
 /* The points of a file. Only rows of logits tell their dtype: those of sweep and pick, or, where neither is, of score.
  */
-static size_t points_of(const seqtopk_wisdom *w, int32_t threads, seqtopk_tune_point *points) {
+static size_t points_of(const seqtopk_tuning_file *w, int32_t threads, seqtopk_tune_point *points) {
     size_t count = 0;
     for (int32_t i = 0; i < w->size; i++) {
-        const seqtopk_tuned *d = w->decision + i;
+        const seqtopk_measurement *d = w->measurement + i;
         const seqtopk_op op = d->shape.op;
         if (d->shape.score != SEQTOPK_SCORE_SOFTMAX || d->shape.threads != threads ||
-            (op != SEQTOPK_OP_sweep && op != SEQTOPK_OP_pick && op != SEQTOPK_OP_score && op != SEQTOPK_OP_keys))
+            (op != SEQTOPK_OP_collect_logits && op != SEQTOPK_OP_topk_logits && op != SEQTOPK_OP_lse && op != SEQTOPK_OP_keys))
             continue;
         points[count++] = (seqtopk_tune_point){(seqtopk_scope)d->shape.scope,
                                                (seqtopk_dtype)d->shape.dtype,
@@ -153,12 +153,12 @@ static int report(verify *v, const seqtopk_tune_summary *s) {
     return holds ? SEQTOPK_EXIT_OK : SEQTOPK_EXIT_FAILURE;
 }
 
-static int run(const verify_values *values, const seqtopk_wisdom *wisdom, const char *path) {
+static int run(const verify_values *values, const seqtopk_tuning_file *file, const char *path) {
     static seqtopk_tune_topology topology;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_tune_summary summary;
     verify v = {.progress = seqtopk_progress_new("tune verify"), .worst = 0};
-    const size_t all = (size_t)wisdom->size + 1;
+    const size_t all = (size_t)file->size + 1;
     seqtopk_tune_grid grid = {seqtopk_cli_alloc(all, sizeof *grid.points), 0};
     v.miss = seqtopk_cli_alloc(all, sizeof *v.miss);
     int status = SEQTOPK_OPTIONS_RUN;
@@ -167,8 +167,8 @@ static int run(const verify_values *values, const seqtopk_wisdom *wisdom, const 
     else if (!seqtopk_tune_topology_read(&topology))
         status = seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune verify: hwloc cannot read this machine's topology");
     if (status == SEQTOPK_OPTIONS_RUN) {
-        const int32_t threads = wisdom->size ? wisdom->decision[0].shape.threads : 1;
-        grid.count = thin(grid.points, points_of(wisdom, threads, grid.points), (size_t)values->sample);
+        const int32_t threads = file->size ? file->measurement[0].shape.threads : 1;
+        grid.count = thin(grid.points, points_of(file, threads, grid.points), (size_t)values->sample);
         if (grid.count == 0)
             status =
                 seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune verify: %s decides nothing that could be timed", path);
@@ -202,21 +202,21 @@ static int run(const verify_values *values, const seqtopk_wisdom *wisdom, const 
 
 int seqtopk_cli_tune_verify(int argc, char **argv) {
     verify_values values = {.budget = 30, .sample = 48};
-    seqtopk_wisdom wisdom;
+    seqtopk_tuning_file file;
     char used[SEQTOPK_STORE_PATH];
     uint64_t given;
     int status = seqtopk_options_parse(&options, argc, argv, &values, &given);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
     const char *emulator = seqtopk_tune_emulated();
-    status = seqtopk_cli_tune_load("tune verify", values.file, false, &wisdom, used);
+    status = seqtopk_cli_tune_load("tune verify", values.file, false, &file, used);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
     status = emulator ? seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
                                          "tune verify: this program is emulated by %s, whose timings "
                                          "say nothing about a processor; run it natively",
                                          emulator)
-                      : run(&values, &wisdom, used);
-    seqtopk_wisdom_free(&wisdom);
+                      : run(&values, &file, used);
+    seqtopk_tuning_file_free(&file);
     return status;
 }

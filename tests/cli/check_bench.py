@@ -56,7 +56,7 @@ class Bench(Checks):
                                 ("floors", r[key] / r["floor_ns"])):
                 if abs(m[name] / value - 1) > 1e-6:
                     wrong.append(f"{name} of {m['name']} is {m[name]}, not {value}")
-        floor = next(k["kernel"] for k in r["kernels"] if k["op"] == "score") if r["score"] == "softmax" else "read"
+        floor = next(k["kernel"] for k in r["kernels"] if k["op"] == "lse") if r["score"] == "softmax" else "read"
         if r["floor"] != floor or (floor == "read" and r["floor_ns"] != r["read_ns"]):
             wrong.append(f"floor {r['floor']}")
         if r["rounds"] < 1 or r["seconds"] <= 0:
@@ -101,7 +101,7 @@ def forcing(c):
         c.holds(f"--isa {isa}", r["isa"] == isa and f"__{isa}_" in r["floor"], r)
         r = c.json("40x64", 4, environment={"SEQTOPK_ISA": isa})
         c.holds(f"SEQTOPK_ISA={isa}", r["isa"] == isa, r)
-    kernel = "seqtopk_score_f32__ref_lanes16"
+    kernel = "seqtopk_lse_f32__ref_lanes16"
     r = c.json("40x64", 4, "--kernel", kernel)
     c.holds("--kernel", r["floor"] == kernel and r["isa"] == "ref", r)
     r = c.json("40x64", 4, environment={"SEQTOPK_KERNEL": kernel})
@@ -113,7 +113,7 @@ def texts(c):
     for name in NAMES:
         lines = [line for line in text.splitlines() if line.split()[:1] == [name]]
         c.holds(f"{name}: a line of figures and a bar", len(lines) >= 2 and any("#" in line for line in lines), text)
-    for word in ("processor", "128 tokens", "64 experts", "K 8", "seed 1", "floors", "spread", "seqtopk_score_f32__"):
+    for word in ("processor", "128 tokens", "64 experts", "K 8", "seed 1", "floors", "spread", "seqtopk_lse_f32__"):
         c.holds(f"text has {word}", word in text, text)
     c.holds("text fits", max(map(len, text.splitlines())) <= 120, text)
     text = c.works("bench", "--shape", "16x64", "--top-k", 8, "--score", "sigmoid", *QUICK)

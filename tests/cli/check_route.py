@@ -115,8 +115,8 @@ class Runner:
     def next_kernel(self, dtype, problem):
         """Of the kernels that this case may run, the one that was forced least."""
         grouped = problem.groups > 1
-        fits = {"sweep": problem.scope == "sequence" and not grouped,
-                "pick": problem.scope == "token" and not grouped and problem.top_k <= 16}
+        fits = {"collect_logits": problem.scope == "sequence" and not grouped,
+                "topk_logits": problem.scope == "token" and not grouped and problem.top_k <= 16}
         mine = [name for name, (op, of) in self.kernels.items()
                 if fits.get(op, True) and (of == dtype or op not in fits)]
         return min(mine, key=self.forced.get, default=None)
@@ -144,7 +144,7 @@ class Runner:
 
     @staticmethod
     def report(problem, files, text):
-        """The JSON report must agree with the files; answers None if it does."""
+        """The JSON report must agree with the files; returns None if it does."""
         report = json.loads(text)
         unmasked = oracle.unmasked(problem)
         per_token = np.diff(files["token_offsets"])

@@ -26,7 +26,7 @@ SUBCOMMANDS = ("show", "verify", "merge", "export", "key")
 
 
 def checksum(text):
-    """Of tuning files, as src/wisdom_write.c has it; written anew, so that a change of the format shows."""
+    """Of tuning files, as src/tuning/print.c has it; written anew, so that a change of the format shows."""
     factor, mask = 0x9E3779B97F4A7C15, (1 << 64) - 1
     lane, total, at, size = [1, 2, 3, 4], len(text), 0, len(text)
     while size >= 32:
@@ -91,7 +91,7 @@ def usage(c, timing):
     fails = lambda words, *arguments: c.fails(2, words, "tune", *arguments)
     fails(["'shwo'", "show"], "shwo")
     fails(["'frobnicate'", "--help"], "frobnicate")
-    fails(["--op", "swepp", "sweep"], "show", "--op", "swepp")
+    fails(["--op", "collect_logit", "collect_logits"], "show", "--op", "collect_logit")
     fails(["--against", "--json"], "show", "--against", "x", "--json")
     fails(["FILE", "missing"], "merge")
     fails(["one word too many"], "key", "x")
@@ -198,7 +198,7 @@ def plans(c, one):
     text = c.output(*info, environment=environment)
     c.check("info tells the file and the line", re.search(re.escape(str(one)) + r".* line \d+", text), text)
     c.check("info tells the time that is expected", "expected" in text, text)
-    c.check("info tells the candidates", "candidates" in text and "does not apply" in text, text)
+    c.check("info tells the contenders", "contenders" in text and "does not apply" in text, text)
     untuned = c.output(*info, environment={"SEQTOPK_TUNING": "none"})
     c.check("info tells when there is no file", str(one) not in untuned and "expected" not in untuned, untuned)
 

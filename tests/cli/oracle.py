@@ -230,7 +230,7 @@ def ranked(p, token, experts, key, tolerance):
 
 
 def check(p, files):
-    """Compares the six arrays with the contract. Answers ("exact" or "near tie", "") or ("wrong", why)."""
+    """Compares the six arrays with the contract. Returns ("exact" or "near tie", "") or ("wrong", why)."""
     tokens, experts = p.logits.shape
     types = {"token_offsets": np.int32, "expert_ids": np.int32, "weights": np.float32, "expert_offsets": np.int32,
              "expert_tokens": np.int32, "expert_slots": np.int32}

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Bytes -> a desc, an input, the outputs wanted. Whatever comes: a status, no crash, nothing written beside an output, and
- * the lists in themselves sound; and every instruction set and cut into parts answers the same.
+ * the lists in themselves sound; and every instruction set and cut into parts returns the same.
  */
 #include "fuzz.h"
 
-#include "src/registry.h"
+#include "src/kernels/registry.h"
 
 #include <seqtopk/seqtopk.h>
 

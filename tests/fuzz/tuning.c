@@ -5,8 +5,8 @@
  */
 #include "fuzz.h"
 
-#include "src/machine_key.h"
-#include "src/wisdom_text.h"
+#include "src/tuning/machine.h"
+#include "src/tuning/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,14 +18,14 @@ static void fail(const char *what) {
     abort();
 }
 
-/* A word and the checksum that makes what comes before it whole; answers the new size. */
+/* A word and the checksum that makes what comes before it whole; returns the new size. */
 static size_t sign(uint8_t *data, size_t size, size_t capacity, const char *word) {
-    if (size + strlen(word) + SEQTOPK_WISDOM_DIGITS + 2 > capacity)
+    if (size + strlen(word) + SEQTOPK_TUNING_DIGITS + 2 > capacity)
         return size;
     memcpy(data + size, word, strlen(word));
     size += strlen(word);
-    char sum[SEQTOPK_WISDOM_DIGITS + 2];
-    snprintf(sum, sizeof sum, "%016llx\n", (unsigned long long)seqtopk_wisdom_checksum((char *)data, size));
+    char sum[SEQTOPK_TUNING_DIGITS + 2];
+    snprintf(sum, sizeof sum, "%016llx\n", (unsigned long long)seqtopk_tuning_file_checksum((char *)data, size));
     memcpy(data + size, sum, sizeof sum - 1);
     return size + sizeof sum - 1;
 }
@@ -135,7 +135,7 @@ void fuzz_shape(uint8_t *data, size_t *size, size_t capacity, uint64_t random) {
         if (length > 0)
             part[next(&random) % length] = (char)next(&random);
     }
-    const size_t measured = strlen("measured ") + SEQTOPK_WISDOM_DIGITS + 1;
+    const size_t measured = strlen("measured ") + SEQTOPK_TUNING_DIGITS + 1;
     size_t at = (size_t)snprintf((char *)data, capacity, "seqtopk-tuning 1\nlibrary %s\nmachine %s\nchoices %zu\n",
                                  SEQTOPK_VERSION, seqtopk_machine_key(),
                                  next(&random) % 16 ? first + measured : (size_t)next(&random) % 9999);
@@ -148,37 +148,37 @@ void fuzz_shape(uint8_t *data, size_t *size, size_t capacity, uint64_t random) {
 }
 
 static void check_codec(const char *text, size_t size) {
-    const seqtopk_wisdom_reader any = seqtopk_wisdom_reader_any();
-    seqtopk_wisdom w, back;
+    const seqtopk_tuning_reader any = seqtopk_tuning_reader_any();
+    seqtopk_tuning_file w, back;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
-    if (seqtopk_wisdom_parse(&w, text, size, &any, &error)) {
-        if (!error.message[0] || strchr(error.message, '\n') || w.decision)
+    if (seqtopk_tuning_file_parse(&w, text, size, &any, &error)) {
+        if (!error.message[0] || strchr(error.message, '\n') || w.measurement)
             fail("a refusal is one line and leaves nothing");
         return;
     }
     if (w.dropped < w.notes || (size_t)w.size + (size_t)w.dropped > size)
         fail("more than there was");
     for (int32_t i = 0; i < w.size; i++)
-        if (seqtopk_tuned_shape_check(&w.decision[i].shape) || seqtopk_tuned_check(w.decision + i) ||
-            (i > 0 && seqtopk_tuned_compare(w.decision + i - 1, w.decision + i) >= 0))
+        if (seqtopk_tuning_shape_check(&w.measurement[i].shape) || seqtopk_measurement_check(w.measurement + i) ||
+            (i > 0 && seqtopk_measurement_compare(w.measurement + i - 1, w.measurement + i) >= 0))
             fail("a decision that is none, or out of order");
-    const size_t length = seqtopk_wisdom_encode(&w, NULL, 0);
+    const size_t length = seqtopk_tuning_file_encode(&w, NULL, 0);
     char *written = malloc(length), *again = malloc(length);
-    if (!written || !again || seqtopk_wisdom_encode(&w, written, length) != length)
+    if (!written || !again || seqtopk_tuning_file_encode(&w, written, length) != length)
         fail("writing");
-    if (seqtopk_wisdom_parse(&back, written, length, &any, &error) || back.size != w.size || back.dropped)
+    if (seqtopk_tuning_file_parse(&back, written, length, &any, &error) || back.size != w.size || back.dropped)
         fail("what was written is not read");
     for (int32_t i = 0; i < w.size; i++) {
-        w.decision[i].line = back.decision[i].line = 0;
-        if (memcmp(w.decision + i, back.decision + i, sizeof *w.decision) != 0)
+        w.measurement[i].line = back.measurement[i].line = 0;
+        if (memcmp(w.measurement + i, back.measurement + i, sizeof *w.measurement) != 0)
             fail("what was written is read as something else");
     }
-    if (seqtopk_wisdom_encode(&back, again, length) != length || memcmp(written, again, length) != 0)
+    if (seqtopk_tuning_file_encode(&back, again, length) != length || memcmp(written, again, length) != 0)
         fail("the same decisions are written in two ways");
     free(written);
     free(again);
-    seqtopk_wisdom_free(&w);
-    seqtopk_wisdom_free(&back);
+    seqtopk_tuning_file_free(&w);
+    seqtopk_tuning_file_free(&back);
 }
 
 static void check_plan(const seqtopk_tuning *tuning, seqtopk_desc desc) {

@@ -5,7 +5,7 @@
 #include <criterion/criterion.h>
 #include <math.h>
 
-/* A machine: what each candidate takes, how much that varies, and what happens to all of them in time. */
+/* A machine: what each contender takes, how much that varies, and what happens to all of them in time. */
 typedef struct machine {
     double ns[8];
     double noise;    /* a sample is longer by up to this share */
@@ -35,11 +35,11 @@ static double sample(void *context, int32_t c, int32_t round, double *ns) {
 static seqtopk_tune_stat stats[SEQTOPK_TUNE_CANDIDATES];
 static seqtopk_tune_rounds rounds;
 
-static seqtopk_tune_verdict decide(machine *m, int32_t candidates, double budget) {
+static seqtopk_tune_verdict decide(machine *m, int32_t contenders, double budget) {
     static const int32_t among[] = {0, 1, 2, 3, 4, 5, 6, 7};
-    const seqtopk_tune_race race = {candidates, NULL, NULL, 3, budget, sample, m};
+    const seqtopk_tune_race race = {contenders, NULL, NULL, 3, budget, sample, m};
     seqtopk_tune_race_run(&race, &rounds, stats);
-    return seqtopk_tune_decide(stats, among, candidates);
+    return seqtopk_tune_decide(stats, among, contenders);
 }
 
 Test(tune_decide, median) {
@@ -101,7 +101,7 @@ Test(tune_decide, noise_is_averaged) {
     cr_expect_gt(found, 45);
 }
 
-/* Equal candidates: the incumbent, but for a run in many whose noise deceives. */
+/* Equal contenders: the incumbent, but for a run in many whose noise deceives. */
 Test(tune_decide, ties) {
     int changed = 0;
     for (uint32_t seed = 0; seed < 50; seed++) {
@@ -131,7 +131,7 @@ Test(tune_decide, drift_and_outliers) {
     cr_expect_geq(found, 18);
 }
 
-Test(tune_decide, one_candidate) {
+Test(tune_decide, one_contender) {
     machine m = {.ns = {1000}};
     const seqtopk_tune_verdict v = decide(&m, 1, 1e9);
     cr_expect_eq(v.chosen, 0);
@@ -162,7 +162,7 @@ Test(tune_race, groups) {
     cr_expect_eq(seqtopk_tune_decide(stats, second, 3).chosen, 3);
 }
 
-/* Candidates that are out are not timed, and are never chosen. */
+/* Contenders that are out are not timed, and are never chosen. */
 Test(tune_race, out) {
     static const bool out[] = {false, true, false};
     static const int32_t among[] = {0, 1, 2};

@@ -3,8 +3,8 @@
 #define _GNU_SOURCE
 #include "tuning.h"
 
-#include "src/machine_key.h"
-#include "src/store.h"
+#include "src/tuning/machine.h"
+#include "src/tuning/store.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -59,7 +59,7 @@ static int32_t files_in(const char *path) {
     return files;
 }
 
-static void expect_saved(const seqtopk_wisdom *w, const char *path) {
+static void expect_saved(const seqtopk_tuning_file *w, const char *path) {
     size_t size;
     char *text = content(path, &size), *right = tuning_text(w);
     cr_expect(size == strlen(right) && memcmp(text, right, size) == 0);
@@ -69,7 +69,7 @@ static void expect_saved(const seqtopk_wisdom *w, const char *path) {
 
 Test(store, there_and_back) {
     const folder f = new_folder();
-    seqtopk_wisdom w = tuning_random(300, 4), back;
+    seqtopk_tuning_file w = tuning_random(300, 4), back;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     umask(022);
     for (int twice = 0; twice < 2; twice++)
@@ -79,18 +79,18 @@ Test(store, there_and_back) {
     struct stat is;
     cr_assert_eq(stat(f.path, &is), 0);
     cr_expect_eq(is.st_mode & 07777, 0644);
-    const seqtopk_wisdom_reader any = seqtopk_wisdom_reader_any();
+    const seqtopk_tuning_reader any = seqtopk_tuning_reader_any();
     cr_assert_eq(seqtopk_store_load(&back, f.path, &any, &error), SEQTOPK_OK, "%s", error.message);
     cr_expect_eq(back.size, w.size);
-    seqtopk_wisdom_free(&back);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&back);
+    seqtopk_tuning_file_free(&w);
     remove_folder(&f);
 }
 
 Test(store, makes_two_directories) {
     const folder f = new_folder();
     char path[256];
-    seqtopk_wisdom w = tuning_small();
+    seqtopk_tuning_file w = tuning_small();
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     snprintf(path, sizeof path, "%s/.cache/seqtopk/a.tuning", f.root);
     cr_expect_eq(seqtopk_store_save(&w, path, &error), SEQTOPK_OK, "%s", error.message);
@@ -102,7 +102,7 @@ Test(store, makes_two_directories) {
     cr_expect_eq(seqtopk_store_save(&w, "here.tuning", &error), SEQTOPK_OK, "%s", error.message);
     cr_expect_eq(seqtopk_store_merge(&w, "there/here.tuning", NULL, &error), SEQTOPK_OK, "%s", error.message);
     expect_saved(&w, "there/here.tuning");
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
     remove_folder(&f);
 }
 
@@ -110,9 +110,9 @@ Test(store, makes_two_directories) {
 Test(store, no_regular_file) {
     alarm(20); /* not to hang */
     const folder f = new_folder();
-    seqtopk_wisdom w = tuning_small(), back;
+    seqtopk_tuning_file w = tuning_small(), back;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
-    const seqtopk_wisdom_reader any = seqtopk_wisdom_reader_any();
+    const seqtopk_tuning_reader any = seqtopk_tuning_reader_any();
     char fifo[128], directory[128], name[128], link[128];
     snprintf(fifo, sizeof fifo, "%s/fifo", f.root);
     snprintf(directory, sizeof directory, "%s/directory", f.root);
@@ -141,7 +141,7 @@ Test(store, no_regular_file) {
     cr_expect(stat("/dev/null", &is) == 0 && S_ISCHR(is.st_mode));
     cr_expect_eq(files_in(f.root), 4);
     close(listening);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
     remove_folder(&f);
 }
 
@@ -157,11 +157,11 @@ Test(store, missing_and_sizes) {
     cr_expect_eq(seqtopk_store_read(f.path, &text, &size, &missing, &error), SEQTOPK_OK);
     cr_expect(text && size == 0 && !missing);
     free(text);
-    cr_assert_eq(truncate(f.path, SEQTOPK_WISDOM_LARGEST), 0);
+    cr_assert_eq(truncate(f.path, SEQTOPK_TUNING_LARGEST), 0);
     cr_expect_eq(seqtopk_store_read(f.path, &text, &size, &missing, &error), SEQTOPK_OK);
-    cr_expect_eq(size, SEQTOPK_WISDOM_LARGEST);
+    cr_expect_eq(size, SEQTOPK_TUNING_LARGEST);
     free(text);
-    cr_assert_eq(truncate(f.path, (off_t)SEQTOPK_WISDOM_LARGEST + 1), 0);
+    cr_assert_eq(truncate(f.path, (off_t)SEQTOPK_TUNING_LARGEST + 1), 0);
     cr_expect_eq(seqtopk_store_read(f.path, &text, &size, &missing, &error), SEQTOPK_E_TUNING);
     cr_assert_eq(truncate(f.path, (off_t)1 << 40), 0); /* a sparse one of a terabyte */
     cr_expect_eq(seqtopk_store_read(f.path, &text, &size, &missing, &error), SEQTOPK_E_TUNING);
@@ -169,11 +169,11 @@ Test(store, missing_and_sizes) {
     char longest[2 * SEQTOPK_STORE_PATH];
     memset(longest, 'a', sizeof longest - 1);
     longest[sizeof longest - 1] = 0;
-    seqtopk_wisdom w = tuning_small();
+    seqtopk_tuning_file w = tuning_small();
     cr_expect_eq(seqtopk_store_read(longest, &text, &size, &missing, &error), SEQTOPK_E_FILE);
     cr_expect_eq(seqtopk_store_save(&w, longest, &error), SEQTOPK_E_FILE);
     cr_expect_eq(seqtopk_store_merge(&w, longest, NULL, &error), SEQTOPK_E_FILE);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
     remove_folder(&f);
 }
 
@@ -181,7 +181,7 @@ Test(store, missing_and_sizes) {
 Test(store, replaces_tuning_files_only) {
     const folder f = new_folder();
     static const char thesis[] = "It was a dark and stormy night.\n";
-    seqtopk_wisdom w = tuning_small();
+    seqtopk_tuning_file w = tuning_small();
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     write_file(f.path, thesis, sizeof thesis - 1);
     cr_expect_eq(seqtopk_store_save(&w, f.path, &error), SEQTOPK_E_FILE);
@@ -198,13 +198,13 @@ Test(store, replaces_tuning_files_only) {
     write_file(f.path, "seqtopk-tuning 9\n", 17);
     cr_expect_eq(seqtopk_store_merge(&w, f.path, NULL, &error), SEQTOPK_OK, "%s", error.message);
     expect_saved(&w, f.path);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
     remove_folder(&f);
 }
 
 /* /proc takes no files, not even the superuser's. */
 Test(store, read_only) {
-    seqtopk_wisdom w = tuning_small();
+    seqtopk_tuning_file w = tuning_small();
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     cr_expect_eq(seqtopk_store_save(&w, "/proc/seqtopk/a.tuning", &error), SEQTOPK_E_FILE);
     cr_expect_not_null(strstr(error.message, "/proc/seqtopk"));
@@ -220,14 +220,14 @@ Test(store, read_only) {
         cr_assert_eq(chmod(f.root, 0755), 0);
     }
     cr_expect_eq(files_in(f.root), 0);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
     remove_folder(&f);
 }
 
 /* No room for all of it: the old file stands, and nothing is left beside it. */
 Test(store, disk_full) {
     const folder f = new_folder();
-    seqtopk_wisdom old = tuning_small(), w = tuning_random(500, 6);
+    seqtopk_tuning_file old = tuning_small(), w = tuning_random(500, 6);
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     cr_assert_eq(seqtopk_store_save(&old, f.path, &error), SEQTOPK_OK);
     signal(SIGXFSZ, SIG_IGN);
@@ -238,35 +238,35 @@ Test(store, disk_full) {
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     const seqtopk_status saved = seqtopk_store_save(&w, f.path, &error);
     seqtopk_error merge_error = SEQTOPK_ERROR_INIT;
-    seqtopk_wisdom merged;
+    seqtopk_tuning_file merged;
     const seqtopk_status merging = seqtopk_store_merge(&w, f.path, &merged, &merge_error);
     limit.rlim_cur = before;
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     cr_expect_eq(saved, SEQTOPK_E_FILE);
     cr_expect_eq(merging, SEQTOPK_E_FILE);
-    cr_expect_null(merged.decision);
+    cr_expect_null(merged.measurement);
     cr_expect_not_null(strstr(error.message, "what was there before still is"), "%s", error.message);
     expect_saved(&old, f.path);
     cr_expect_eq(files_in(f.root), 2); /* and the lock */
-    seqtopk_wisdom_free(&w);
-    seqtopk_wisdom_free(&old);
+    seqtopk_tuning_file_free(&w);
+    seqtopk_tuning_file_free(&old);
     remove_folder(&f);
 }
 
 Test(store, merges) {
     const folder f = new_folder();
-    seqtopk_wisdom a = tuning_random(100, 1), b = tuning_random(100, 2), merged, both = tuning_empty();
+    seqtopk_tuning_file a = tuning_random(100, 1), b = tuning_random(100, 2), merged, both = tuning_empty();
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     cr_assert_eq(seqtopk_store_merge(&a, f.path, &merged, &error), SEQTOPK_OK, "%s", error.message);
     expect_saved(&a, f.path);
     expect_saved(&merged, f.path);
-    seqtopk_wisdom_free(&merged);
+    seqtopk_tuning_file_free(&merged);
     cr_assert_eq(seqtopk_store_merge(&b, f.path, &merged, &error), SEQTOPK_OK, "%s", error.message);
-    cr_assert_eq(seqtopk_wisdom_merge(&both, &a, NULL), SEQTOPK_OK);
-    cr_assert_eq(seqtopk_wisdom_merge(&both, &b, NULL), SEQTOPK_OK);
+    cr_assert_eq(seqtopk_tuning_file_merge(&both, &a, NULL), SEQTOPK_OK);
+    cr_assert_eq(seqtopk_tuning_file_merge(&both, &b, NULL), SEQTOPK_OK);
     expect_saved(&merged, f.path);
     expect_saved(&both, f.path);
-    seqtopk_wisdom_free(&merged);
+    seqtopk_tuning_file_free(&merged);
     /* What is of another library, or damaged, is of use to nobody: it goes. */
     strcpy(b.library, "0.0.2");
     cr_assert_eq(seqtopk_store_merge(&b, f.path, NULL, &error), SEQTOPK_OK, "%s", error.message);
@@ -274,9 +274,9 @@ Test(store, merges) {
     cr_assert_eq(truncate(f.path, 1000), 0);
     cr_assert_eq(seqtopk_store_merge(&a, f.path, NULL, &error), SEQTOPK_OK, "%s", error.message);
     expect_saved(&a, f.path);
-    seqtopk_wisdom_free(&a);
-    seqtopk_wisdom_free(&b);
-    seqtopk_wisdom_free(&both);
+    seqtopk_tuning_file_free(&a);
+    seqtopk_tuning_file_free(&b);
+    seqtopk_tuning_file_free(&both);
     remove_folder(&f);
 }
 
@@ -285,14 +285,14 @@ enum { WRITERS = 6, ROUNDS = 12 };
 /* Each process brings decisions that no other has, one at a time; none is lost, and readers never see half a file. */
 static void bring(const char *path, int writer) {
     for (int round = 0; round < ROUNDS; round++) {
-        seqtopk_wisdom w = tuning_small(), one = tuning_empty();
-        seqtopk_tuned t = w.decision[0];
+        seqtopk_tuning_file w = tuning_small(), one = tuning_empty();
+        seqtopk_measurement t = w.measurement[0];
         t.shape.threads = 1 + writer;
         t.tokens = 1 << round;
-        if (seqtopk_wisdom_add(&one, &t, NULL) || seqtopk_store_merge(&one, path, NULL, NULL))
+        if (seqtopk_tuning_file_add(&one, &t, NULL) || seqtopk_store_merge(&one, path, NULL, NULL))
             _exit(1);
-        seqtopk_wisdom_free(&w);
-        seqtopk_wisdom_free(&one);
+        seqtopk_tuning_file_free(&w);
+        seqtopk_tuning_file_free(&one);
     }
     _exit(0);
 }
@@ -300,9 +300,9 @@ static void bring(const char *path, int writer) {
 Test(store, concurrent_writers) {
     alarm(120);
     const folder f = new_folder();
-    const seqtopk_wisdom_reader any = seqtopk_wisdom_reader_any();
+    const seqtopk_tuning_reader any = seqtopk_tuning_reader_any();
     seqtopk_error error = SEQTOPK_ERROR_INIT;
-    seqtopk_wisdom w;
+    seqtopk_tuning_file w;
     for (int i = 0; i < WRITERS; i++) {
         const pid_t child = fork();
         cr_assert_geq(child, 0);
@@ -320,7 +320,7 @@ Test(store, concurrent_writers) {
         if (access(f.path, F_OK) == 0) {
             cr_assert_eq(seqtopk_store_load(&w, f.path, &any, &error), SEQTOPK_OK, "%s", error.message);
             cr_expect_eq(w.dropped, 0);
-            seqtopk_wisdom_free(&w);
+            seqtopk_tuning_file_free(&w);
             reads++;
         }
         usleep(1000);
@@ -329,7 +329,7 @@ Test(store, concurrent_writers) {
     cr_expect_eq(w.size, WRITERS * ROUNDS, "%d of %d", (int)w.size, WRITERS * ROUNDS);
     cr_expect_gt(reads, 0);
     cr_expect_eq(files_in(f.root), 2); /* and the lock */
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
     remove_folder(&f);
 }
 
@@ -337,7 +337,7 @@ Test(store, concurrent_writers) {
 Test(store, killed_writer) {
     const folder f = new_folder();
     char name[160];
-    seqtopk_wisdom w = tuning_small();
+    seqtopk_tuning_file w = tuning_small();
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     snprintf(name, sizeof name, "%s.lock", f.path);
     write_file(name, "", 0);
@@ -347,7 +347,7 @@ Test(store, killed_writer) {
     }
     cr_expect_eq(seqtopk_store_merge(&w, f.path, NULL, &error), SEQTOPK_OK, "%s", error.message);
     expect_saved(&w, f.path);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
     remove_folder(&f);
 }
 

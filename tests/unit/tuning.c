@@ -4,24 +4,24 @@
 #include "tuning.h"
 #include "unit.h"
 
-#include "src/machine_key.h"
-#include "src/store.h"
+#include "src/tuning/machine.h"
+#include "src/tuning/store.h"
 
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NTH_HEAP "seqtopk_nth_f32__ref_heap"
-#define NTH_SELECT "seqtopk_nth_f32__ref_quickselect"
-#define TOP_HEAP "seqtopk_top_f32__ref_heap"
-#define TOP_INSERTION "seqtopk_top_f32__ref_insertion"
+#define NTH_HEAP "seqtopk_nth_keys_f32__ref_heap"
+#define NTH_SELECT "seqtopk_nth_keys_f32__ref_quickselect"
+#define TOP_HEAP "seqtopk_topk_row_f32__ref_heap"
+#define TOP_INSERTION "seqtopk_topk_row_f32__ref_insertion"
 
 /* ---------------------------------------------------------------- helpers -- */
 
 /* A decision of this machine's: `row` at T tokens for E, K, one thread, softmax, sequence scope. */
-static seqtopk_tuned decision(const char *row, int32_t tokens, int32_t experts, int32_t top_k) {
-    seqtopk_tuned t = {.tokens = tokens, .row = tuning_row(row), .runner_up = -1, .clear = 1, .ps = 1000, .spread = 5};
-    t.shape = (seqtopk_tuned_shape){.op = seqtopk_registry[t.row].op,
+static seqtopk_measurement decision(const char *row, int32_t tokens, int32_t experts, int32_t top_k) {
+    seqtopk_measurement t = {.tokens = tokens, .row = tuning_row(row), .runner_up = -1, .clear = 1, .ps = 1000, .spread = 5};
+    t.shape = (seqtopk_tuning_shape){.op = seqtopk_registry[t.row].op,
                                     .dtype = seqtopk_registry[t.row].dtype,
                                     .scope = SEQTOPK_SCOPE_SEQUENCE,
                                     .score = SEQTOPK_SCORE_SOFTMAX,
@@ -31,7 +31,7 @@ static seqtopk_tuned decision(const char *row, int32_t tokens, int32_t experts, 
     return t;
 }
 
-static seqtopk_tuning *parsed(const seqtopk_wisdom *w) {
+static seqtopk_tuning *parsed(const seqtopk_tuning_file *w) {
     char *text = tuning_text(w);
     seqtopk_tuning *tuning;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
@@ -77,7 +77,7 @@ static int is_tuned(const seqtopk_plan *plan, const char *op, int64_t tokens) {
 static int is_near(seqtopk_desc desc, const seqtopk_tuning *tuning) {
     desc.tuning = tuning;
     seqtopk_plan *plan = plan_of(&desc);
-    const int tuned = is_tuned(plan, "nth", 4096);
+    const int tuned = is_tuned(plan, "nth_keys", 4096);
     seqtopk_plan_destroy(plan);
     return tuned;
 }
@@ -120,7 +120,7 @@ Test(tuning, arguments) {
 }
 
 Test(tuning, another_machine) {
-    seqtopk_wisdom w = tuning_small();
+    seqtopk_tuning_file w = tuning_small();
     char *text = tuning_text(&w);
     seqtopk_tuning *tuning;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
@@ -132,7 +132,7 @@ Test(tuning, another_machine) {
     cr_expect_eq(seqtopk_tuning_parse(&tuning, text, strlen(text), &error), SEQTOPK_E_TUNING);
     cr_expect_not_null(strstr(error.message, "another machine"));
     free(text);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
 }
 
 Test(tuning, dropped_lines_can_be_asked_for) {
@@ -141,7 +141,7 @@ Test(tuning, dropped_lines_can_be_asked_for) {
     snprintf(header, sizeof header, "seqtopk-tuning 1\nlibrary %s\nmachine %s\n", SEQTOPK_VERSION,
              seqtopk_machine_key());
     snprintf(choices, sizeof choices,
-             "[nth f32 sequence softmax]\n128 8 1: 1 ref_magic@1 2 ref_heap@%d\nnonsense\n256 8 1: 1 ref_heap@%d\n",
+             "[nth_keys f32 sequence softmax]\n128 8 1: 1 ref_magic@1 2 ref_heap@%d\nnonsense\n256 8 1: 1 ref_heap@%d\n",
              revision, revision);
     char *text = tuning_forged(header, choices, "", 0, 2);
     seqtopk_tuning *tuning;
@@ -150,9 +150,9 @@ Test(tuning, dropped_lines_can_be_asked_for) {
     cr_assert_eq(seqtopk_tuning_get_info(tuning, &info), SEQTOPK_OK);
     cr_expect(info.shapes == 2 && info.dropped == 2);
     int32_t line = 0;
-    cr_expect_str_eq(seqtopk_tuning_dropped(tuning, 0, &line), seqtopk_wisdom_reason_text(SEQTOPK_WISDOM_UNKNOWN_ROW));
+    cr_expect_str_eq(seqtopk_tuning_dropped(tuning, 0, &line), seqtopk_tuning_reason_text(SEQTOPK_TUNING_UNKNOWN_ROW));
     cr_expect_eq(line, 6);
-    cr_expect_str_eq(seqtopk_tuning_dropped(tuning, 1, &line), seqtopk_wisdom_reason_text(SEQTOPK_WISDOM_SYNTAX));
+    cr_expect_str_eq(seqtopk_tuning_dropped(tuning, 1, &line), seqtopk_tuning_reason_text(SEQTOPK_TUNING_SYNTAX));
     cr_expect_eq(line, 7);
     cr_expect_null(seqtopk_tuning_dropped(tuning, 2, &line));
     cr_expect_null(seqtopk_tuning_dropped(tuning, -1, &line));
@@ -164,8 +164,8 @@ Test(tuning, dropped_lines_can_be_asked_for) {
 
 /* By powers of two of T, no farther than two of them from what was measured. */
 Test(tuning, buckets_of_tokens) {
-    seqtopk_wisdom w;
-    seqtopk_wisdom_init(&w);
+    seqtopk_tuning_file w;
+    seqtopk_tuning_file_init(&w);
     tuning_add(&w, decision(TOP_HEAP, 64, 64, 8));
     tuning_add(&w, decision(TOP_INSERTION, 128, 64, 8));
     tuning_add(&w, decision(TOP_INSERTION, 256, 64, 8));
@@ -192,8 +192,8 @@ Test(tuning, buckets_of_tokens) {
         {INT32_MAX, NULL, NULL},
     };
     for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
-        const seqtopk_choice choice = choice_at(plan, "top", right[i].tokens);
-        cr_expect_eq(is_tuned(plan, "top", right[i].tokens), right[i].kernel != NULL, "%lld: %s",
+        const seqtopk_choice choice = choice_at(plan, "topk_row", right[i].tokens);
+        cr_expect_eq(is_tuned(plan, "topk_row", right[i].tokens), right[i].kernel != NULL, "%lld: %s",
                      (long long)right[i].tokens, choice.why);
         if (right[i].kernel) {
             char why[32];
@@ -203,15 +203,15 @@ Test(tuning, buckets_of_tokens) {
         }
     }
     /* What nothing was measured of is the model's. */
-    cr_expect(!is_tuned(plan, "score", 4096));
+    cr_expect(!is_tuned(plan, "lse", 4096));
     seqtopk_plan_destroy(plan);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
 }
 
 /* In the file and out of it the model's own changes of mind stay where they are. */
 Test(tuning, model_between_buckets) {
-    seqtopk_wisdom w;
-    seqtopk_wisdom_init(&w);
+    seqtopk_tuning_file w;
+    seqtopk_tuning_file_init(&w);
     tuning_add(&w, decision(NTH_SELECT, 65536, 8, 1));
     seqtopk_tuning *tuning = parsed(&w);
     seqtopk_desc desc = plain_desc(8, 1, tuning);
@@ -219,11 +219,11 @@ Test(tuning, model_between_buckets) {
     desc.tuning = seqtopk_tuning_none();
     seqtopk_plan *model = plan_of(&desc);
     for (int64_t tokens = 0; tokens < 16384; tokens += 1 + tokens / 100) {
-        const seqtopk_choice a = choice_at(tuned, "nth", tokens), b = choice_at(model, "nth", tokens);
+        const seqtopk_choice a = choice_at(tuned, "nth_keys", tokens), b = choice_at(model, "nth_keys", tokens);
         cr_expect_str_eq(a.kernel, b.kernel, "%lld", (long long)tokens);
         cr_expect_eq(a.tokens_from, b.tokens_from);
     }
-    cr_expect(is_tuned(tuned, "nth", 16384) && is_tuned(tuned, "nth", 524287) && !is_tuned(tuned, "nth", 524288));
+    cr_expect(is_tuned(tuned, "nth_keys", 16384) && is_tuned(tuned, "nth_keys", 524287) && !is_tuned(tuned, "nth_keys", 524288));
     for (int32_t i = 1; i < seqtopk_plan_choice_count(tuned); i++) {
         seqtopk_choice a = SEQTOPK_CHOICE_INIT, b = SEQTOPK_CHOICE_INIT;
         cr_assert(!seqtopk_plan_choice(tuned, i - 1, &a) && !seqtopk_plan_choice(tuned, i, &b));
@@ -232,12 +232,12 @@ Test(tuning, model_between_buckets) {
     seqtopk_plan_destroy(tuned);
     seqtopk_plan_destroy(model);
     seqtopk_tuning_free(tuning);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
 }
 
 Test(tuning, nearest_shape) {
-    seqtopk_wisdom w;
-    seqtopk_wisdom_init(&w);
+    seqtopk_tuning_file w;
+    seqtopk_tuning_file_init(&w);
     tuning_add(&w, decision(NTH_HEAP, 4096, 128, 8));
     seqtopk_tuning *tuning = parsed(&w);
     seqtopk_desc d = plain_desc(128, 8, NULL);
@@ -277,13 +277,13 @@ Test(tuning, nearest_shape) {
     d.dtype = SEQTOPK_DTYPE_F16;
     cr_expect(is_near(d, tuning));
     seqtopk_tuning_free(tuning);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
 }
 
 /* Of several the nearest, of equals the first, and not one whose lines are all dropped. */
 Test(tuning, nearest_of_many) {
-    seqtopk_wisdom w;
-    seqtopk_wisdom_init(&w);
+    seqtopk_tuning_file w;
+    seqtopk_tuning_file_init(&w);
     tuning_add(&w, decision(NTH_HEAP, 4096, 64, 8));
     tuning_add(&w, decision(NTH_SELECT, 4096, 256, 8));
     seqtopk_tuning *tuning = parsed(&w);
@@ -295,12 +295,12 @@ Test(tuning, nearest_of_many) {
     for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
         const seqtopk_desc desc = plain_desc(right[i].experts, 8, tuning);
         seqtopk_plan *plan = plan_of(&desc);
-        cr_expect(is_tuned(plan, "nth", 4096));
-        cr_expect_str_eq(choice_at(plan, "nth", 4096).kernel, right[i].kernel, "%d", (int)right[i].experts);
+        cr_expect(is_tuned(plan, "nth_keys", 4096));
+        cr_expect_str_eq(choice_at(plan, "nth_keys", 4096).kernel, right[i].kernel, "%d", (int)right[i].experts);
         seqtopk_plan_destroy(plan);
     }
     seqtopk_tuning_free(tuning);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
 }
 
 Test(tuning, nearest_is_stale) {
@@ -308,7 +308,7 @@ Test(tuning, nearest_is_stale) {
     snprintf(header, sizeof header, "seqtopk-tuning 1\nlibrary %s\nmachine %s\n", SEQTOPK_VERSION,
              seqtopk_machine_key());
     snprintf(choices, sizeof choices,
-             "[nth f32 sequence softmax]\n64 8 1: 4096 ref_heap@%d\n128 8 1: 4096 ref_heap@77\n",
+             "[nth_keys f32 sequence softmax]\n64 8 1: 4096 ref_heap@%d\n128 8 1: 4096 ref_heap@77\n",
              (int)seqtopk_registry[tuning_row(NTH_HEAP)].revision);
     char *text = tuning_forged(header, choices, "", 0, 2);
     seqtopk_tuning *tuning;
@@ -316,7 +316,7 @@ Test(tuning, nearest_is_stale) {
     for (int again = 0; again < 2; again++) {
         const seqtopk_desc desc = plain_desc(128, 8, tuning);
         seqtopk_plan *plan = plan_of(&desc);
-        cr_expect_str_eq(choice_at(plan, "nth", 4096).why, "tuning line 6");
+        cr_expect_str_eq(choice_at(plan, "nth_keys", 4096).why, "tuning line 6");
         seqtopk_plan_destroy(plan);
     }
     seqtopk_tuning_free(tuning);
@@ -340,8 +340,8 @@ Test(tuning, rows_of_the_plans_dtype) {
     const seqtopk_row *row = row_that_applies(SEQTOPK_ROW_f32, &desc, NULL);
     if (!row)
         cr_skip_test("only the reference runs here");
-    seqtopk_wisdom w;
-    seqtopk_wisdom_init(&w);
+    seqtopk_tuning_file w;
+    seqtopk_tuning_file_init(&w);
     tuning_add(&w, decision(row->name, 4096, 128, 8));
     seqtopk_tuning *tuning = parsed(&w);
     desc.tuning = tuning;
@@ -352,7 +352,7 @@ Test(tuning, rows_of_the_plans_dtype) {
         seqtopk_plan_destroy(plan);
     }
     seqtopk_tuning_free(tuning);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
 }
 
 /* Rows apply to the plan, whatever the file says: groups are no part of a tuned shape. */
@@ -365,9 +365,9 @@ Test(tuning, rows_apply_to_the_plan) {
     const seqtopk_row *row = row_that_applies(SEQTOPK_ROW_f32, &desc, &grouped);
     if (!row)
         cr_skip_test("every row that runs here applies to groups");
-    seqtopk_wisdom w;
-    seqtopk_wisdom_init(&w);
-    seqtopk_tuned t = decision(row->name, 4096, 128, 8);
+    seqtopk_tuning_file w;
+    seqtopk_tuning_file_init(&w);
+    seqtopk_measurement t = decision(row->name, 4096, 128, 8);
     t.shape.scope = SEQTOPK_SCOPE_TOKEN;
     tuning_add(&w, t);
     seqtopk_tuning *tuning = parsed(&w);
@@ -379,35 +379,35 @@ Test(tuning, rows_apply_to_the_plan) {
     cr_expect(!is_tuned(plan, row->op_name, 4096));
     seqtopk_plan_destroy(plan);
     seqtopk_tuning_free(tuning);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
 }
 
 Test(tuning, forcing_wins) {
-    seqtopk_wisdom w;
-    seqtopk_wisdom_init(&w);
+    seqtopk_tuning_file w;
+    seqtopk_tuning_file_init(&w);
     tuning_add(&w, decision(NTH_HEAP, 4096, 128, 8));
     tuning_add(&w, decision(TOP_HEAP, 4096, 128, 8));
     seqtopk_tuning *tuning = parsed(&w);
     seqtopk_desc desc = plain_desc(128, 8, tuning);
     desc.kernel = NTH_SELECT;
     seqtopk_plan *plan = plan_of(&desc);
-    cr_expect_str_eq(choice_at(plan, "nth", 4096).kernel, NTH_SELECT);
-    cr_expect_str_eq(choice_at(plan, "nth", 4096).why, "forced by desc.kernel");
-    cr_expect(is_tuned(plan, "top", 4096)); /* the other stages are not forced */
+    cr_expect_str_eq(choice_at(plan, "nth_keys", 4096).kernel, NTH_SELECT);
+    cr_expect_str_eq(choice_at(plan, "nth_keys", 4096).why, "forced by desc.kernel");
+    cr_expect(is_tuned(plan, "topk_row", 4096)); /* the other stages are not forced */
     seqtopk_plan_destroy(plan);
     desc.kernel = NULL;
     desc.isa = "ref";
     plan = plan_of(&desc);
-    cr_expect_str_eq(choice_at(plan, "nth", 4096).kernel, NTH_SELECT);
-    cr_expect_str_eq(choice_at(plan, "nth", 4096).why, "forced by desc.isa");
+    cr_expect_str_eq(choice_at(plan, "nth_keys", 4096).kernel, NTH_SELECT);
+    cr_expect_str_eq(choice_at(plan, "nth_keys", 4096).why, "forced by desc.isa");
     seqtopk_plan_destroy(plan);
     desc.isa = NULL;
     desc.tuning = seqtopk_tuning_none();
     plan = plan_of(&desc);
-    cr_expect(!is_tuned(plan, "nth", 4096));
+    cr_expect(!is_tuned(plan, "nth_keys", 4096));
     seqtopk_plan_destroy(plan);
     seqtopk_tuning_free(tuning);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
 }
 
 /* A file of every row that there is, for every T: more choices than any plan has without, and the same bits. */
@@ -419,13 +419,13 @@ Test(tuning, results_do_not_change) {
     cr_assert_eq(unit_route(u), SEQTOPK_OK);
     memcpy(weights, u->weights, sizeof weights);
     memcpy(ids, u->expert_ids, sizeof ids);
-    seqtopk_wisdom w;
-    seqtopk_wisdom_init(&w);
-    for (int b = 0; b < SEQTOPK_WISDOM_BUCKETS; b++)
+    seqtopk_tuning_file w;
+    seqtopk_tuning_file_init(&w);
+    for (int b = 0; b < SEQTOPK_TUNING_BUCKETS; b++)
         for (int32_t i = 0, n = 0; i < seqtopk_registry_size; i++)
             if (seqtopk_isa_usable(seqtopk_registry[i].isa_name) && n++ % 3 == b % 3) {
-                const seqtopk_tuned t = decision(seqtopk_registry[i].name, 1 << b, UNIT_EXPERTS, UNIT_TOP_K);
-                (void)seqtopk_wisdom_add(&w, &t, NULL);
+                const seqtopk_measurement t = decision(seqtopk_registry[i].name, 1 << b, UNIT_EXPERTS, UNIT_TOP_K);
+                (void)seqtopk_tuning_file_add(&w, &t, NULL);
             }
     seqtopk_tuning *tuning = parsed(&w);
     u->desc.tuning = tuning;
@@ -435,7 +435,7 @@ Test(tuning, results_do_not_change) {
     cr_expect_arr_eq(u->weights, weights, UNIT_TOKENS * UNIT_TOP_K * sizeof *weights);
     cr_expect_arr_eq(u->expert_ids, ids, UNIT_TOKENS * UNIT_TOP_K * sizeof *ids);
     seqtopk_tuning_free(tuning);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
     unit_free(u);
 }
 
@@ -449,8 +449,8 @@ static void *plan_from_shared(void *arg) {
     for (int32_t experts = 8; experts <= 512; experts *= 2) {
         const seqtopk_desc desc = plain_desc(experts, 4, shared);
         seqtopk_plan *plan = plan_of(&desc);
-        strcat(whys, choice_at(plan, "nth", 4096).why);
-        strcat(whys, choice_at(plan, "top", 64).why);
+        strcat(whys, choice_at(plan, "nth_keys", 4096).why);
+        strcat(whys, choice_at(plan, "topk_row", 64).why);
         seqtopk_plan_destroy(plan);
     }
     return NULL;
@@ -459,9 +459,9 @@ static void *plan_from_shared(void *arg) {
 Test(tuning, threads) {
     static char whys[THREADS][2048];
     pthread_t thread[THREADS];
-    seqtopk_wisdom w = tuning_random(800, 9);
-    seqtopk_wisdom ours;
-    seqtopk_wisdom_init(&ours);
+    seqtopk_tuning_file w = tuning_random(800, 9);
+    seqtopk_tuning_file ours;
+    seqtopk_tuning_file_init(&ours);
     memcpy(w.library, ours.library, sizeof w.library);
     memcpy(w.machine, ours.machine, sizeof w.machine);
     shared = parsed(&w);
@@ -473,7 +473,7 @@ Test(tuning, threads) {
         cr_expect_str_eq(whys[i], whys[0]);
     cr_expect_not_null(strstr(whys[0], "tuning line"));
     seqtopk_tuning_free(shared);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
 }
 
 static void *find_the_machines(void *arg) {
@@ -497,12 +497,12 @@ Test(tuning, threads_find_one) {
 /* Criterion gives every test a process of its own: the machine's file is looked for anew in each. */
 
 static void save_with(const char *row, const char *path) {
-    seqtopk_wisdom w;
+    seqtopk_tuning_file w;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
-    seqtopk_wisdom_init(&w);
+    seqtopk_tuning_file_init(&w);
     tuning_add(&w, decision(row, 4096, 128, 8));
     cr_assert_eq(seqtopk_store_save(&w, path, &error), SEQTOPK_OK, "%s", error.message);
-    seqtopk_wisdom_free(&w);
+    seqtopk_tuning_file_free(&w);
 }
 
 typedef struct {
@@ -538,7 +538,7 @@ static void remove_places(const places *p) {
 static const char *file_in_use(const char *kernel) {
     const seqtopk_desc desc = plain_desc(128, 8, NULL);
     seqtopk_plan *plan = plan_of(&desc);
-    const seqtopk_choice choice = choice_at(plan, "nth", 4096);
+    const seqtopk_choice choice = choice_at(plan, "nth_keys", 4096);
     static char path[4200];
     path[0] = 0;
     if (kernel) {
@@ -658,7 +658,7 @@ Test(tuning, load_names_the_path) {
     seqtopk_plan *plan = plan_of(&desc);
     char why[300];
     snprintf(why, sizeof why, "tuning file %s line 6", p.file);
-    cr_expect_str_eq(choice_at(plan, "nth", 4096).why, why);
+    cr_expect_str_eq(choice_at(plan, "nth_keys", 4096).why, why);
     seqtopk_plan_destroy(plan);
     seqtopk_tuning_free(tuning);
     cr_assert_eq(truncate(p.file, 50), 0);
@@ -673,8 +673,8 @@ Test(tuning, choices_are_all_that_is_read) {
     const places p = new_places();
     static const int32_t sizes[] = {20, 5000};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        seqtopk_wisdom w = tuning_random(sizes[i], 3), ours;
-        seqtopk_wisdom_init(&ours);
+        seqtopk_tuning_file w = tuning_random(sizes[i], 3), ours;
+        seqtopk_tuning_file_init(&ours);
         memcpy(w.library, ours.library, sizeof w.library);
         memcpy(w.machine, ours.machine, sizeof w.machine);
         seqtopk_error error = SEQTOPK_ERROR_INIT;
@@ -682,7 +682,7 @@ Test(tuning, choices_are_all_that_is_read) {
         char *text, *whole;
         size_t size, all;
         cr_assert_eq(seqtopk_store_read(p.file, &whole, &all, NULL, NULL), SEQTOPK_OK);
-        const size_t start = seqtopk_wisdom_start(whole, all);
+        const size_t start = seqtopk_tuning_file_start(whole, all);
         cr_expect_eq(start > 64 << 10, i == 1, "%zu bytes of choices", start);
         seqtopk_tuning *tuning;
         seqtopk_tuning_info before = SEQTOPK_TUNING_INFO_INIT, after = SEQTOPK_TUNING_INFO_INIT;
@@ -697,14 +697,14 @@ Test(tuning, choices_are_all_that_is_read) {
         cr_assert_eq(seqtopk_tuning_get_info(tuning, &after), SEQTOPK_OK);
         cr_expect(after.shapes == before.shapes && after.dropped == before.dropped);
         seqtopk_tuning_free(tuning);
-        seqtopk_wisdom none;
-        const seqtopk_wisdom_reader any = seqtopk_wisdom_reader_any();
+        seqtopk_tuning_file none;
+        const seqtopk_tuning_reader any = seqtopk_tuning_reader_any();
         cr_expect_eq(seqtopk_store_load(&none, p.file, &any, &error), SEQTOPK_E_TUNING);
         cr_assert_eq(truncate(p.file, (off_t)start - 1), 0);
         cr_expect_eq(seqtopk_tuning_load(&tuning, p.file, &error), SEQTOPK_E_TUNING);
         free(text);
         free(whole);
-        seqtopk_wisdom_free(&w);
+        seqtopk_tuning_file_free(&w);
     }
     remove_places(&p);
 }

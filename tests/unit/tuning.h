@@ -3,15 +3,15 @@
 #ifndef SEQTOPK_TESTS_TUNING_H
 #define SEQTOPK_TESTS_TUNING_H
 
-#include "src/wisdom.h"
-#include "src/wisdom_text.h"
+#include "src/tuning/file.h"
+#include "src/tuning/text.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define tuning_sum seqtopk_wisdom_checksum
+#define tuning_sum seqtopk_tuning_file_checksum
 
 static inline int32_t tuning_row(const char *name) {
     for (int32_t i = 0; i < seqtopk_registry_size; i++)
@@ -25,32 +25,32 @@ static inline int32_t tuning_row(const char *name) {
 #define HEAD "seqtopk-tuning 1\nlibrary 0.0.1\nmachine test ref -\n"
 
 /* Such an empty one. */
-static inline seqtopk_wisdom tuning_empty(void) {
-    seqtopk_wisdom w = {.library = "0.0.1", .machine = "test ref -"};
+static inline seqtopk_tuning_file tuning_empty(void) {
+    seqtopk_tuning_file w = {.library = "0.0.1", .machine = "test ref -"};
     return w;
 }
 
-static inline void tuning_add(seqtopk_wisdom *w, seqtopk_tuned tuned) {
+static inline void tuning_add(seqtopk_tuning_file *w, seqtopk_measurement tuned) {
     seqtopk_error error = SEQTOPK_ERROR_INIT;
-    cr_assert_eq(seqtopk_wisdom_add(w, &tuned, &error), SEQTOPK_OK, "%s", error.message);
+    cr_assert_eq(seqtopk_tuning_file_add(w, &tuned, &error), SEQTOPK_OK, "%s", error.message);
 }
 
 /* Four decisions under two headings, with the ends of the ranges. */
-static inline seqtopk_wisdom tuning_small(void) {
-    seqtopk_wisdom w = tuning_empty();
-    const seqtopk_tuned_shape nth = {
-        SEQTOPK_OP_nth, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_SEQUENCE, SEQTOPK_SCORE_SOFTMAX, 128, 8, 1};
-    const seqtopk_tuned_shape top = {
-        SEQTOPK_OP_top, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_TOKEN, SEQTOPK_SCORE_SIGMOID, 64, 6, 2};
-    const int32_t heap = tuning_row("seqtopk_nth_f32__ref_heap"),
-                  select = tuning_row("seqtopk_nth_f32__ref_quickselect");
-    const int32_t insertion = tuning_row("seqtopk_top_f32__ref_insertion"),
-                  heaps = tuning_row("seqtopk_top_f32__ref_heap");
-    const int64_t most = SEQTOPK_WISDOM_LARGEST_PS;
-    tuning_add(&w, (seqtopk_tuned){nth, 1024, heap, select, 10, 1, 0, 5000, 6000});
-    tuning_add(&w, (seqtopk_tuned){nth, 2048, select, heap, 0, 0, 0, 9000, 9001});
-    tuning_add(&w, (seqtopk_tuned){top, 1, heaps, -1, SEQTOPK_WISDOM_LARGEST_SPREAD, 1, 0, 1, 0});
-    tuning_add(&w, (seqtopk_tuned){top, SEQTOPK_WISDOM_LARGEST_TOKENS, insertion, heaps, 7, 0, 0, most, most});
+static inline seqtopk_tuning_file tuning_small(void) {
+    seqtopk_tuning_file w = tuning_empty();
+    const seqtopk_tuning_shape nth = {
+        SEQTOPK_OP_nth_keys, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_SEQUENCE, SEQTOPK_SCORE_SOFTMAX, 128, 8, 1};
+    const seqtopk_tuning_shape top = {
+        SEQTOPK_OP_topk_row, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_TOKEN, SEQTOPK_SCORE_SIGMOID, 64, 6, 2};
+    const int32_t heap = tuning_row("seqtopk_nth_keys_f32__ref_heap"),
+                  select = tuning_row("seqtopk_nth_keys_f32__ref_quickselect");
+    const int32_t insertion = tuning_row("seqtopk_topk_row_f32__ref_insertion"),
+                  heaps = tuning_row("seqtopk_topk_row_f32__ref_heap");
+    const int64_t most = SEQTOPK_TUNING_LARGEST_PS;
+    tuning_add(&w, (seqtopk_measurement){nth, 1024, heap, select, 10, 1, 0, 5000, 6000});
+    tuning_add(&w, (seqtopk_measurement){nth, 2048, select, heap, 0, 0, 0, 9000, 9001});
+    tuning_add(&w, (seqtopk_measurement){top, 1, heaps, -1, SEQTOPK_TUNING_LARGEST_SPREAD, 1, 0, 1, 0});
+    tuning_add(&w, (seqtopk_measurement){top, SEQTOPK_TUNING_LARGEST_TOKENS, insertion, heaps, 7, 0, 0, most, most});
     return w;
 }
 
@@ -60,12 +60,12 @@ static inline int32_t tuning_below(uint64_t *state, int32_t n) {
 }
 
 /* About `size` decisions of any rows. */
-static inline seqtopk_wisdom tuning_random(int32_t size, uint64_t seed) {
-    seqtopk_wisdom w = tuning_empty();
+static inline seqtopk_tuning_file tuning_random(int32_t size, uint64_t seed) {
+    seqtopk_tuning_file w = tuning_empty();
     uint64_t state = seed * 2 + 1;
     for (int tries = 0; w.size < size && tries < 100 * size; tries++) {
         static const int32_t experts[] = {8, 64, 128, 256}, top_k[] = {2, 6, 8};
-        seqtopk_tuned t = {.row = tuning_below(&state, seqtopk_registry_size), .runner_up = -1, .clear = 1};
+        seqtopk_measurement t = {.row = tuning_below(&state, seqtopk_registry_size), .runner_up = -1, .clear = 1};
         t.shape.op = seqtopk_registry[t.row].op;
         t.shape.dtype = seqtopk_registry[t.row].dtype;
         t.shape.scope = tuning_below(&state, 2);
@@ -73,7 +73,7 @@ static inline seqtopk_wisdom tuning_random(int32_t size, uint64_t seed) {
         t.shape.experts = experts[tuning_below(&state, 4)];
         t.shape.top_k = top_k[tuning_below(&state, 3)];
         t.shape.threads = 1 + tuning_below(&state, 2);
-        t.tokens = 1 << tuning_below(&state, SEQTOPK_WISDOM_BUCKETS);
+        t.tokens = 1 << tuning_below(&state, SEQTOPK_TUNING_BUCKETS);
         t.ps = 1 + tuning_below(&state, 1 << 30);
         t.spread = tuning_below(&state, 1000);
         const int32_t other = tuning_below(&state, seqtopk_registry_size);
@@ -83,17 +83,17 @@ static inline seqtopk_wisdom tuning_random(int32_t size, uint64_t seed) {
             t.runner_up_ps = 1 + tuning_below(&state, 1 << 30);
             t.clear = tuning_below(&state, 2);
         }
-        (void)seqtopk_wisdom_add(&w, &t, NULL);
+        (void)seqtopk_tuning_file_add(&w, &t, NULL);
     }
     return w;
 }
 
 /* Its text, with a NUL; the caller's to free. */
-static inline char *tuning_text(const seqtopk_wisdom *w) {
-    const size_t size = seqtopk_wisdom_encode(w, NULL, 0);
+static inline char *tuning_text(const seqtopk_tuning_file *w) {
+    const size_t size = seqtopk_tuning_file_encode(w, NULL, 0);
     char *text = malloc(size + 1);
     cr_assert_not_null(text);
-    cr_assert_eq(seqtopk_wisdom_encode(w, text, size), size);
+    cr_assert_eq(seqtopk_tuning_file_encode(w, text, size), size);
     text[size] = 0;
     return text;
 }

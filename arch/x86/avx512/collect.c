@@ -8,7 +8,7 @@
 #include "arch/common/rank.h"
 #include "arch/common/weigh.h"
 #include "arch/kernel.h"
-#include "src/registry.h"
+#include "src/kernels/registry.h"
 
 #define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about)                                            \
     seqtopk_##op##_fn seqtopk_##op##_##dtype##__##isa##_##algorithm;
@@ -36,22 +36,22 @@ static inline float float_of_f16(uint16_t x) { return _cvtsh_ss(x); }
 #include "pick.inc"
 #include "arch/common/dtype_end.inc"
 
-void seqtopk_collect_f32__avx512_compress(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
-                                          seqtopk_catch *caught) {
+void seqtopk_collect_keys_f32__avx512_compress(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
+                                          seqtopk_candidates *candidates) {
     const seqtopk_rows rows = rows_of_keys(keys, experts);
-    seqtopk_catch own = *caught;
+    seqtopk_candidates own = *candidates;
     own.counts += first;
     collect_f32 c = collect_of_f32(&rows, &own, 0, low);
     collect_rows_f32(&c, 0, last - first, 0, catch_logits_f32, no_end_f32);
-    caught->size = own.size;
+    candidates->size = own.size;
 }
 
-void seqtopk_choose_f32__avx512_compress(const float *keys, int32_t experts, int64_t first, int64_t last, int32_t top_k,
-                                         seqtopk_catch *room, const seqtopk_lists *to, int64_t *at, int64_t end) {
+void seqtopk_topk_keys_f32__avx512_compress(const float *keys, int32_t experts, int64_t first, int64_t last, int32_t top_k,
+                                         seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end) {
     const seqtopk_rows rows = rows_of_keys(keys, experts);
     seqtopk_lists own = *to;
     own.offsets += first;
-    (void)pick_all_f32(&rows, 0, last - first, top_k, room, &own, at, end);
+    (void)pick_all_f32(&rows, 0, last - first, top_k, work, &own, at, end);
 }
 
 #define ROWS_DTYPE bf16

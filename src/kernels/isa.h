@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* What an x86 CPU says of itself. Under a hypervisor each CPUID is a trap that takes some 10 us: each leaf is asked for
+ * once per process. */
+#ifndef SEQTOPK_SRC_KERNELS_ISA_H
+#define SEQTOPK_SRC_KERNELS_ISA_H
+
+#include <stdint.h>
+
+enum { EAX, EBX, ECX, EDX };
+
+/* By leaf; one that the CPU does not have is all zero. */
+typedef struct seqtopk_cpuid {
+    uint32_t zero[4], one[4], seven[4], extended[4]; /* extended: 0x80000001 */
+    uint32_t xcr0;                                   /* the registers that the operating system saves; 0: not said */
+} seqtopk_cpuid;
+
+seqtopk_cpuid seqtopk_cpuid_get(void);
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* The kernels of arch/kernels.def as a table, and what this machine can run of it. */
+#ifndef SEQTOPK_SRC_KERNELS_REGISTRY_H
+#define SEQTOPK_SRC_KERNELS_REGISTRY_H
+
+#include "arch/kernel.h"
+
+#include <seqtopk/seqtopk.h>
+
+typedef enum seqtopk_op {
+#define SEQTOPK_OP(name) SEQTOPK_OP_##name,
+#include "arch/ops.def"
+#undef SEQTOPK_OP
+    SEQTOPK_OPS
+} seqtopk_op;
+
+/* How many rows there are. */
+enum {
+#define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about) +1
+    seqtopk_registry_size = 0
+#include "arch/kernels.def"
+#undef SEQTOPK_KERNEL
+};
+
+/* dtypes of a row: the logits' (values of seqtopk_dtype), or i32. */
+enum { SEQTOPK_ROW_f32 = SEQTOPK_DTYPE_F32, SEQTOPK_ROW_bf16, SEQTOPK_ROW_f16, SEQTOPK_ROW_i32 };
+
+typedef void seqtopk_any_fn(void);
+
+typedef struct seqtopk_row {
+    const char *name, *op_name, *dtype_name, *isa_name, *algorithm, *about;
+    const char *variant;      /* "<isa>_<algorithm>": the name without op and dtype */
+    seqtopk_any_fn *function; /* of type seqtopk_<op>_fn */
+    int (*applies)(const seqtopk_desc *desc);
+    seqtopk_op op;
+    int32_t dtype;
+    int32_t isa; /* index into isa.def */
+    int32_t revision;
+} seqtopk_row;
+
+extern const seqtopk_row seqtopk_registry[];
+
+/* Whether the rows of an op are of one dtype of logits each; else they are of keys or ids, whatever the logits are. */
+int seqtopk_op_reads_logits(seqtopk_op op);
+
+/* Rows of isa.def by name; -1 if there is none. */
+int32_t seqtopk_isa_index(const char *name);
+
+/* Whether this CPU and operating system can run row `isa` of isa.def. */
+int seqtopk_isa_runs(int32_t isa);
+
+#endif

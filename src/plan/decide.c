@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+#include "src/plan/decide.h"
+#include "src/status.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- forcing -- */
+
+static const char *given(const char *field, const char *variable) {
+    const char *value = field ? field : getenv(variable);
+    return value && *value ? value : NULL;
+}
+
+static int fits(const seqtopk_row *row, const seqtopk_desc *desc) {
+    return (row->dtype == (int32_t)desc->dtype || !seqtopk_op_reads_logits(row->op)) && row->applies(desc);
+}
+
+static seqtopk_status force_isa(seqtopk_forced *f, seqtopk_error *error) {
+    f->isa_index = -1;
+    if (!f->isa)
+        return SEQTOPK_OK;
+    f->isa_index = seqtopk_isa_index(f->isa);
+    if (f->isa_index < 0)
+        return seqtopk_fail(error, SEQTOPK_E_ISA, -1, "%s: \"%.40s\" is no instruction set of this build", f->isa_from,
+                            f->isa);
+    if (!seqtopk_isa_runs(f->isa_index))
+        return seqtopk_fail(error, SEQTOPK_E_ISA, -1, "%s: this machine cannot run %s; it needs %s", f->isa_from,
+                            f->isa, seqtopk_isa_features(f->isa));
+    return SEQTOPK_OK;
+}
+
+static const seqtopk_row *find_row(const char *name, size_t length) {
+    for (int32_t i = 0; i < seqtopk_registry_size; i++)
+        if (strlen(seqtopk_registry[i].name) == length && memcmp(seqtopk_registry[i].name, name, length) == 0)
+            return seqtopk_registry + i;
+    return NULL;
+}
+
+static seqtopk_status force_kernels(seqtopk_forced *f, const seqtopk_desc *desc, seqtopk_error *error) {
+    for (const char *name = f->kernels; name && *name;) {
+        const int length = (int)strcspn(name, ",");
+        const seqtopk_row *row = find_row(name, (size_t)length);
+        if (!row)
+            return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: there is no kernel \"%.*s\"", f->kernels_from,
+                                length > 80 ? 80 : length, name);
+        if (!seqtopk_isa_runs(row->isa))
+            return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: this machine cannot run %s", f->kernels_from,
+                                row->name);
+        if (!fits(row, desc))
+            return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: %s does not apply to this plan (%s)", f->kernels_from,
+                                row->name, row->about);
+        if (f->row[row->op] && f->row[row->op] != row)
+            return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: %s and %s are for the same stage", f->kernels_from,
+                                f->row[row->op]->name, row->name);
+        f->row[row->op] = row;
+        name += length;
+        name += *name == ',';
+    }
+    return SEQTOPK_OK;
+}
+
+seqtopk_status seqtopk_force(seqtopk_forced *f, const seqtopk_desc *desc, seqtopk_error *error) {
+    *f = (seqtopk_forced){
+        .isa = given(desc->isa, "SEQTOPK_ISA"),
+        .isa_from = desc->isa ? "forced by desc.isa" : "forced by SEQTOPK_ISA",
+        .kernels = given(desc->kernel, "SEQTOPK_KERNEL"),
+        .kernels_from = desc->kernel ? "forced by desc.kernel" : "forced by SEQTOPK_KERNEL",
+    };
+    const seqtopk_status status = force_isa(f, error);
+    return status ? status : force_kernels(f, desc, error);
+}
+
+/* --------------------------------------------------------------- choosing -- */
+
+/* The rows that fit a plan and run here, op by op, each op's as the registry has them. */
+typedef struct {
+    const seqtopk_row *row[seqtopk_registry_size];
+    int32_t first[SEQTOPK_OPS + 1];
+} usable_rows;
+
+static void find_usable(usable_rows *usable, const seqtopk_desc *desc) {
+    const seqtopk_row *found[seqtopk_registry_size];
+    int32_t count = 0, next[SEQTOPK_OPS + 1] = {0};
+    for (int32_t i = 0; i < seqtopk_registry_size; i++) {
+        const seqtopk_row *row = seqtopk_registry + i;
+        if (!fits(row, desc) || !seqtopk_isa_runs(row->isa))
+            continue;
+        found[count++] = row;
+        next[row->op + 1]++;
+    }
+    for (int op = 0; op < SEQTOPK_OPS; op++)
+        next[op + 1] += next[op];
+    memcpy(usable->first, next, sizeof next);
+    for (int32_t i = 0; i < count; i++)
+        usable->row[next[found[i]->op]++] = found[i];
+}
+
+/* The widest ISA that has a row for `op`: a forced one, or whatever runs. The reference has every op. */
+static int32_t best_isa(seqtopk_op op, const usable_rows *usable, const seqtopk_forced *f) {
+    int32_t best = 0;
+    for (int32_t i = usable->first[op]; i < usable->first[op + 1]; i++) {
+        const int32_t isa = usable->row[i]->isa;
+        if (isa > best && (f->isa_index < 0 || isa == f->isa_index))
+            best = isa;
+    }
+    return best;
+}
+
+/* The same kernel for the same reason goes on. */
+static void decide(seqtopk_draft *d, seqtopk_op op, seqtopk_decision decision) {
+    const seqtopk_decision *last = d->decision + d->decisions - 1;
+    if (d->decisions > d->first[op] && last->row == decision.row && !last->line == !decision.line)
+        return;
+    d->decision[d->decisions++] = decision;
+}
+
+/* What the model has to say about an op; returns how many. */
+static int32_t ask_model(const seqtopk_draft *d, seqtopk_op op, const usable_rows *usable, const seqtopk_forced *f,
+                         seqtopk_decision decision[SEQTOPK_MODEL_CHOICES]) {
+    const int32_t isa = best_isa(op, usable, f);
+    const char *why = f->isa_index < 0      ? "model: the widest usable ISA"
+                      : isa == f->isa_index ? f->isa_from
+                                            : "the reference: the forced ISA has no kernel for this stage";
+    int64_t from = 0;
+    int32_t decisions = 0;
+    for (int32_t i = usable->first[op]; i < usable->first[op + 1] && decisions < SEQTOPK_MODEL_CHOICES; i++) {
+        const seqtopk_row *row = usable->row[i];
+        const int64_t limit = row->isa == isa ? seqtopk_model_limit(row, &d->desc) : -1;
+        if (limit < from)
+            continue;
+        decision[decisions++] = (seqtopk_decision){row, why, from, usable->first[op + 1] - usable->first[op], 0};
+        if (limit == INT64_MAX)
+            break;
+        from = limit + 1;
+    }
+    return decisions;
+}
+
+/* What the model decides for calls of [from, to) tokens. */
+static void take_model(seqtopk_draft *d, seqtopk_op op, const seqtopk_decision *model, int32_t count, int64_t from,
+                       int64_t to) {
+    for (int32_t i = 0; i < count && model[i].tokens_from < to; i++) {
+        seqtopk_decision decision = model[i];
+        if (i + 1 < count && model[i + 1].tokens_from <= from)
+            continue;
+        if (decision.tokens_from < from)
+            decision.tokens_from = from;
+        decide(d, op, decision);
+    }
+}
+
+static int64_t tokens_from(const seqtopk_tuning_range *range) { return range->tokens > 1 ? range->tokens : 0; }
+
+static void choose_op(seqtopk_draft *d, seqtopk_op op, const usable_rows *usable, const seqtopk_forced *f) {
+    seqtopk_decision model[SEQTOPK_MODEL_CHOICES];
+    if (f->row[op]) {
+        decide(d, op, (seqtopk_decision){f->row[op], f->kernels_from, 0, 1, 0});
+        return;
+    }
+    const int32_t count = ask_model(d, op, usable, f, model);
+    const seqtopk_tuning_line *tuned = d->tuning ? seqtopk_tuning_look_up(d->tuning, &d->desc, op) : NULL;
+    if (!tuned) {
+        take_model(d, op, model, count, 0, INT64_MAX);
+        return;
+    }
+    for (int32_t r = -1; r < tuned->ranges; r++) { /* before the first the model chooses, too */
+        const int32_t tuned_row = r < 0 ? -1 : tuned->range[r].row;
+        const seqtopk_row *row = tuned_row < 0 ? NULL : seqtopk_registry + tuned_row;
+        const int64_t from = r < 0 ? 0 : tokens_from(tuned->range + r);
+        const int64_t to = r + 1 < tuned->ranges ? tokens_from(tuned->range + r + 1) : INT64_MAX;
+        if (row && seqtopk_isa_runs(row->isa) && fits(row, &d->desc))
+            decide(d, op, (seqtopk_decision){row, NULL, from, model[0].contenders, tuned->number});
+        else
+            take_model(d, op, model, count, from, to);
+    }
+}
+
+void seqtopk_decide(seqtopk_draft *d, const seqtopk_forced *f) {
+    usable_rows usable;
+    find_usable(&usable, &d->desc);
+    d->decisions = 0;
+    for (int op = 0; op < SEQTOPK_OPS; op++) {
+        d->first[op] = d->decisions;
+        choose_op(d, (seqtopk_op)op, &usable, f);
+    }
+    d->first[SEQTOPK_OPS] = d->decisions;
+}

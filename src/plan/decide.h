@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* Which kernel serves each stage: what is forced, else what was tuned, else what the model says. */
+#ifndef SEQTOPK_SRC_PLAN_DECIDE_H
+#define SEQTOPK_SRC_PLAN_DECIDE_H
+
+#include "src/plan/plan.h"
+#include "src/tuning/lookup.h"
+
+/* What the caller insists on, and where that was said. */
+typedef struct seqtopk_forced {
+    const char *isa, *isa_from;
+    const char *kernels, *kernels_from;
+    int32_t isa_index; /* -1: none */
+    const seqtopk_row *row[SEQTOPK_OPS];
+} seqtopk_forced;
+
+/* From the fields of `desc`, or where these are NULL from the environment. */
+seqtopk_status seqtopk_force(seqtopk_forced *forced, const seqtopk_desc *desc, seqtopk_error *error);
+
+/* A plan in the making. */
+enum {
+    SEQTOPK_MODEL_CHOICES = 8,
+    SEQTOPK_DRAFT_DECISIONS = SEQTOPK_OPS * (SEQTOPK_MODEL_CHOICES + SEQTOPK_TUNING_BUCKETS)
+};
+typedef struct seqtopk_draft {
+    seqtopk_desc desc;
+    const seqtopk_tuning *tuning; /* NULL: not asked */
+    int32_t first[SEQTOPK_OPS + 1], decisions;
+    seqtopk_decision decision[SEQTOPK_DRAFT_DECISIONS]; /* why is NULL where line is not 0 */
+} seqtopk_draft;
+
+/* Adds the decisions on every op to a draft whose desc and tuning are set. */
+void seqtopk_decide(seqtopk_draft *draft, const seqtopk_forced *forced);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* The choice without a tuning file: how far each kernel is worth preferring, by shape. */
+#include "src/plan/plan.h"
+
+#include <string.h>
+
+int64_t seqtopk_model_limit(const seqtopk_row *row, const seqtopk_desc *desc) {
+    const double candidates = 1.25 * 64 * desc->top_k / desc->experts; /* bits of a word, about */
+    const int is_heap = strcmp(row->algorithm, "heap") == 0;
+    if (row->op == SEQTOPK_OP_nth_keys && is_heap)
+        return 64 / desc->top_k; /* a heap of so few keys stays in cache lines that are hot anyway */
+    if (row->op == SEQTOPK_OP_select_keys && is_heap)
+        return desc->top_k <= 32 ? 32 / desc->top_k : -1; /* the keys of a few tokens: maxima tell of so few at once */
+    if (row->op == SEQTOPK_OP_topk_row && strcmp(row->algorithm, "insertion") == 0)
+        return desc->top_k <= 32 ? INT64_MAX : -1; /* its moves grow with k * k */
+    if (strcmp(row->algorithm, "slots6") == 0)
+        return candidates <= 3.5 ? INT64_MAX : -1;
+    if (strcmp(row->algorithm, "slots10") == 0)
+        return candidates <= 7 ? INT64_MAX : -1;
+    return INT64_MAX;
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* What a seqtopk_desc may say. */
+#include "src/plan/plan.h"
+#include "src/status.h"
+
+#include <math.h>
+
+#define FAIL(...) return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, __VA_ARGS__)
+
+static seqtopk_status check_enums(const seqtopk_desc *d, seqtopk_error *error) {
+    if (d->scope == SEQTOPK_SCOPE_ONLINE)
+        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                            "desc.scope: online routing is not in version %s; use sequence or token", SEQTOPK_VERSION);
+    if (d->scope != SEQTOPK_SCOPE_SEQUENCE && d->scope != SEQTOPK_SCOPE_TOKEN)
+        FAIL("desc.scope is %d, which is no seqtopk_scope", (int)d->scope);
+    if ((unsigned)d->score > SEQTOPK_SCORE_LOGITS)
+        FAIL("desc.score is %d, which is no seqtopk_score", (int)d->score);
+    if ((unsigned)d->norm > SEQTOPK_NORM_SOFTMAX)
+        FAIL("desc.norm is %d, which is no seqtopk_norm", (int)d->norm);
+    if ((unsigned)d->group_score > SEQTOPK_GROUP_TOPN)
+        FAIL("desc.group_score is %d, which is no seqtopk_group_score", (int)d->group_score);
+    if ((unsigned)d->dtype > SEQTOPK_DTYPE_F16)
+        FAIL("desc.dtype is %d, which is no seqtopk_dtype", (int)d->dtype);
+    if ((unsigned)d->order > SEQTOPK_ORDER_RANK)
+        FAIL("desc.order is %d, which is no seqtopk_order", (int)d->order);
+    return SEQTOPK_OK;
+}
+
+static seqtopk_status check_sizes(const seqtopk_desc *d, seqtopk_error *error) {
+    if (d->experts < 1 || d->experts > SEQTOPK_MAX_EXPERTS)
+        FAIL("desc.experts is %d; it must be 1 to %d", (int)d->experts, SEQTOPK_MAX_EXPERTS);
+    if (d->top_k < 1 || d->top_k > d->experts)
+        FAIL("desc.top_k is %d; it must be 1 to experts (%d)", (int)d->top_k, (int)d->experts);
+    if (d->scope == SEQTOPK_SCOPE_TOKEN && (d->min_experts || d->max_experts))
+        FAIL("desc.min_experts and max_experts bound sequence scope; in token scope leave them 0");
+    if (d->min_experts < 0 || d->min_experts > d->top_k)
+        FAIL("desc.min_experts is %d; it must be 0 to top_k (%d)", (int)d->min_experts, (int)d->top_k);
+    if (d->max_experts < 0 || (d->max_experts && d->max_experts < d->min_experts))
+        FAIL("desc.max_experts is %d; it must be 0 (no bound) or at least 1 and min_experts (%d)", (int)d->max_experts,
+             (int)d->min_experts);
+    if (d->tokens < 0 || d->tokens > INT32_MAX)
+        FAIL("desc.tokens is %lld; it must be 0 (unknown) to 2^31-1", (long long)d->tokens);
+    if (d->threads < 0 || d->threads > SEQTOPK_MAX_PARTS)
+        FAIL("desc.threads is %d; it must be 0 (one) to %d", (int)d->threads, SEQTOPK_MAX_PARTS);
+    return SEQTOPK_OK;
+}
+
+static seqtopk_status check_weights(const seqtopk_desc *d, seqtopk_error *error) {
+    if (!(d->norm_eps >= 0.0f) || isinf(d->norm_eps))
+        FAIL("desc.norm_eps is %g; it must be finite and not negative", (double)d->norm_eps);
+    if (!(d->norm_floor >= 0.0f) || isinf(d->norm_floor))
+        FAIL("desc.norm_floor is %g; it must be finite and not negative", (double)d->norm_floor);
+    if (!isfinite(d->scale))
+        FAIL("desc.scale is %g; it must be finite", (double)d->scale);
+    return SEQTOPK_OK;
+}
+
+static seqtopk_status resolve_groups(seqtopk_desc *d, seqtopk_error *error) {
+    if (d->groups < 0 || d->groups > d->experts)
+        FAIL("desc.groups is %d; it must be 0 (none) to experts (%d)", (int)d->groups, (int)d->experts);
+    if (d->groups <= 1) {
+        if (d->group_top_k > 1 || d->group_top_k < 0)
+            FAIL("desc.group_top_k is %d without groups: set desc.groups too", (int)d->group_top_k);
+        d->groups = 1;
+        d->group_top_k = 1;
+        return SEQTOPK_OK;
+    }
+    if (d->experts % d->groups)
+        return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1, "desc.groups is %d, which does not divide experts (%d)",
+                            (int)d->groups, (int)d->experts);
+    if (d->group_top_k < 1 || d->group_top_k > d->groups)
+        FAIL("desc.group_top_k is %d; it must be 1 to groups (%d)", (int)d->group_top_k, (int)d->groups);
+    const int32_t size = d->experts / d->groups;
+    if (d->group_score == SEQTOPK_GROUP_TOP2) {
+        d->group_n = 2;
+    } else if (d->group_score == SEQTOPK_GROUP_TOPN && d->group_n == 0) {
+        d->group_n = d->top_k / d->group_top_k > 1 ? d->top_k / d->group_top_k : 1;
+    } else if (d->group_score == SEQTOPK_GROUP_MAX) {
+        d->group_n = 1;
+    }
+    if (d->group_n < 1 || d->group_n > size)
+        FAIL("a group's score adds up %d experts, but a group has %d: set desc.group_n or another group_score",
+             (int)d->group_n, (int)size);
+    return SEQTOPK_OK;
+}
+
+seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *desc, seqtopk_error *error) {
+    /* Version 0.1.0 ended before the tuning. */
+    seqtopk_status status = seqtopk_take_grown_struct(resolved, sizeof *resolved, offsetof(seqtopk_desc, tuning), desc,
+                                                      "desc", error);
+    if (!status)
+        status = check_enums(resolved, error);
+    if (!status)
+        status = check_sizes(resolved, error);
+    if (!status)
+        status = check_weights(resolved, error);
+    if (!status)
+        status = resolve_groups(resolved, error);
+    if (status)
+        return status;
+    if (resolved->norm == SEQTOPK_NORM_DEFAULT)
+        resolved->norm = resolved->score == SEQTOPK_SCORE_LOGITS ? SEQTOPK_NORM_SOFTMAX : SEQTOPK_NORM_NONE;
+    if (resolved->norm == SEQTOPK_NORM_SUM && resolved->norm_skip_top1 && resolved->top_k == 1)
+        resolved->norm = SEQTOPK_NORM_NONE;
+    if (resolved->scale == 0.0f)
+        resolved->scale = 1.0f;
+    if (resolved->max_experts == 0 || resolved->max_experts > resolved->experts)
+        resolved->max_experts = resolved->experts;
+    return SEQTOPK_OK;
+}

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+#include "src/route/call.h"
+#include "src/status.h"
+
+#include <math.h>
+#include <string.h>
+
+#define FAIL(status, ...) return seqtopk_fail(error, status, -1, __VA_ARGS__)
+
+static seqtopk_status check_sequences(const seqtopk_input *in, seqtopk_error *error) {
+    if (in->sequences < 0)
+        FAIL(SEQTOPK_E_VALUE, "input.sequences is %d; it must not be negative", (int)in->sequences);
+    if (in->cu_seqlens[0] != 0)
+        FAIL(SEQTOPK_E_SHAPE, "input.cu_seqlens[0] is %d; it must be 0", (int)in->cu_seqlens[0]);
+    for (int32_t s = 0; s < in->sequences; s++)
+        if (in->cu_seqlens[s + 1] < in->cu_seqlens[s])
+            FAIL(SEQTOPK_E_SHAPE, "input.cu_seqlens falls from %d to %d at sequence %d", (int)in->cu_seqlens[s],
+                 (int)in->cu_seqlens[s + 1], (int)s);
+    if (in->cu_seqlens[in->sequences] != in->tokens)
+        FAIL(SEQTOPK_E_SHAPE, "input.cu_seqlens[%d] is %d; the last must be the tokens of the batch (%lld)",
+             (int)in->sequences, (int)in->cu_seqlens[in->sequences], (long long)in->tokens);
+    return SEQTOPK_OK;
+}
+
+static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input *in, seqtopk_error *error) {
+    const int32_t experts = plan->desc.experts;
+    if (in->tokens < 0 || in->tokens > INT32_MAX)
+        FAIL(SEQTOPK_E_VALUE, "input.tokens is %lld; it must be 0 to 2^31-1", (long long)in->tokens);
+    if (seqtopk_max_selected(plan, in->tokens) < 0)
+        FAIL(SEQTOPK_E_OVERFLOW, "%lld tokens of top_k %d are more pairs than int32 lists can index; route fewer tokens",
+             (long long)in->tokens, (int)plan->desc.top_k);
+    if (!in->logits && in->tokens)
+        FAIL(SEQTOPK_E_NULL, "input.logits is NULL");
+    if (in->row_stride < SEQTOPK_STRIDE_BROADCAST || (in->row_stride > 0 && in->row_stride < experts))
+        FAIL(SEQTOPK_E_SHAPE, "input.row_stride is %lld; it must be 0 (experts), SEQTOPK_STRIDE_BROADCAST or >= %d",
+             (long long)in->row_stride, (int)experts);
+    if (in->row_stride > 0 && in->tokens && in->row_stride > PTRDIFF_MAX / 4 / in->tokens)
+        FAIL(SEQTOPK_E_OVERFLOW, "input.row_stride is %lld: so many rows reach beyond the address space",
+             (long long)in->row_stride);
+    for (int32_t e = 0; in->bias && e < experts; e++)
+        if (!(in->bias[e] < INFINITY))
+            FAIL(SEQTOPK_E_NONFINITE, "input.bias[%d] is %g; it must be finite, or -inf to exclude the expert", (int)e,
+                 (double)in->bias[e]);
+    if (in->cu_seqlens && plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE)
+        return check_sequences(in, error);
+    return SEQTOPK_OK;
+}
+
+static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_output *out,
+                                   seqtopk_error *error) {
+    const int64_t most = seqtopk_max_selected(plan, in->tokens);
+    if ((out->expert_ids || out->weights || out->expert_tokens || out->expert_slots) && out->capacity < most)
+        FAIL(SEQTOPK_E_CAPACITY, "output.capacity is %lld; %lld tokens of top_k %d need %lld", (long long)out->capacity,
+             (long long)in->tokens, (int)plan->desc.top_k, (long long)most);
+    if (out->block_slots || out->block_experts || out->block_total)
+        FAIL(SEQTOPK_E_UNSUPPORTED, "output.block_*: blocked lists are not in version %s; build them from the "
+             "expert-major lists", SEQTOPK_VERSION);
+    if (out->row_lse && plan->desc.score != SEQTOPK_SCORE_SOFTMAX)
+        FAIL(SEQTOPK_E_UNSUPPORTED, "output.row_lse is made for the softmax score only; leave it NULL");
+    if (!out->padded_ids && !out->padded_ids64 && !out->padded_weights)
+        return SEQTOPK_OK;
+    if ((unsigned)out->padding > SEQTOPK_PAD_DISTINCT)
+        FAIL(SEQTOPK_E_VALUE, "output.padding is %d, which is no seqtopk_padding", (int)out->padding);
+    if (out->padded_width < plan->most)
+        FAIL(SEQTOPK_E_CAPACITY, "output.padded_width is %d, but a token can get %d experts: widen it or set "
+             "desc.max_experts", (int)out->padded_width, (int)plan->most);
+    if (out->padding == SEQTOPK_PAD_DISTINCT && out->padded_width > plan->desc.experts)
+        FAIL(SEQTOPK_E_SHAPE, "output.padded_width is %d: there are not so many distinct experts (%d)",
+             (int)out->padded_width, (int)plan->desc.experts);
+    if (out->padded_stride && out->padded_stride < out->padded_width)
+        FAIL(SEQTOPK_E_SHAPE, "output.padded_stride is %lld, less than padded_width (%d)", (long long)out->padded_stride,
+             (int)out->padded_width);
+    return SEQTOPK_OK;
+}
+
+/* A bump allocator over the scratch, which only counts where there is none. */
+typedef struct {
+    uintptr_t base;
+    size_t used;
+} arena;
+
+/* By way of integers: whether the scratch reaches so far is asked at the end. */
+static void *take(arena *a, int64_t count, size_t size) {
+    void *p = (void *)(a->base + a->used);
+    a->used += ((size_t)count * size + 63) & ~(size_t)63;
+    return p;
+}
+
+/* Lays out the scratch at `base` and returns its size. */
+static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t tokens, int64_t sequences, uintptr_t base,
+                      int32_t part, int32_t parts) {
+    const int32_t experts = plan->desc.experts;
+    const int64_t pairs = tokens * plan->desc.top_k;
+    arena a = {base, 0};
+    call->slots = take(&a, parts, sizeof *call->slots);
+    call->sequence = take(&a, sequences, sizeof *call->sequence);
+    if (plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE) {
+        const int64_t places = 2 * pairs + SEQTOPK_CANDIDATES_SLACK * (sequences + parts);
+        call->runs = take(&a, sequences + parts, sizeof *call->runs);
+        call->candidates.keys = take(&a, places, sizeof *call->candidates.keys);
+        call->candidates.ids = take(&a, places, sizeof *call->candidates.ids);
+        /* Order differs from keys only where some candidates are sure, and is written only where there are bounds. */
+        call->candidates.order = call->candidates.keys;
+        if (plan->sure > 0 || plan->most < experts)
+            call->candidates.order = take(&a, places, sizeof *call->candidates.order);
+        call->candidates.counts = take(&a, tokens, sizeof *call->candidates.counts);
+    }
+    call->rows.shift = take(&a, tokens, sizeof(float));
+    call->rows.lse = take(&a, tokens, sizeof(float));
+    call->token_offsets = take(&a, tokens + 1, sizeof(int32_t));
+    call->reservoir = take(&a, pairs, 2 * sizeof(float));
+    call->expert_ids = (int32_t *)(void *)call->reservoir;
+    call->list_weights = (float *)((uintptr_t)call->reservoir + (size_t)pairs * sizeof(float));
+    call->histograms = take(&a, (int64_t)parts * experts, sizeof(int32_t));
+    for (int32_t p = 0; p < parts; p++) {
+        seqtopk_work work;
+        work.keys = take(&a, plan->work_rows * experts + SEQTOPK_CANDIDATES_SLACK, sizeof(float));
+        work.spare = take(&a, plan->work_rows * experts + SEQTOPK_CANDIDATES_SLACK, sizeof(float));
+        work.key_ids = take(&a, plan->work_rows * experts + SEQTOPK_CANDIDATES_SLACK, sizeof(uint16_t));
+        work.scores = take(&a, experts, sizeof(float));
+        work.values = take(&a, 2 * (int64_t)experts, sizeof(float));
+        work.ids = take(&a, experts, sizeof(int32_t));
+        work.group_ids = take(&a, experts, sizeof(int32_t));
+        work.words = take(&a, SEQTOPK_COLLECT_WORK(experts), sizeof(uint64_t));
+        if (p == part)
+            call->work = work;
+    }
+    return a.used + 63; /* the base is brought to a cache line */
+}
+
+size_t seqtopk_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences, int32_t threads) {
+    seqtopk_call call;
+    if (seqtopk_max_selected(plan, tokens) < 0 || sequences < 0 || sequences > INT32_MAX || threads < 1 ||
+        threads > SEQTOPK_MAX_PARTS)
+        return 0;
+    return lay_out(&call, plan, tokens, sequences ? sequences : 1, 0, 0, threads);
+}
+
+static size_t dtype_size(seqtopk_dtype dtype) { return dtype == SEQTOPK_DTYPE_F32 ? 4 : 2; }
+
+/* What orders the candidates of this call. */
+static seqtopk_key key_of(const seqtopk_desc *desc, const seqtopk_input *in) {
+    if (in->bias)
+        return SEQTOPK_KEY_SCORE;
+    if (desc->score == SEQTOPK_SCORE_SOFTMAX && desc->scope == SEQTOPK_SCOPE_SEQUENCE)
+        return SEQTOPK_KEY_LOGPROB;
+    return SEQTOPK_KEY_LOGIT;
+}
+
+static void describe_rows(seqtopk_call *call) {
+    const seqtopk_desc *desc = &call->plan->desc;
+    const seqtopk_input *in = &call->in;
+    const int64_t elements = in->row_stride == SEQTOPK_STRIDE_BROADCAST ? 0
+                             : in->row_stride == 0                      ? desc->experts
+                                                                        : in->row_stride;
+    call->rows.logits = in->logits;
+    call->rows.stride = elements * (int64_t)dtype_size(desc->dtype);
+    call->rows.token_mask = in->token_mask;
+    call->rows.bias = in->bias;
+    call->rows.experts = desc->experts;
+    call->rows.score = (int32_t)desc->score;
+    call->rows.key = (int32_t)key_of(desc, in);
+    call->weighing =
+        (seqtopk_weighing){(int32_t)desc->norm, desc->norm_eps, desc->norm_floor, desc->scale};
+}
+
+seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
+                                 const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
+                                 int32_t parts, seqtopk_error *error) {
+    if (!plan)
+        FAIL(SEQTOPK_E_NULL, "plan is NULL");
+    if (parts < 1 || parts > SEQTOPK_MAX_PARTS || part < 0 || part >= parts)
+        FAIL(SEQTOPK_E_VALUE, "part %d of %d: parts must be 1 to %d, and part below it", (int)part, (int)parts,
+             SEQTOPK_MAX_PARTS);
+    seqtopk_status status = seqtopk_take_struct(&call->in, sizeof call->in, input, "input", error);
+    if (!status)
+        status = seqtopk_take_struct(&call->out, sizeof call->out, output, "output", error);
+    if (!status)
+        status = check_input(plan, &call->in, error);
+    if (!status)
+        status = check_output(plan, &call->in, &call->out, error);
+    if (status)
+        return status;
+    if (plan->desc.scope == SEQTOPK_SCOPE_TOKEN)
+        call->in.cu_seqlens = NULL;
+    call->plan = plan;
+    call->sequences = call->in.cu_seqlens ? call->in.sequences : 1;
+    call->part = part;
+    call->parts = parts;
+    const uintptr_t base = ((uintptr_t)scratch + 63) & ~(uintptr_t)63;
+    const size_t needed = lay_out(call, plan, call->in.tokens, call->sequences, base, part, parts);
+    if (!scratch)
+        FAIL(SEQTOPK_E_NULL, "scratch is NULL; this call needs %zu bytes (seqtopk_scratch_size)", needed);
+    if (scratch_size < needed)
+        FAIL(SEQTOPK_E_CAPACITY, "scratch has %zu bytes; this call needs %zu (seqtopk_scratch_size)", scratch_size,
+             needed);
+    if (call->out.token_offsets)
+        call->token_offsets = call->out.token_offsets;
+    if (call->out.expert_ids)
+        call->expert_ids = call->out.expert_ids;
+    if (call->out.weights)
+        call->list_weights = call->out.weights;
+    describe_rows(call);
+    call->kernels = seqtopk_plan_kernels(plan, call->in.tokens);
+    return SEQTOPK_OK;
+}
+
+void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, int64_t *last) {
+    if (call->parts == 1) { /* divisions are felt where there is one token */
+        *first = 0;
+        *last = call->in.tokens;
+        return;
+    }
+    *first = call->in.tokens * part / call->parts;
+    *last = call->in.tokens * (part + 1) / call->parts;
+}
+
+void seqtopk_call_sequence(const seqtopk_call *call, int64_t s, int64_t *first, int64_t *last) {
+    *first = call->in.cu_seqlens ? call->in.cu_seqlens[s] : 0;
+    *last = call->in.cu_seqlens ? call->in.cu_seqlens[s + 1] : call->in.tokens;
+}
+
+int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last) {
+    int64_t n = last - first;
+    for (int64_t t = first; mask && t < last; t++)
+        n -= !mask[t];
+    return n;
+}

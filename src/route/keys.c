@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* Candidates' keys: what groups and bounds leave of them. */
+#include "src/route/call.h"
+
+#include <math.h>
+
+/* Marks the row's first `sure` candidates with +inf and loses those after its first `most`. */
+static void bound(const seqtopk_call *call, float *keys) {
+    const int32_t experts = call->plan->desc.experts, sure = call->plan->sure, most = call->plan->most;
+    int32_t *ids = call->work.ids;
+    const int32_t n = call->kernels->topk_row(keys, experts, most < experts ? most : sure, ids);
+    if (most < experts) {
+        float *kept = call->work.values;
+        for (int32_t i = 0; i < n; i++)
+            kept[i] = keys[ids[i]];
+        for (int32_t e = 0; e < experts; e++)
+            keys[e] = -INFINITY;
+        for (int32_t i = 0; i < n; i++)
+            keys[ids[i]] = kept[i];
+    }
+    for (int32_t i = 0; i < n && i < sure; i++)
+        keys[ids[i]] = INFINITY;
+}
+
+void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys) {
+    const seqtopk_desc *desc = &call->plan->desc;
+    const int grouped = seqtopk_is_grouped(desc);
+    call->kernels->keys(&call->rows, first, last, keys);
+    for (int64_t t = first; t < last && grouped; t++, keys += desc->experts) {
+        const float *scores = keys;
+        if (call->in.token_mask && !call->in.token_mask[t])
+            continue;
+        if (desc->group_n > 1 && call->rows.key != SEQTOPK_KEY_SCORE) {
+            seqtopk_rows rows = call->rows;
+            rows.key = SEQTOPK_KEY_SCORE;
+            call->kernels->keys(&rows, t, t + 1, call->work.scores);
+            scores = call->work.scores;
+        }
+        call->kernels->mask_groups(scores, keys, desc->experts, desc->groups, desc->group_n, desc->group_top_k,
+                              call->work.values);
+    }
+}
+
+void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys) {
+    const int32_t experts = call->plan->desc.experts;
+    const int bounded = call->plan->sure > 0 || call->plan->most < experts;
+    seqtopk_grouped_keys(call, first, last, keys);
+    for (int64_t t = first; t < last && bounded; t++, keys += experts)
+        if (!call->in.token_mask || call->in.token_mask[t])
+            bound(call, keys);
+}

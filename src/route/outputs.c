@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/* What is made of a token's selected experts: weights, the order asked for, padded and dense rows. */
+#include "src/route/call.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Lists the token's experts best first. Weights move along; they were computed in ascending order of experts. */
+static void order_by_rank(const seqtopk_call *call, int64_t token) {
+    const int32_t from = call->token_offsets[token], n = call->token_offsets[token + 1] - from;
+    int32_t *ids = call->expert_ids + from;
+    float *weights = call->list_weights + from, *keys = call->work.keys, *selected = call->work.scores;
+    float *weight_of = call->work.values;
+    if (n < 2)
+        return;
+    call->kernels->keys(&call->rows, token, token + 1, keys);
+    for (int32_t e = 0; e < call->rows.experts; e++)
+        selected[e] = -INFINITY;
+    for (int32_t i = 0; i < n; i++) {
+        selected[ids[i]] = keys[ids[i]];
+        weight_of[ids[i]] = weights[i];
+    }
+    call->kernels->topk_row(selected, call->rows.experts, n, ids);
+    for (int32_t i = 0; i < n; i++)
+        weights[i] = weight_of[ids[i]];
+}
+
+/* Puts `id` at place i of a padded row, in whichever widths are wanted. */
+static inline void put_id(const seqtopk_output *out, int64_t row, int32_t i, int32_t id) {
+    if (out->padded_ids)
+        out->padded_ids[row + i] = id;
+    if (out->padded_ids64)
+        out->padded_ids64[row + i] = id;
+}
+
+/* The token's own n experts, then what the padding policy wants. */
+static void write_padded_ids(const seqtopk_call *call, const int32_t *ids, int32_t n, int64_t row) {
+    const seqtopk_output *out = &call->out;
+    for (int32_t i = 0; i < n; i++)
+        put_id(out, row, i, ids[i]);
+    if (out->padding != SEQTOPK_PAD_DISTINCT) {
+        for (int32_t i = n; i < out->padded_width; i++)
+            put_id(out, row, i, out->padding == SEQTOPK_PAD_EXPERTS ? call->rows.experts : -1);
+        return;
+    }
+    unsigned char *taken = (unsigned char *)call->work.scores;
+    memset(taken, 0, (size_t)call->rows.experts);
+    for (int32_t i = 0; i < n; i++)
+        taken[ids[i]] = 1;
+    for (int32_t i = n, e = 0; i < out->padded_width; e++)
+        if (!taken[e])
+            put_id(out, row, i++, e);
+}
+
+static void write_padded(const seqtopk_call *call, int64_t token) {
+    const seqtopk_output *out = &call->out;
+    const int32_t from = call->token_offsets[token], n = call->token_offsets[token + 1] - from;
+    const int64_t row = token * (out->padded_stride ? out->padded_stride : out->padded_width);
+    if (out->padded_ids || out->padded_ids64)
+        write_padded_ids(call, call->expert_ids + from, n, row);
+    if (out->padded_weights) {
+        memcpy(out->padded_weights + row, call->list_weights + from, (size_t)n * sizeof(float));
+        memset(out->padded_weights + row + n, 0, (size_t)(out->padded_width - n) * sizeof(float));
+    }
+}
+
+static void write_dense(const seqtopk_call *call, int64_t token) {
+    const int32_t experts = call->rows.experts;
+    uint8_t *map = call->out.routing_map ? call->out.routing_map + token * experts : NULL;
+    float *probs = call->out.routing_probs ? call->out.routing_probs + token * experts : NULL;
+    if (map)
+        memset(map, 0, (size_t)experts);
+    if (probs)
+        memset(probs, 0, (size_t)experts * sizeof *probs);
+    for (int32_t slot = call->token_offsets[token]; slot < call->token_offsets[token + 1]; slot++) {
+        if (map)
+            map[call->expert_ids[slot]] = 1;
+        if (probs)
+            probs[call->expert_ids[slot]] = call->list_weights[slot];
+    }
+}
+
+static int wants_weights(const seqtopk_call *call) {
+    return call->out.weights || call->out.padded_weights || call->out.routing_probs;
+}
+
+/* Where a score's own roundings count, its logit is needed once more. */
+static int needs_logits(const seqtopk_call *call) {
+    return call->rows.score == SEQTOPK_SCORE_SQRTSOFTPLUS && call->weighing.norm == SEQTOPK_NORM_SOFTMAX;
+}
+
+seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys) {
+    return (seqtopk_lists){.offsets = call->token_offsets,
+                           .ids = call->expert_ids,
+                           .keys = call->list_weights,
+                           .to_scores = has_keys && wants_weights(call) && !needs_logits(call),
+                           .score = call->rows.score};
+}
+
+void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores) {
+    const seqtopk_weighing *how = &call->weighing;
+    if (!wants_weights(call))
+        return;
+    if (!has_scores || needs_logits(call))
+        call->kernels->weigh_logits(&call->rows, how, first, last, call->token_offsets, call->expert_ids,
+                               call->list_weights);
+    else if (how->norm != SEQTOPK_NORM_NONE || how->scale != 1.0f)
+        call->kernels->weigh_keys(SEQTOPK_SCORE_LOGITS, how, first, last, call->token_offsets, call->list_weights);
+}
+
+void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last) {
+    const seqtopk_output *out = &call->out;
+    const int padded = out->padded_ids || out->padded_ids64 || out->padded_weights;
+    const int ranked = call->plan->desc.order == SEQTOPK_ORDER_RANK;
+    for (int64_t t = first; t < last && (ranked || padded || out->routing_map || out->routing_probs || out->row_lse);
+         t++) {
+        if (ranked)
+            order_by_rank(call, t);
+        if (padded)
+            write_padded(call, t);
+        if (out->routing_map || out->routing_probs)
+            write_dense(call, t);
+        if (out->row_lse)
+            out->row_lse[t] = call->rows.shift[t] + call->rows.lse[t];
+    }
+}

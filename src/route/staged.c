@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a sequence is cut: the last candidate, in the order, that its budget pays for. Keys stream through a reservoir
+ * that keeps the best of them, so that memory follows the budget and not the T * E candidates.
+ */
+#include "src/route/call.h"
+
+#include <float.h>
+#include <math.h>
+
+typedef struct {
+    seqtopk_nth_keys_fn *nth;
+    float *keys;
+    size_t size, capacity, budget;
+    float floor; /* keys up to this were dropped, once any was */
+} reservoir;
+
+static const seqtopk_cut everything = {-FLT_MAX, INT32_MAX - 1, INT64_MAX};
+static const seqtopk_cut only_the_sure = {INFINITY, INT32_MAX - 1, INT64_MAX};
+
+static void pour(reservoir *r, const float *keys, int64_t n, int64_t *sure) {
+    for (int64_t i = 0; i < n; i++) {
+        if (keys[i] == INFINITY) {
+            ++*sure;
+        } else if (keys[i] > r->floor) {
+            r->keys[r->size++] = keys[i];
+            if (r->size == r->capacity) {
+                r->floor = r->nth(r->keys, r->size, r->budget);
+                r->size = r->budget;
+            }
+        }
+    }
+}
+
+/* The place of the n-th candidate, in token and expert order, whose key is `key`; 1 <= n <= how many there are. */
+static seqtopk_cut find_tie(const seqtopk_call *call, int64_t first, int64_t last, float key, int64_t n) {
+    const int32_t experts = call->plan->desc.experts;
+    for (int64_t t = first; t < last; t++) {
+        seqtopk_candidate_keys(call, t, t + 1, call->work.keys);
+        for (int32_t e = 0; e < experts; e++)
+            if (call->work.keys[e] == key && --n == 0)
+                return (seqtopk_cut){key, e, t};
+    }
+    return (seqtopk_cut){key, INT32_MAX - 1, INT64_MAX};
+}
+
+seqtopk_cut seqtopk_find_cut(const seqtopk_call *call, int64_t first, int64_t last) {
+    const seqtopk_plan *plan = call->plan;
+    const int32_t top_k = plan->desc.top_k, experts = plan->desc.experts;
+    const int64_t budget = seqtopk_unmasked(call->in.token_mask, first, last) * top_k;
+    if (budget == 0)
+        return only_the_sure;
+    reservoir r = {.nth = call->kernels->nth_keys,
+                   .keys = call->reservoir + 2 * top_k * first,
+                   .capacity = 2 * (size_t)top_k * (size_t)(last - first),
+                   .budget = (size_t)budget,
+                   .floor = -INFINITY};
+    int64_t sure = 0;
+    const int64_t block = seqtopk_call_block(call);
+    for (int64_t t = first, next; t < last; t = next) {
+        next = last - t < block ? last : t + block;
+        seqtopk_candidate_keys(call, t, next, call->work.keys);
+        pour(&r, call->work.keys, (next - t) * experts, &sure);
+    }
+    const int64_t left = budget - sure;
+    if (left <= 0)
+        return only_the_sure;
+    if (r.floor == -INFINITY && (int64_t)r.size <= left)
+        return everything;
+    const float key = r.nth(r.keys, r.size, (size_t)left);
+    int64_t above = 0, equal = 0;
+    for (size_t i = 0; i < r.size; i++) {
+        above += r.keys[i] > key;
+        equal += r.keys[i] == key;
+    }
+    if (key > r.floor && above + equal == left)
+        return (seqtopk_cut){key, INT32_MAX - 1, INT64_MAX};
+    return find_tie(call, first, last, key, left - above);
+}
