@@ -73,14 +73,6 @@ typedef void seqtopk_keys_fn(const seqtopk_rows *rows, int64_t first, int64_t la
 typedef void seqtopk_mask_groups_fn(const float *scores, float *keys, int32_t experts, int32_t groups, int32_t group_n,
                                int32_t group_top_k, float *work);
 
-/* sample: how many of a sequence's tokens tell where it will be cut: 1 to SEQTOPK_SAMPLE_MOST. */
-enum { SEQTOPK_SAMPLE_MOST = 128 };
-typedef int64_t seqtopk_sample_fn(int64_t tokens);
-
-/* block: how many tokens go through together where all their keys are made, 1 or more; a sequence of no more is bounded as
- * a whole, without a sample. */
-typedef int64_t seqtopk_block_fn(int32_t experts);
-
 /* nth: rearranges keys [n] so that the first k are the k largest; returns the smallest of those. 1 <= k <= n; no NaN. */
 typedef float seqtopk_nth_keys_fn(float *keys, size_t n, size_t k);
 
@@ -144,6 +136,9 @@ typedef struct seqtopk_lists {
     float *keys;
     int32_t to_scores, score;
 } seqtopk_lists;
+
+/* How many counts topk_logits and topk_keys are given. */
+enum { SEQTOPK_TOPK_COUNTS = 16 };
 
 /*
  * pick: token scope at once. Scores rows [first, last) as `score` does and lists the first top_k candidates of each, ids

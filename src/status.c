@@ -28,6 +28,16 @@ const char *seqtopk_status_string(seqtopk_status status) {
     return "unknown status";
 }
 
+const char *seqtopk_fallback_string(seqtopk_fallback fallback) {
+    switch (fallback) {
+    case SEQTOPK_FALLBACK_NONE: return "none";
+    case SEQTOPK_FALLBACK_TIES: return "more ties than there is space for";
+    case SEQTOPK_FALLBACK_SAMPLE: return "the sampled rows misled";
+    case SEQTOPK_FALLBACK_FEW: return "fewer candidates than the budget";
+    }
+    return "unknown reason";
+}
+
 seqtopk_status seqtopk_fail(seqtopk_error *error, seqtopk_status status, int64_t token, const char *format, ...) {
     if (error) {
         va_list arguments;

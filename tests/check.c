@@ -61,7 +61,7 @@ void *check_alloc(size_t count, size_t size) {
 }
 
 int check_wants(const seqtopk_row *row) {
-    return seqtopk_isa_runs(row->isa) && (!run.isa || strcmp(run.isa, row->isa_name) == 0) &&
+    return row->function && seqtopk_isa_runs(row->isa) && (!run.isa || strcmp(run.isa, row->isa_name) == 0) &&
            (!run.op || strcmp(run.op, row->op_name) == 0);
 }
 
@@ -122,7 +122,7 @@ static void catch_faults(void) {
 }
 
 static void list_rows(void) {
-    for (int32_t i = 0; i < seqtopk_registry_size; i++)
+    for (int32_t i = 0; i < seqtopk_registry_kernels; i++)
         printf("%s revision %d %s: %s\n", seqtopk_registry[i].name, (int)seqtopk_registry[i].revision,
                seqtopk_isa_runs(seqtopk_registry[i].isa) ? "runs here" : "cannot run here", seqtopk_registry[i].about);
 }

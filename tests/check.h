@@ -37,7 +37,7 @@ void check_context(const char *format, ...) CHECK_PRINTF(1, 2);
 /* Memory that is there, or the program ends. */
 void *check_alloc(size_t count, size_t size);
 
-/* Rows that the options ask for and that this machine can run. */
+/* Kernels that the options ask for and that this machine can run. */
 int check_wants(const seqtopk_row *row);
 const seqtopk_row *check_reference(seqtopk_op op, int32_t dtype);
 const char *check_dtype_name(int dtype);

@@ -130,7 +130,7 @@ static void check_logit_kernels(nan_case *c) {
     }
     c->rows.key = SEQTOPK_KEY_LOGIT;
     for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_topk_logits, c->dtype));) {
-        seqtopk_candidates work = place_catch(cells, 16, c->experts);
+        seqtopk_candidates work = place_catch(cells, SEQTOPK_TOPK_COUNTS, c->experts);
         const seqtopk_lists to = place_lists(c->tokens, (size_t)pairs);
         int64_t at = 0;
         describe(c, row->name);
@@ -231,7 +231,7 @@ static void check_nan_rows(int32_t experts, int64_t tokens) {
         }
     }
     for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_topk_keys, -1));) {
-        seqtopk_candidates work = place_catch(cells, 16, experts);
+        seqtopk_candidates work = place_catch(cells, SEQTOPK_TOPK_COUNTS, experts);
         const seqtopk_lists to = place_lists(tokens, (size_t)pairs);
         int64_t at = 0;
         check_context("%s E %d T %d K %d (seed %llu)", row->name, (int)experts, (int)tokens, (int)top_k,

@@ -7,6 +7,8 @@
 #include "sheet.h"
 #include "trap.h"
 
+#include "src/plan/plan.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -16,7 +18,7 @@
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 enum { MOST_CELLS = 140000, MOST_PARTS = 7 };
 
-static guard g_logits, g_mask, g_bias, g_cu, g_scratch;
+static guard g_logits, g_mask, g_bias, g_cu, g_scratch, g_ways, g_fallbacks;
 static sheet base, trial;
 
 static uint32_t pick(uint32_t n) { return random_below(&run.random, n); }
@@ -314,15 +316,20 @@ static seqtopk_status route(const seqtopk_plan *plan, const call *c, const seqto
     return status;
 }
 
-static seqtopk_plan *make_plan(const call *c, const char *isa, const char *kernel) {
+static seqtopk_plan *make_plan_of_way(const call *c, const char *isa, const char *kernel, const char *way) {
     seqtopk_desc desc = c->desc;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_plan *plan = NULL;
     desc.isa = isa;
     desc.kernel = kernel;
+    desc.way = way;
     const seqtopk_status status = seqtopk_plan_create(&plan, &desc, &error);
     check_that(status == SEQTOPK_OK && plan, "no plan: %s: %s", seqtopk_status_string(status), error.message);
     return plan;
+}
+
+static seqtopk_plan *make_plan(const call *c, const char *isa, const char *kernel) {
+    return make_plan_of_way(c, isa, kernel, NULL);
 }
 
 static void place(sheet *s, const call *c, uint32_t wanted) {
@@ -437,39 +444,56 @@ static int serves_dtype(const seqtopk_row *row, const seqtopk_desc *desc) {
 }
 
 /* Whether `isa` has a kernel that could serve this stage of this plan. */
+/* With every default in its place, as the predicates of kernels and ways want it. */
+static const seqtopk_desc *resolved(const seqtopk_desc *desc) {
+    static seqtopk_desc whole;
+    check_that(seqtopk_desc_resolve(&whole, desc, NULL) == SEQTOPK_OK, "the desc is refused");
+    return &whole;
+}
+
 static int isa_serves(const char *isa, const char *op, const seqtopk_desc *desc) {
     for (int32_t i = 0; i < seqtopk_registry_size; i++) {
         const seqtopk_row *row = seqtopk_registry + i;
         if (strcmp(row->isa_name, isa) == 0 && strcmp(row->op_name, op) == 0 && serves_dtype(row, desc) &&
-            row->applies(desc))
+            row->applies(resolved(desc)))
             return 1;
     }
     return 0;
 }
 
-/*
- * What makes a plan go by a row. In sequence scope a sweep would leave nth and emit nothing, or what it declines: the
- * reference declines all.
- */
-static const char *forcing(const seqtopk_row *row, const seqtopk_desc *desc) {
-    static char kernels[256];
-    const int is_staged = row->op == SEQTOPK_OP_nth_keys || row->op == SEQTOPK_OP_list_keys;
-    if (!is_staged || desc->scope != SEQTOPK_SCOPE_SEQUENCE)
-        return row->name;
-    snprintf(kernels, sizeof kernels, "%s,%s", row->name, check_reference(SEQTOPK_OP_collect_logits, (int32_t)desc->dtype)->name);
-    return kernels;
+/* The way that a plan must be sent to go by a row, of which the other ways that serve leave nothing; NULL: any. */
+static const char *way_of(const seqtopk_row *row) {
+    return row->op == SEQTOPK_OP_nth_keys || row->op == SEQTOPK_OP_list_keys ? "staged" : NULL;
 }
+
+static int is_size(const char *op) {
+    for (int32_t i = seqtopk_registry_kernels; i < seqtopk_registry_size; i++)
+        if (strcmp(seqtopk_registry[i].op_name, op) == 0)
+            return 1;
+    return 0;
+}
+
+/* Of token scope with a large K, which reaches the fewest. */
+enum { FEWEST_OPS = 10 };
 
 static void check_choices_of_isa(const seqtopk_plan *plan, const call *c, const char *isa) {
     seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
     int ops = 0;
     for (int32_t i = 0; seqtopk_plan_choice(plan, i, &choice) == SEQTOPK_OK; i++) {
+        if (is_size(choice.op))
+            continue;
         ops++;
         check_that(names_isa(choice.kernel, isa_serves(isa, choice.op, &c->desc) ? isa : "ref"),
                    "forced to %s, the plan takes %s", isa, choice.kernel);
         check_that(choice.why && *choice.why, "%s was chosen for no reason", choice.kernel);
     }
-    check_that(ops >= SEQTOPK_OPS, "the plan names %d kernels", ops);
+    check_that(ops >= FEWEST_OPS, "the plan names %d kernels", ops);
+}
+
+/* Whether a plan can be forced to a row. */
+static int serves(const seqtopk_row *row, const seqtopk_desc *desc) {
+    const int reached = row->op >= SEQTOPK_KERNEL_OPS || (seqtopk_ways_reach(resolved(desc)) >> row->op & 1);
+    return serves_dtype(row, desc) && row->applies(resolved(desc)) && reached;
 }
 
 static void check_choice_of_kernel(const seqtopk_plan *plan, const seqtopk_row *row) {
@@ -504,6 +528,67 @@ static void check_trial(const seqtopk_plan *plan, const call *c, const char *who
 
 static int isa_wanted(const char *isa) { return seqtopk_isa_usable(isa) && (!run.isa || strcmp(run.isa, isa) == 0); }
 
+static int64_t sequences_of(const call *c) {
+    return c->in.cu_seqlens && c->desc.scope == SEQTOPK_SCOPE_SEQUENCE ? c->in.sequences : 1;
+}
+
+static int64_t length_of(const call *c, int64_t s) {
+    return sequences_of(c) > 1 ? c->in.cu_seqlens[s + 1] - c->in.cu_seqlens[s] : c->in.tokens;
+}
+
+/* Whether a way serves every sequence of a call, on one thread. */
+static int way_serves(const seqtopk_plan *plan, const call *c, int32_t way) {
+    int serves = 1;
+    for (int64_t s = 0; s < sequences_of(c); s++)
+        serves &= length_of(c, s) == 0 || !seqtopk_plan_way_why_not(plan, way, length_of(c, s), c->in.bias != NULL);
+    return serves;
+}
+
+static void place_taken(const call *c) {
+    trial.out.ways = guard_place(&g_ways, (size_t)sequences_of(c) * 4, GUARD_END, 0);
+    trial.out.fallbacks = guard_place(&g_fallbacks, (size_t)sequences_of(c) * 4, GUARD_END, 0);
+}
+
+/* What a call says about its ways: that which is forced, or what took over and why. */
+static void check_taken(const call *c, int32_t forced) {
+    check_that(guard_intact(&g_ways) && guard_intact(&g_fallbacks), "wrote beside ways or fallbacks");
+    for (int64_t s = 0; s < sequences_of(c); s++) {
+        const int32_t way = trial.out.ways[s], why = trial.out.fallbacks[s];
+        const int empty = length_of(c, s) == 0;
+        check_that(way >= 0 && way < seqtopk_way_count() && why >= SEQTOPK_FALLBACK_NONE && why <= SEQTOPK_FALLBACK_FEW,
+                   "sequence %lld went way %d for reason %d", (long long)s, (int)way, (int)why);
+        check_that(empty || (way == forced) == (why == SEQTOPK_FALLBACK_NONE), "sequence %lld: way %d, not %d, reason %d",
+                   (long long)s, (int)way, (int)forced, (int)why);
+    }
+}
+
+/* Each way that may serve such calls, forced: it gives the reference's bits, and says that it was taken or why not; or it does
+ * not serve this call, which is refused. */
+static void check_ways(const call *c) {
+    seqtopk_way way = SEQTOPK_WAY_INIT;
+    for (int32_t w = 0; seqtopk_way_get(w, &way) == SEQTOPK_OK; w++) {
+        seqtopk_error error = SEQTOPK_ERROR_INIT;
+        if (seqtopk_ways_why_never(w, resolved(&c->desc)))
+            continue;
+        seqtopk_plan *plan = make_plan_of_way(c, run.isa, NULL, way.name);
+        if (!plan)
+            continue;
+        describe(c, "way", way.name);
+        place(&trial, c, SHEET_ALL);
+        place_taken(c);
+        const seqtopk_status status = route(plan, c, &trial.out, SERIAL, 1, &error);
+        const int serves = way_serves(plan, c, w);
+        check_that(status == (serves ? SEQTOPK_OK : SEQTOPK_E_KERNEL), "status %s: %s", seqtopk_status_string(status),
+                   error.message);
+        if (serves && status == SEQTOPK_OK) {
+            const char *differs = sheet_difference(&base, &trial);
+            check_that(!differs, "%s differs from the reference", differs ? differs : "");
+            check_taken(c, w);
+        }
+        seqtopk_plan_destroy(plan);
+    }
+}
+
 static void check_everything_else(const call *c) {
     static const int32_t parts[] = {1, 2, 3, 7};
     const char *isa;
@@ -526,9 +611,9 @@ static void check_everything_else(const call *c) {
     }
     for (int32_t i = 0; i < seqtopk_registry_size; i++) {
         const seqtopk_row *row = seqtopk_registry + i;
-        if (!check_wants(row) || !serves_dtype(row, &c->desc) || !row->applies(&c->desc))
+        if ((row->function && !check_wants(row)) || !serves(row, &c->desc))
             continue;
-        seqtopk_plan *plan = make_plan(c, NULL, forcing(row, &c->desc));
+        seqtopk_plan *plan = make_plan_of_way(c, NULL, row->name, way_of(row));
         if (!plan)
             continue;
         describe(c, "plan", row->name);
@@ -536,6 +621,7 @@ static void check_everything_else(const call *c) {
         check_trial(plan, c, row->name, SERIAL, 1);
         seqtopk_plan_destroy(plan);
     }
+    check_ways(c);
 }
 
 /* Every way in says that token `first` is the first bad one; -1: that none is. Takes the plan, which may be NULL. */
@@ -584,8 +670,8 @@ static void check_nonfinite(call *c) {
             check_refused(c, make_plan(c, isa, NULL), isa, first);
     for (int32_t i = 0; i < seqtopk_registry_size; i++) {
         const seqtopk_row *row = seqtopk_registry + i;
-        if (check_wants(row) && reads_logits(row) && serves_dtype(row, &c->desc) && row->applies(&c->desc))
-            check_refused(c, make_plan(c, NULL, forcing(row, &c->desc)), row->name, first);
+        if (check_wants(row) && reads_logits(row) && serves(row, &c->desc))
+            check_refused(c, make_plan_of_way(c, NULL, row->name, way_of(row)), row->name, first);
     }
 }
 
@@ -754,13 +840,15 @@ static void open_memory(void) {
     guard_open(&g_mask, 4096);
     guard_open(&g_bias, 16384);
     guard_open(&g_cu, 4096);
+    guard_open(&g_ways, 4096);
+    guard_open(&g_fallbacks, 4096);
     guard_open(&g_scratch, 8 << 20);
     sheet_open(&base, 2100, 2048, MOST_CELLS, 2 * MOST_CELLS);
     sheet_open(&trial, 2100, 2048, MOST_CELLS, 2 * MOST_CELLS);
 }
 
 static void close_memory(void) {
-    guard *const all[] = {&g_logits, &g_mask, &g_bias, &g_cu, &g_scratch};
+    guard *const all[] = {&g_logits, &g_mask, &g_bias, &g_cu, &g_scratch, &g_ways, &g_fallbacks};
     for (size_t i = 0; i < COUNT(all); i++)
         guard_close(all[i]);
     sheet_close(&base);
@@ -781,7 +869,7 @@ void check_routes(void) {
 /* Runs one call with breakpoints on all kernels of a stage; notes in `entered` which were reached. */
 static int note_visits(const call *c, const seqtopk_row *forced, trap_function *const *kernels, int n, int *entered) {
     int hit[TRAPS_MOST];
-    seqtopk_plan *plan = make_plan(c, NULL, forcing(forced, &c->desc));
+    seqtopk_plan *plan = make_plan_of_way(c, NULL, forced->name, way_of(forced));
     if (!plan)
         return 0;
     place(&trial, c, SHEET_ALL);
@@ -817,7 +905,7 @@ static void visit_shapes(const seqtopk_row *forced, trap_function *const *kernel
         do
             make_data(&c, &w);
         while (c.in.row_stride < 0); /* rows that are all alike tie, and ties take other ways */
-        if (!forced->applies(&c.desc))
+        if (!serves(forced, &c.desc))
             continue;
         seqtopk_plan *plan = make_plan(&c, "ref", NULL);
         choose_padding(&c, plan);

@@ -3,9 +3,7 @@
 
 #include "src/plan/plan.h"
 
-#include <setjmp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const seqtopk_row *row_named(const char *name) {
@@ -17,7 +15,7 @@ static const seqtopk_row *row_named(const char *name) {
 
 static void read_config(seqtopk_tune_config *config, const seqtopk_plan *plan, int64_t tokens) {
     seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
-    memset(config, 0, sizeof *config);
+    *config = (seqtopk_tune_config){.isa = config->isa};
     for (int32_t i = 0; seqtopk_plan_choice(plan, i, &choice) == SEQTOPK_OK; i++) {
         const seqtopk_row *row = row_named(choice.kernel);
         if (choice.tokens_from <= tokens)
@@ -34,6 +32,7 @@ static seqtopk_status config_of(seqtopk_tune_config *config, seqtopk_desc desc, 
         desc.tuning = seqtopk_tuning_none();
     desc.tokens = tokens;
     const seqtopk_status status = seqtopk_plan_create(&plan, &desc, error);
+    config->isa = isa;
     if (status == SEQTOPK_OK) {
         read_config(config, plan, tokens);
         seqtopk_plan_destroy(plan);
@@ -59,7 +58,7 @@ seqtopk_status seqtopk_tune_config_plan(const seqtopk_tune_config *config, const
         if (config->row[op] && at < sizeof names)
             at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", at ? "," : "", config->row[op]->name);
     seqtopk_desc forced = *desc;
-    forced.isa = NULL;
+    forced.isa = config->isa;
     forced.kernel = names;
     forced.tuning = seqtopk_tuning_none();
     return seqtopk_plan_create(plan, &forced, error);
@@ -97,54 +96,15 @@ int32_t seqtopk_tune_contenders(const seqtopk_desc *desc, seqtopk_op op, const s
 
 /* ----------------------------------------------------------------- reach -- */
 
-/*
- * Kernels that, instead of working, leave the call and tell who they were. The contract of a route makes that safe: it
- * holds nothing that would have to be given back. They look at no argument, so that one function stands for every type
- * of kernel.
- */
-static jmp_buf trapped;
-#define TRAP(n)                                                                                                        \
-    static void trap##n(void) { longjmp(trapped, n + 1); }
-#define EACH(X)                                                                                                        \
-    X(0)                                                                                                               \
-    X(1)                                                                                                               \
-    X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) X(17) X(18) X(19) X(20) X(21)    \
-        X(22) X(23)
-EACH(TRAP)
-#define NAME(n) trap##n,
-static seqtopk_any_fn *const traps[] = {EACH(NAME)};
-_Static_assert(SEQTOPK_OPS <= sizeof traps / sizeof *traps, "a trap for each op");
-
-/* A plan's ops, all trapped but those known to be reached. */
-static void set_traps(seqtopk_plan *copy, const seqtopk_plan *plan, seqtopk_row *rows, const bool *reached) {
-    for (int op = 0; op < SEQTOPK_OPS; op++)
-        for (int32_t i = plan->first[op]; i < plan->first[op + 1]; i++) {
-            rows[i] = *plan->decision[i].row;
-            rows[i].function = reached[op] ? rows[i].function : traps[op];
-            copy->decision[i].row = rows + i;
-        }
-    seqtopk_plan_gather(copy);
-}
-
-void seqtopk_tune_reached(const seqtopk_plan *plan, seqtopk_tune_route_fn *route, void *context,
+void seqtopk_tune_reached(const seqtopk_desc *desc, int32_t way, bool by_expert, int32_t threads,
                           bool reached[SEQTOPK_OPS]) {
-    const size_t decisions = (size_t)plan->first[SEQTOPK_OPS];
-    const size_t size = sizeof *plan + decisions * sizeof *plan->decision;
-    seqtopk_plan *copy = malloc(size);
-    seqtopk_row *rows = malloc(decisions * sizeof *rows);
-    seqtopk_kernels *kernels = malloc((size_t)plan->ranges * sizeof *kernels);
-    memset(reached, 0, SEQTOPK_OPS * sizeof *reached);
-    if (copy && rows && kernels) {
-        memcpy(copy, plan, size);
-        memcpy(kernels, plan->kernels, (size_t)plan->ranges * sizeof *kernels);
-        copy->kernels = kernels;
-        const int by = setjmp(trapped);
-        if (by > 0)
-            reached[by - 1] = true;
-        set_traps(copy, plan, rows, reached);
-        route(context, copy); /* comes back here only when it met no trap */
-    }
-    free(kernels);
-    free(rows);
-    free(copy);
+    const bool is_sweep = way == SEQTOPK_WAY_sweep_logits || way == SEQTOPK_WAY_sweep_keys;
+    for (int op = 0; op < SEQTOPK_KERNEL_OPS; op++)
+        reached[op] = seqtopk_ways[way].kernels >> op & 1;
+    reached[SEQTOPK_OP_mask_groups] = seqtopk_is_grouped(desc);
+    reached[SEQTOPK_OP_histogram] = reached[SEQTOPK_OP_scatter] = by_expert;
+    reached[SEQTOPK_OP_sample] = is_sweep;
+    reached[SEQTOPK_OP_block] = way != SEQTOPK_WAY_topk_logits; /* it decides what is short, too */
+    reached[SEQTOPK_OP_ahead] = true;
+    reached[SEQTOPK_OP_share] = threads > 1;
 }

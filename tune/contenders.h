@@ -3,12 +3,13 @@
 #ifndef SEQTOPK_TUNE_CONTENDERS_H
 #define SEQTOPK_TUNE_CONTENDERS_H
 
-#include "src/kernels/registry.h"
+#include "src/plan/ways.h"
 
 #include <stdbool.h>
 
-/* A kernel for each op. */
+/* A row for each op; NULL where none is reached or compiled in. */
 typedef struct seqtopk_tune_config {
+    const char *isa; /* that is forced; NULL: none */
     const seqtopk_row *row[SEQTOPK_OPS];
 } seqtopk_tune_config;
 
@@ -31,9 +32,8 @@ int32_t seqtopk_tune_contenders(const seqtopk_desc *desc, seqtopk_op op, const s
 enum { SEQTOPK_TUNE_WHY = 256 };
 const char *seqtopk_tune_why_not(const seqtopk_desc *desc, const seqtopk_row *row, char why[SEQTOPK_TUNE_WHY]);
 
-/* The ops that a call of this input really comes to, given what `plan` takes for the others. `route` runs the call. */
-typedef void seqtopk_tune_route_fn(void *context, const seqtopk_plan *plan);
-void seqtopk_tune_reached(const seqtopk_plan *plan, seqtopk_tune_route_fn *route, void *context,
+/* What a call reaches that went a certain way (seqtopk_output.ways): the kernels and sizes worth timing. */
+void seqtopk_tune_reached(const seqtopk_desc *desc, int32_t way, bool by_expert, int32_t threads,
                           bool reached[SEQTOPK_OPS]);
 
 #endif

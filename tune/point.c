@@ -97,11 +97,6 @@ static double sample(void *context, int32_t c, int32_t round, double *ns) {
     return took;
 }
 
-static void route_once(void *context, const seqtopk_plan *plan) {
-    const session *s = context;
-    route(s, plan, NULL, 0, &s->bench->got, NULL);
-}
-
 /* ---------------------------------------------------------------- memory -- */
 
 static float *last_of(const session *s, const seqtopk_row *row) {
@@ -381,7 +376,10 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
     int32_t model = 0;
     if (first)
         status = add_model(s, &model, error);
-    seqtopk_tune_reached(s->entry[0].plan, route_once, s, reached);
+    status = status ? status : route(s, s->entry[0].plan, NULL, 0, &s->bench->got, error);
+    if (status)
+        return status;
+    seqtopk_tune_reached(&s->desc, s->bench->got.way, s->form->by_expert, s->point->threads, reached);
     /* What a look at every row would cost, by a guess of half a nanosecond a logit. */
     const double guess = 1000 + 0.5 * (double)s->point->tokens * s->point->experts / s->point->threads;
     const double times = guess * 60 < budget ? INFINITY : guess * 20 < budget ? 2 : 1.3;
@@ -455,14 +453,6 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
     return status;
 }
 
-/* Whether an op's kernels differ by the type of the logits. */
-static bool is_of_logits(seqtopk_op op) {
-    for (int32_t i = 0; i < seqtopk_registry_size; i++)
-        if (seqtopk_registry[i].op == op && seqtopk_registry[i].dtype == SEQTOPK_ROW_bf16)
-            return true;
-    return false;
-}
-
 static seqtopk_status run_form(seqtopk_tune_bench *b, const seqtopk_tune_point *point, const form *f, state *st,
                                double budget, seqtopk_error *error) {
     session *s = calloc(1, sizeof *s);
@@ -477,7 +467,7 @@ static seqtopk_status run_form(seqtopk_tune_bench *b, const seqtopk_tune_point *
     s->model = s->base;
     for (int32_t i = 0; st->shared && i < st->shared->count; i++) {
         const seqtopk_tune_found *found = st->shared->found + i;
-        if (is_of_logits(found->op) || found->noisy)
+        if (seqtopk_op_reads_logits(found->op) || found->noisy)
             continue;
         st->done[found->op] = true;
         if (found->score == f->score)

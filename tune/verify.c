@@ -33,6 +33,7 @@ seqtopk_output seqtopk_tune_lists_output(seqtopk_tune_lists *l, bool by_expert) 
     out.weights = l->weights;
     out.capacity = l->capacity;
     out.selected = &l->selected;
+    out.ways = &l->way;
     if (by_expert) {
         out.expert_offsets = l->expert_offsets;
         out.expert_tokens = l->expert_tokens;

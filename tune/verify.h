@@ -13,6 +13,7 @@ typedef struct seqtopk_tune_lists {
     int32_t *token_offsets, *expert_ids, *expert_offsets, *expert_tokens, *expert_slots;
     float *weights;
     int64_t selected;
+    int32_t way; /* that the call went */
 } seqtopk_tune_lists;
 
 /* Makes room for calls of up to so many tokens. False: no memory; free it in any case. */

@@ -197,6 +197,12 @@ typedef struct seqtopk_desc {
      * (seqtopk_tuning_machine); seqtopk_tuning_none(): no file is looked for. Read by seqtopk_plan_create only.
      */
     const seqtopk_tuning *tuning;
+    /*
+     * Forces the way from logits to lists, by a name from seqtopk_way_get: an error if no call of this plan can go so, or,
+     * when it is routed, if a call cannot. NULL: the environment's SEQTOPK_WAY, or the first that serves. Read by
+     * seqtopk_plan_create only.
+     */
+    const char *way;
 } seqtopk_desc;
 #define SEQTOPK_DESC_INIT SEQTOPK_INIT_(seqtopk_desc)
 
@@ -243,6 +249,17 @@ typedef enum seqtopk_padding {
     SEQTOPK_PAD_DISTINCT = 2   /* the lowest experts that the token did not select; U <= E: llama.cpp, sglang, vLLM */
 } seqtopk_padding;
 
+/* Why a sequence did not go the way that was meant for it (seqtopk_plan_way_why_not) but a slower one. No bit depends on it. */
+typedef enum seqtopk_fallback {
+    SEQTOPK_FALLBACK_NONE = 0,  /* it did */
+    SEQTOPK_FALLBACK_TIES = 1,  /* more candidates tied at a bound than there is space for */
+    SEQTOPK_FALLBACK_SAMPLE = 2, /* sampled rows misled about where the sequence is cut, several times over */
+    SEQTOPK_FALLBACK_FEW = 3    /* fewer candidates than the budget, or none at all: there is nothing to bound */
+} seqtopk_fallback;
+
+/* A short lower-case phrase; never NULL, static storage. */
+SEQTOPK_API const char *seqtopk_fallback_string(seqtopk_fallback fallback);
+
 /* Each group of outputs is independent of the others, and all of them come out of one call. */
 typedef struct seqtopk_output {
     uint32_t struct_size;
@@ -279,6 +296,10 @@ typedef struct seqtopk_output {
 
     float *row_lse;           /* [T]: log-sum-exp of each row, for SCORE_SOFTMAX; 0 for masked rows. Router losses use it */
     int64_t *selected;        /* [1]: N, how many pairs were selected */
+
+    /* Which way each sequence went (an index for seqtopk_way_get), and why it is not the one that was meant for it. */
+    int32_t *ways;            /* [S], [1] without cu_seqlens and in token scope */
+    int32_t *fallbacks;       /* as many: seqtopk_fallback */
 } seqtopk_output;
 #define SEQTOPK_OUTPUT_INIT SEQTOPK_INIT_(seqtopk_output)
 
@@ -361,12 +382,34 @@ SEQTOPK_API int32_t seqtopk_isa_usable(const char *isa);
 /* The CPU features that it needs, as one line ("avx512f avx512bw ..."); "" for ref; NULL for an unknown name. */
 SEQTOPK_API const char *seqtopk_isa_features(const char *isa);
 
+/*
+ * A way from logits to lists: which kernels follow one another. Of the ways that serve a sequence (by scope, bias, groups,
+ * bounds, K, E and length) the first is taken; the last, "staged", serves everything and is slow. All give the same bits.
+ */
+typedef struct seqtopk_way {
+    uint32_t struct_size;
+    int32_t instead;       /* the way that takes over where the data turn out not to suit this one */
+    const char *name;
+    const char *about;     /* one line. Both are static */
+} seqtopk_way;
+#define SEQTOPK_WAY_INIT SEQTOPK_INIT_(seqtopk_way)
+
+/* The ways, [0, count), in the order of preference. seqtopk_way_get returns SEQTOPK_E_VALUE beyond them. */
+SEQTOPK_API int32_t seqtopk_way_count(void);
+SEQTOPK_API seqtopk_status seqtopk_way_get(int32_t index, seqtopk_way *way);
+
+/*
+ * Why a way does not serve a sequence of so many tokens (in token scope: a batch) on one thread, with a selection bias or
+ * without; NULL: it does. The first that does is the one that such a sequence is sent. Static storage.
+ */
+SEQTOPK_API const char *seqtopk_plan_way_why_not(const seqtopk_plan *plan, int32_t way, int64_t tokens, int32_t is_biased);
+
 /* One decision of a plan: which kernel serves a stage, for calls of at least `tokens_from` tokens, and why. */
 typedef struct seqtopk_choice {
     uint32_t struct_size;
     int32_t contenders;    /* kernels that could have served */
-    const char *op;
-    const char *kernel;    /* its name */
+    const char *op;        /* the stage; or a size: how much at a time ("sample", "block", ...) */
+    const char *kernel;    /* its name, or the size's value as a name ("block_logits4096") */
     const char *why;       /* "forced by desc.isa", "tuning file PATH line 12", "model: ..."; lives as long as the plan */
     int64_t tokens_from;
 } seqtopk_choice;

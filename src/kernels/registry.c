@@ -12,19 +12,14 @@ enum {
 #undef SEQTOPK_ISA
 };
 
-/* The predicates that kernels.def names. */
+/* The predicates that kernels.def names: what a kernel cannot do. */
 static int always(const seqtopk_desc *desc) {
     (void)desc;
     return 1;
 }
 
-static int sweeps(const seqtopk_desc *desc) {
-    return desc->scope == SEQTOPK_SCOPE_SEQUENCE;
-}
-
-static int picks(const seqtopk_desc *desc) {
-    return desc->scope == SEQTOPK_SCOPE_TOKEN;
-}
+/* A group's best two fold as pairs, and a word has a bit for each of 64 groups. */
+static int pairs_of_groups(const seqtopk_desc *desc) { return desc->group_n <= 2 && desc->groups <= 64; }
 
 const seqtopk_row seqtopk_registry[] = {
 #define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about)                                            \
@@ -36,6 +31,7 @@ const seqtopk_row seqtopk_registry[] = {
      about,                                                                                                            \
      #isa "_" #algorithm,                                                                                              \
      (seqtopk_any_fn *)seqtopk_##op##_##dtype##__##isa##_##algorithm,                                                  \
+     0,                                                                                                                \
      applies,                                                                                                          \
      SEQTOPK_OP_##op,                                                                                                  \
      SEQTOPK_ROW_##dtype,                                                                                              \
@@ -43,21 +39,34 @@ const seqtopk_row seqtopk_registry[] = {
      revision},
 #include "arch/kernels.def"
 #undef SEQTOPK_KERNEL
+#define SEQTOPK_SIZE(size, variant, revision, value, about)                                                            \
+    {#size "_" #variant, #size,          "i32",    "ref", #variant, about, #variant, NULL, value, always,              \
+     SEQTOPK_OP_##size,  SEQTOPK_ROW_i32, ISA_ref, revision},
+#include "src/kernels/sizes.def"
+#undef SEQTOPK_SIZE
 };
 
 int seqtopk_op_reads_logits(seqtopk_op op) {
-    return op == SEQTOPK_OP_lse || op == SEQTOPK_OP_keys || op == SEQTOPK_OP_collect_logits || op == SEQTOPK_OP_collect_short || op == SEQTOPK_OP_topk_logits ||
-           op == SEQTOPK_OP_weigh_logits;
+    enum { LOGITS, KEYS, PAIRS };
+    static const uint8_t reads[SEQTOPK_OPS] = {
+#define SEQTOPK_OP(name, reads) [SEQTOPK_OP_##name] = reads,
+#include "arch/ops.def"
+#undef SEQTOPK_OP
+#define SEQTOPK_SIZE_OP(name) [SEQTOPK_OP_##name] = PAIRS,
+#include "src/kernels/sizes.def"
+#undef SEQTOPK_SIZE_OP
+    };
+    return reads[op] == LOGITS;
 }
 
-int32_t seqtopk_kernel_count(void) { return seqtopk_registry_size; }
+int32_t seqtopk_kernel_count(void) { return seqtopk_registry_kernels; }
 
 seqtopk_status seqtopk_kernel_get(int32_t index, seqtopk_kernel *kernel) {
     if (!kernel)
         return SEQTOPK_E_NULL;
     if (kernel->struct_size != sizeof *kernel)
         return SEQTOPK_E_STRUCT;
-    if (index < 0 || index >= seqtopk_registry_size)
+    if (index < 0 || index >= seqtopk_registry_kernels)
         return SEQTOPK_E_VALUE;
     const seqtopk_row *row = seqtopk_registry + index;
     kernel->revision = row->revision;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The kernels of arch/kernels.def as a table, and what this machine can run of it. */
+/* The kernels of arch/kernels.def and the sizes of sizes.def as one table, and what this machine can run of it. */
 #ifndef SEQTOPK_SRC_KERNELS_REGISTRY_H
 #define SEQTOPK_SRC_KERNELS_REGISTRY_H
 
@@ -7,19 +7,32 @@
 
 #include <seqtopk/seqtopk.h>
 
+/* What is chosen: a kernel for each stage, then a value for each size. */
 typedef enum seqtopk_op {
-#define SEQTOPK_OP(name) SEQTOPK_OP_##name,
+#define SEQTOPK_OP(name, reads) SEQTOPK_OP_##name,
 #include "arch/ops.def"
 #undef SEQTOPK_OP
-    SEQTOPK_OPS
+    SEQTOPK_KERNEL_OPS,
+    SEQTOPK_OP_before_sizes = SEQTOPK_KERNEL_OPS - 1,
+#define SEQTOPK_SIZE_OP(name) SEQTOPK_OP_##name,
+#include "src/kernels/sizes.def"
+#undef SEQTOPK_SIZE_OP
+    SEQTOPK_OPS,
+    SEQTOPK_SIZE_OPS = SEQTOPK_OPS - SEQTOPK_KERNEL_OPS
 } seqtopk_op;
+_Static_assert(SEQTOPK_KERNEL_OPS <= 32, "a bit for each in a way's kernels");
 
-/* How many rows there are. */
+/* How many rows are kernels, and how many there are in all. */
 enum {
 #define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about) +1
-    seqtopk_registry_size = 0
+#define SEQTOPK_SIZE(size, variant, revision, value, about) +1
+    seqtopk_registry_kernels = 0
 #include "arch/kernels.def"
+    ,
+    seqtopk_registry_size = seqtopk_registry_kernels
+#include "src/kernels/sizes.def"
 #undef SEQTOPK_KERNEL
+#undef SEQTOPK_SIZE
 };
 
 /* dtypes of a row: the logits' (values of seqtopk_dtype), or i32. */
@@ -30,7 +43,8 @@ typedef void seqtopk_any_fn(void);
 typedef struct seqtopk_row {
     const char *name, *op_name, *dtype_name, *isa_name, *algorithm, *about;
     const char *variant;      /* "<isa>_<algorithm>": the name without op and dtype */
-    seqtopk_any_fn *function; /* of type seqtopk_<op>_fn */
+    seqtopk_any_fn *function; /* of type seqtopk_<op>_fn; NULL: the row is a size, and */
+    int64_t value;            /* this is it */
     int (*applies)(const seqtopk_desc *desc);
     seqtopk_op op;
     int32_t dtype;

@@ -12,8 +12,9 @@ static const char *given(const char *field, const char *variable) {
     return value && *value ? value : NULL;
 }
 
-static int fits(const seqtopk_row *row, const seqtopk_desc *desc) {
-    return (row->dtype == (int32_t)desc->dtype || !seqtopk_op_reads_logits(row->op)) && row->applies(desc);
+static int fits(const seqtopk_row *row, const seqtopk_desc *desc, uint32_t reach) {
+    return (row->dtype == (int32_t)desc->dtype || !seqtopk_op_reads_logits(row->op)) && row->applies(desc) &&
+           (row->op >= SEQTOPK_KERNEL_OPS || (reach >> row->op & 1));
 }
 
 static seqtopk_status force_isa(seqtopk_forced *f, seqtopk_error *error) {
@@ -47,7 +48,7 @@ static seqtopk_status force_kernels(seqtopk_forced *f, const seqtopk_desc *desc,
         if (!seqtopk_isa_runs(row->isa))
             return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: this machine cannot run %s", f->kernels_from,
                                 row->name);
-        if (!fits(row, desc))
+        if (!fits(row, desc, seqtopk_ways_reach(desc)))
             return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: %s does not apply to this plan (%s)", f->kernels_from,
                                 row->name, row->about);
         if (f->row[row->op] && f->row[row->op] != row)
@@ -60,15 +61,34 @@ static seqtopk_status force_kernels(seqtopk_forced *f, const seqtopk_desc *desc,
     return SEQTOPK_OK;
 }
 
+/* Whether it serves a call depends on the call as well: seqtopk_call_open asks again. */
+static seqtopk_status force_way(seqtopk_forced *f, const seqtopk_desc *desc, seqtopk_error *error) {
+    f->way_index = -1;
+    if (!f->way)
+        return SEQTOPK_OK;
+    f->way_index = seqtopk_way_index(f->way);
+    if (f->way_index < 0)
+        return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: \"%.40s\" is no way of this library", f->way_from, f->way);
+    const char *why_not = seqtopk_ways_why_never(f->way_index, desc);
+    if (why_not)
+        return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: way %s does not serve this plan (%s)", f->way_from, f->way,
+                            why_not);
+    return SEQTOPK_OK;
+}
+
 seqtopk_status seqtopk_force(seqtopk_forced *f, const seqtopk_desc *desc, seqtopk_error *error) {
     *f = (seqtopk_forced){
         .isa = given(desc->isa, "SEQTOPK_ISA"),
         .isa_from = desc->isa ? "forced by desc.isa" : "forced by SEQTOPK_ISA",
         .kernels = given(desc->kernel, "SEQTOPK_KERNEL"),
         .kernels_from = desc->kernel ? "forced by desc.kernel" : "forced by SEQTOPK_KERNEL",
+        .way = given(desc->way, "SEQTOPK_WAY"),
+        .way_from = desc->way ? "forced by desc.way" : "forced by SEQTOPK_WAY",
     };
-    const seqtopk_status status = force_isa(f, error);
-    return status ? status : force_kernels(f, desc, error);
+    seqtopk_status status = force_isa(f, error);
+    if (!status)
+        status = force_kernels(f, desc, error);
+    return status ? status : force_way(f, desc, error);
 }
 
 /* --------------------------------------------------------------- choosing -- */
@@ -79,12 +99,12 @@ typedef struct {
     int32_t first[SEQTOPK_OPS + 1];
 } usable_rows;
 
-static void find_usable(usable_rows *usable, const seqtopk_desc *desc) {
+static void find_usable(usable_rows *usable, const seqtopk_desc *desc, uint32_t reach) {
     const seqtopk_row *found[seqtopk_registry_size];
     int32_t count = 0, next[SEQTOPK_OPS + 1] = {0};
     for (int32_t i = 0; i < seqtopk_registry_size; i++) {
         const seqtopk_row *row = seqtopk_registry + i;
-        if (!fits(row, desc) || !seqtopk_isa_runs(row->isa))
+        if (!fits(row, desc, reach) || !seqtopk_isa_runs(row->isa))
             continue;
         found[count++] = row;
         next[row->op + 1]++;
@@ -96,7 +116,7 @@ static void find_usable(usable_rows *usable, const seqtopk_desc *desc) {
         usable->row[next[found[i]->op]++] = found[i];
 }
 
-/* The widest ISA that has a row for `op`: a forced one, or whatever runs. The reference has every op. */
+/* The widest ISA that has a row for `op`: a forced one, or whatever runs; else the reference, if it has one. */
 static int32_t best_isa(seqtopk_op op, const usable_rows *usable, const seqtopk_forced *f) {
     int32_t best = 0;
     for (int32_t i = usable->first[op]; i < usable->first[op + 1]; i++) {
@@ -152,8 +172,9 @@ static void take_model(seqtopk_draft *d, seqtopk_op op, const seqtopk_decision *
 
 static int64_t tokens_from(const seqtopk_tuning_range *range) { return range->tokens > 1 ? range->tokens : 0; }
 
-static void choose_op(seqtopk_draft *d, seqtopk_op op, const usable_rows *usable, const seqtopk_forced *f) {
-    seqtopk_decision model[SEQTOPK_MODEL_CHOICES];
+static void choose_op(seqtopk_draft *d, seqtopk_op op, const usable_rows *usable, const seqtopk_forced *f,
+                      uint32_t reach) {
+    seqtopk_decision model[SEQTOPK_MODEL_CHOICES] = {{0}};
     if (f->row[op]) {
         decide(d, op, (seqtopk_decision){f->row[op], f->kernels_from, 0, 1, 0});
         return;
@@ -169,7 +190,7 @@ static void choose_op(seqtopk_draft *d, seqtopk_op op, const usable_rows *usable
         const seqtopk_row *row = tuned_row < 0 ? NULL : seqtopk_registry + tuned_row;
         const int64_t from = r < 0 ? 0 : tokens_from(tuned->range + r);
         const int64_t to = r + 1 < tuned->ranges ? tokens_from(tuned->range + r + 1) : INT64_MAX;
-        if (row && seqtopk_isa_runs(row->isa) && fits(row, &d->desc))
+        if (row && seqtopk_isa_runs(row->isa) && fits(row, &d->desc, reach))
             decide(d, op, (seqtopk_decision){row, NULL, from, model[0].contenders, tuned->number});
         else
             take_model(d, op, model, count, from, to);
@@ -178,11 +199,12 @@ static void choose_op(seqtopk_draft *d, seqtopk_op op, const usable_rows *usable
 
 void seqtopk_decide(seqtopk_draft *d, const seqtopk_forced *f) {
     usable_rows usable;
-    find_usable(&usable, &d->desc);
+    const uint32_t reach = seqtopk_ways_reach(&d->desc);
+    find_usable(&usable, &d->desc, reach);
     d->decisions = 0;
     for (int op = 0; op < SEQTOPK_OPS; op++) {
         d->first[op] = d->decisions;
-        choose_op(d, (seqtopk_op)op, &usable, f);
+        choose_op(d, (seqtopk_op)op, &usable, f, reach);
     }
     d->first[SEQTOPK_OPS] = d->decisions;
 }

@@ -10,7 +10,9 @@
 typedef struct seqtopk_forced {
     const char *isa, *isa_from;
     const char *kernels, *kernels_from;
+    const char *way, *way_from;
     int32_t isa_index; /* -1: none */
+    int32_t way_index; /* the same */
     const seqtopk_row *row[SEQTOPK_OPS];
 } seqtopk_forced;
 
@@ -25,6 +27,7 @@ enum {
 typedef struct seqtopk_draft {
     seqtopk_desc desc;
     const seqtopk_tuning *tuning; /* NULL: not asked */
+    int32_t way; /* that is forced; -1: none */
     int32_t first[SEQTOPK_OPS + 1], decisions;
     seqtopk_decision decision[SEQTOPK_DRAFT_DECISIONS]; /* why is NULL where line is not 0 */
 } seqtopk_draft;

@@ -51,19 +51,40 @@ static int32_t find_ranges(const seqtopk_draft *d, int64_t from[SEQTOPK_DRAFT_DE
     return ranges;
 }
 
-void seqtopk_plan_gather(seqtopk_plan *plan) {
-    const seqtopk_op at_once = plan->desc.scope == SEQTOPK_SCOPE_TOKEN ? SEQTOPK_OP_topk_logits : SEQTOPK_OP_collect_logits;
-    for (int op = 0; op < SEQTOPK_OPS; op++) {
-        const seqtopk_decision *decision = plan->decision + plan->first[op];
-        const seqtopk_decision *last = plan->decision + plan->first[op + 1] - 1;
-        for (int32_t r = 0; r < plan->ranges; r++) {
-            seqtopk_kernels *kernels = plan->kernels + r;
-            while (decision < last && decision[1].tokens_from <= kernels->tokens_from)
-                decision++;
-            kernels->of[op] = decision->row->function;
-            if (op == (int)at_once)
-                kernels->staged = decision->row->isa == 0;
+static uint32_t ways_of(const seqtopk_kernels *kernels) {
+    uint32_t has = 0, ways = 0;
+    for (int op = 0; op < SEQTOPK_KERNEL_OPS; op++)
+        has |= (uint32_t)(kernels->of[op] != NULL) << op;
+    for (int w = 0; w < SEQTOPK_WAYS; w++)
+        ways |= (uint32_t)((seqtopk_ways[w].kernels & ~has) == 0) << w;
+    return ways;
+}
+
+/* The first way that serves; if one is forced, that one, and a call that it does not serve is refused. */
+static uint8_t first_way(const seqtopk_plan *plan, const seqtopk_kernels *kernels, int is_biased, int is_short) {
+    seqtopk_ask ask = seqtopk_plan_ask(plan);
+    int way = plan->way;
+    ask.is_biased = is_biased;
+    ask.is_short = is_short;
+    for (int w = 0; way < 0 && w < SEQTOPK_WAYS; w++)
+        way = seqtopk_plan_why_not(plan, kernels, (seqtopk_way_id)w, &ask) ? -1 : w;
+    return (uint8_t)way;
+}
+
+/* Fills plan->kernels from the decisions, for the ranges that they have. */
+static void gather(seqtopk_plan *plan) {
+    for (int32_t r = 0; r < plan->ranges; r++) {
+        seqtopk_kernels *kernels = plan->kernels + r;
+        for (int op = 0; op < SEQTOPK_OPS; op++) {
+            const seqtopk_row *row = seqtopk_plan_row(plan, (seqtopk_op)op, kernels->tokens_from);
+            if (op < SEQTOPK_KERNEL_OPS)
+                kernels->of[op] = row ? row->function : NULL;
+            else
+                kernels->size[op - SEQTOPK_KERNEL_OPS] = row->value;
         }
+        kernels->ways = ways_of(kernels);
+        for (int kind = 0; kind < 4; kind++)
+            kernels->way[kind & 1][kind >> 1] = first_way(plan, kernels, kind & 1, kind >> 1);
     }
 }
 
@@ -93,11 +114,12 @@ static seqtopk_plan *finish(const seqtopk_draft *d) {
     const int32_t experts = plan->desc.experts;
     plan->work_rows = experts <= 1024 ? 16384 / experts : experts <= 2048 ? 16 : experts < 32768 ? 32768 / experts : 1;
     plan->most_tokens = INT32_MAX / plan->desc.top_k;
-    plan->sure = by_token ? plan->desc.top_k : plan->desc.min_experts;
-    plan->most = by_token ? plan->desc.top_k : plan->desc.max_experts;
+    plan->min_experts = by_token ? plan->desc.top_k : plan->desc.min_experts;
+    plan->max_experts = by_token ? plan->desc.top_k : plan->desc.max_experts;
+    plan->way = d->way;
     for (int32_t r = 0; r < ranges; r++)
         plan->kernels[r].tokens_from = from[r];
-    seqtopk_plan_gather(plan);
+    gather(plan);
     return plan;
 }
 
@@ -117,13 +139,38 @@ seqtopk_status seqtopk_plan_create(seqtopk_plan **plan, const seqtopk_desc *desc
         return status;
     /* A forced instruction set leaves a tuning file no choice worth the reading. */
     made.tuning = forced.isa ? NULL : made.desc.tuning ? made.desc.tuning : seqtopk_tuning_machine();
-    made.desc.isa = made.desc.kernel = NULL;
+    made.way = forced.way_index;
+    made.desc.isa = made.desc.kernel = made.desc.way = NULL;
     made.desc.tuning = NULL;
     seqtopk_decide(&made, &forced);
     if (!(*plan = finish(&made)))
         return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "no memory for a plan of %d decisions", (int)made.decisions);
     return SEQTOPK_OK;
 }
+
+/* ------------------------------------------------------------------- ways -- */
+
+const char *seqtopk_plan_why_not(const seqtopk_plan *plan, const seqtopk_kernels *kernels, seqtopk_way_id way,
+                                 const seqtopk_ask *ask) {
+    const char *why = seqtopk_ways[way].why_not(ask);
+    if (why)
+        return why;
+    if (!(kernels->ways >> way & 1))
+        return "there is no kernel for a stage of it, or another instruction set is forced";
+    return plan->way >= 0 && plan->way != (int32_t)way ? "another way is forced" : NULL;
+}
+
+const char *seqtopk_plan_way_why_not(const seqtopk_plan *plan, int32_t index, int64_t tokens, int32_t is_biased) {
+    if (!plan || index < 0 || index >= SEQTOPK_WAYS || tokens < 0)
+        return "there is no such way";
+    const seqtopk_kernels *kernels = seqtopk_plan_kernels(plan, tokens);
+    seqtopk_ask ask = seqtopk_plan_ask(plan);
+    ask.is_biased = is_biased;
+    ask.is_short = tokens <= seqtopk_plan_block(plan, kernels);
+    return seqtopk_plan_why_not(plan, kernels, (seqtopk_way_id)index, &ask);
+}
+
+/* ------------------------------------------------------------------- API -- */
 
 void seqtopk_plan_destroy(seqtopk_plan *plan) { free(plan); }
 
@@ -133,7 +180,7 @@ int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t tokens) {
     return tokens * plan->desc.top_k;
 }
 
-int32_t seqtopk_max_per_token(const seqtopk_plan *plan) { return plan ? plan->most : 0; }
+int32_t seqtopk_max_per_token(const seqtopk_plan *plan) { return plan ? plan->max_experts : 0; }
 
 int32_t seqtopk_plan_choice_count(const seqtopk_plan *plan) { return plan ? plan->first[SEQTOPK_OPS] : 0; }
 

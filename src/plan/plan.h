@@ -3,9 +3,9 @@
 #define SEQTOPK_SRC_PLAN_PLAN_H
 
 #include "src/kernels/limits.h"
-#include "src/kernels/registry.h"
+#include "src/plan/ways.h"
 
-/* Which kernel serves an op for calls of at least tokens_from tokens. */
+/* Which row serves an op for calls of at least tokens_from tokens. */
 typedef struct seqtopk_decision {
     const seqtopk_row *row;
     const char *why;
@@ -14,25 +14,35 @@ typedef struct seqtopk_decision {
     int32_t line; /* of the tuning file; 0: not by it */
 } seqtopk_decision;
 
-/* The kernels that serve calls of so many tokens and more. */
+/* What serves calls of so many tokens and more. */
 typedef struct seqtopk_kernels {
     int64_t tokens_from;
-    int32_t staged; /* the sweep or pick is the reference's, which is none */
     union {
         struct {
-#define SEQTOPK_OP(op) seqtopk_##op##_fn *op;
+#define SEQTOPK_OP(op, reads) seqtopk_##op##_fn *op;
 #include "arch/ops.def"
 #undef SEQTOPK_OP
         };
-        seqtopk_any_fn *of[SEQTOPK_OPS]; /* by op */
+        seqtopk_any_fn *of[SEQTOPK_KERNEL_OPS]; /* by op; NULL: none is compiled in, or it is out of reach */
     };
+    union {
+        struct {
+#define SEQTOPK_SIZE_OP(size) int64_t size;
+#include "src/kernels/sizes.def"
+#undef SEQTOPK_SIZE_OP
+        };
+        int64_t size[SEQTOPK_SIZE_OPS];
+    };
+    uint32_t ways;     /* bit w: way w has all of its kernels */
+    uint8_t way[2][2]; /* [is_biased][is_short]: the first that serves */
 } seqtopk_kernels;
 
 struct seqtopk_plan {
     seqtopk_desc desc; /* defaults resolved; isa and kernel are not kept */
-    /* Every token's first `sure` contenders are selected, those after its first `most` never are: min_experts and
-     * max_experts in sequence scope, K and K in token scope. */
-    int32_t sure, most;
+    /* Every token's first min_experts candidates are selected, those after its first max_experts never are: the desc's
+     * in sequence scope, K and K in token scope. */
+    int32_t min_experts, max_experts;
+    int32_t way;                    /* that is forced; -1: none */
     int64_t most_tokens;            /* whose pairs int32 lists can index */
     int64_t work_rows;              /* whose keys a part has room for */
     int32_t ranges;                 /* of T between which no decision changes */
@@ -52,9 +62,27 @@ static inline const seqtopk_kernels *seqtopk_plan_kernels(const seqtopk_plan *pl
     return kernels;
 }
 
-/* Whether groups keep any expert from being selected. */
-static inline int seqtopk_is_grouped(const seqtopk_desc *desc) {
-    return desc->groups > 1 && desc->group_top_k < desc->groups;
+/* Why a way does not serve: its predicate, a kernel that is missing, another way that is forced; NULL: it does. */
+const char *seqtopk_plan_why_not(const seqtopk_plan *plan, const seqtopk_kernels *kernels, seqtopk_way_id way,
+                                 const seqtopk_ask *ask);
+
+/* What a plan's calls ask for, but for is_biased and is_short. */
+static inline seqtopk_ask seqtopk_plan_ask(const seqtopk_plan *plan) {
+    return (seqtopk_ask){.desc = &plan->desc, .min_experts = plan->min_experts, .max_experts = plan->max_experts};
+}
+
+/* How many rows at a time have their keys made. */
+static inline int64_t seqtopk_plan_block(const seqtopk_plan *plan, const seqtopk_kernels *kernels) {
+    const int64_t rows = kernels->block / plan->desc.experts, most = plan->work_rows;
+    return rows < 1 ? 1 : rows < most ? rows : most;
+}
+
+/* The row that serves `op` in a call of so many tokens; NULL: none does. */
+static inline const seqtopk_row *seqtopk_plan_row(const seqtopk_plan *plan, seqtopk_op op, int64_t tokens) {
+    const seqtopk_row *row = NULL;
+    for (int32_t i = plan->first[op]; i < plan->first[op + 1] && plan->decision[i].tokens_from <= tokens; i++)
+        row = plan->decision[i].row;
+    return row;
 }
 
 /* Copies *desc with every default resolved, or says which field is wrong. */
@@ -62,13 +90,5 @@ seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *
 
 /* The most tokens up to which a row is preferred to the rows after it; INT64_MAX: always, -1: never. */
 int64_t seqtopk_model_limit(const seqtopk_row *row, const seqtopk_desc *desc);
-
-/* The kernel that serves `op` in a call of so many tokens. */
-static inline const seqtopk_row *seqtopk_plan_row(const seqtopk_plan *plan, seqtopk_op op, int64_t tokens) {
-    int32_t i = plan->first[op + 1] - 1;
-    while (plan->decision[i].tokens_from > tokens) /* the first is from 0 */
-        i--;
-    return plan->decision[i].row;
-}
 
 #endif

@@ -61,9 +61,9 @@ static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input
         return SEQTOPK_OK;
     if ((unsigned)out->padding > SEQTOPK_PAD_DISTINCT)
         FAIL(SEQTOPK_E_VALUE, "output.padding is %d, which is no seqtopk_padding", (int)out->padding);
-    if (out->padded_width < plan->most)
+    if (out->padded_width < plan->max_experts)
         FAIL(SEQTOPK_E_CAPACITY, "output.padded_width is %d, but a token can get %d experts: widen it or set "
-             "desc.max_experts", (int)out->padded_width, (int)plan->most);
+             "desc.max_experts", (int)out->padded_width, (int)plan->max_experts);
     if (out->padding == SEQTOPK_PAD_DISTINCT && out->padded_width > plan->desc.experts)
         FAIL(SEQTOPK_E_SHAPE, "output.padded_width is %d: there are not so many distinct experts (%d)",
              (int)out->padded_width, (int)plan->desc.experts);
@@ -92,16 +92,16 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
     const int32_t experts = plan->desc.experts;
     const int64_t pairs = tokens * plan->desc.top_k;
     arena a = {base, 0};
-    call->slots = take(&a, parts, sizeof *call->slots);
+    call->reports = take(&a, parts, sizeof *call->reports);
+    call->runs = take(&a, sequences + parts, sizeof *call->runs);
     call->sequence = take(&a, sequences, sizeof *call->sequence);
     if (plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE) {
         const int64_t places = 2 * pairs + SEQTOPK_CANDIDATES_SLACK * (sequences + parts);
-        call->runs = take(&a, sequences + parts, sizeof *call->runs);
         call->candidates.keys = take(&a, places, sizeof *call->candidates.keys);
         call->candidates.ids = take(&a, places, sizeof *call->candidates.ids);
-        /* Order differs from keys only where some candidates are sure, and is written only where there are bounds. */
+        /* Order differs from keys only where some candidates are certain, and is written only where there are bounds. */
         call->candidates.order = call->candidates.keys;
-        if (plan->sure > 0 || plan->most < experts)
+        if (plan->min_experts > 0 || plan->max_experts < experts)
             call->candidates.order = take(&a, places, sizeof *call->candidates.order);
         call->candidates.counts = take(&a, tokens, sizeof *call->candidates.counts);
     }
@@ -164,6 +164,27 @@ static void describe_rows(seqtopk_call *call) {
         (seqtopk_weighing){(int32_t)desc->norm, desc->norm_eps, desc->norm_floor, desc->scale};
 }
 
+/* What is forced must serve every sequence of the call. */
+static seqtopk_status check_forced_way(const seqtopk_call *call, seqtopk_error *error) {
+    seqtopk_ask ask = seqtopk_plan_ask(call->plan);
+    ask.is_biased = call->is_biased;
+    for (int64_t s = 0; s < call->sequences; s++) {
+        int64_t begin, end, first, last;
+        seqtopk_call_sequence(call, s, &begin, &end);
+        if (begin == end)
+            continue;
+        ask.is_short = end - begin <= seqtopk_call_block(call);
+        for (int32_t part = 0; part < call->parts; part++)
+            if (seqtopk_call_run(call, s, part, &first, &last))
+                ask.is_short = ask.is_short && first == begin && last == end;
+        const char *why_not = seqtopk_plan_why_not(call->plan, call->kernels, (seqtopk_way_id)call->plan->way, &ask);
+        if (why_not)
+            return seqtopk_fail(error, SEQTOPK_E_KERNEL, begin, "the forced way %s does not serve sequence %lld (%s)",
+                                seqtopk_ways[call->plan->way].name, (long long)s, why_not);
+    }
+    return SEQTOPK_OK;
+}
+
 seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
                                  const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
                                  int32_t parts, seqtopk_error *error) {
@@ -202,7 +223,10 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
         call->list_weights = call->out.weights;
     describe_rows(call);
     call->kernels = seqtopk_plan_kernels(plan, call->in.tokens);
-    return SEQTOPK_OK;
+    seqtopk_ask ask = seqtopk_plan_ask(plan);
+    call->is_biased = ask.is_biased = call->in.bias != NULL;
+    call->is_keyed = seqtopk_is_keyed(&ask);
+    return plan->way < 0 ? SEQTOPK_OK : check_forced_way(call, error);
 }
 
 void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, int64_t *last) {
@@ -218,6 +242,15 @@ void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, 
 void seqtopk_call_sequence(const seqtopk_call *call, int64_t s, int64_t *first, int64_t *last) {
     *first = call->in.cu_seqlens ? call->in.cu_seqlens[s] : 0;
     *last = call->in.cu_seqlens ? call->in.cu_seqlens[s + 1] : call->in.tokens;
+}
+
+int seqtopk_call_run(const seqtopk_call *call, int64_t s, int32_t part, int64_t *first, int64_t *last) {
+    int64_t begin, end;
+    seqtopk_call_sequence(call, s, &begin, &end);
+    seqtopk_call_share(call, part, first, last);
+    *first = begin > *first ? begin : *first;
+    *last = end < *last ? end : *last;
+    return *first < *last;
 }
 
 int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last) {

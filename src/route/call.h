@@ -6,27 +6,28 @@
 #include "src/plan/plan.h"
 
 /* What a part of the team tells the others. A cache line each, so that parts do not slow one another. */
-typedef struct seqtopk_slot {
+typedef struct seqtopk_report {
     int64_t bad_token; /* -1: none */
     int64_t pairs;     /* that it will list */
     int64_t end;       /* where its pairs end in the lists */
-    int64_t picked;    /* nonzero: it listed its tokens while scoring them (picked.c) */
-    char pad[32];
-} seqtopk_slot;
+    char pad[40];
+} seqtopk_report;
 
-/* What a part candidates of a sequence; the runs of tokens that both share come one after the other. */
+/* What a part collected of a sequence; the runs of tokens that both share come one after the other. */
 typedef struct seqtopk_run {
-    int64_t size;  /* candidates; -1: not swept, the sequence goes stage by stage */
-    float low;     /* no candidate down to this key was missed */
-    int32_t exact; /* the run is the whole sequence, and `place` where it is cut */
-    seqtopk_kth place;
+    int64_t size;     /* candidates, or pairs that are listed; -1: the way did not suit it */
+    float low;        /* no candidate down to this key is missing */
+    int16_t way;      /* seqtopk_way_id */
+    int16_t fallback; /* seqtopk_fallback: why it is not the one that was meant for it */
+    int64_t is_cut;   /* the run is the whole sequence, and kth where it is cut */
+    seqtopk_kth kth;
 } seqtopk_run;
 
 /* Where a sequence is cut. */
 typedef struct seqtopk_sequence {
     seqtopk_cut cut;
-    int32_t swept;    /* its winners are among what its runs candidates; else among all its keys */
-    int32_t has_keys; /* what its runs candidates is of use for weights */
+    int16_t way, fallback;
+    int32_t has_keys; /* the keys of what was collected tell the scores: no logit need be read again for weights */
 } seqtopk_sequence;
 
 /* A part's own work. */
@@ -47,16 +48,17 @@ typedef struct seqtopk_call {
     seqtopk_output out;
     int64_t sequences;
     int32_t part, parts;
+    int32_t is_biased, is_keyed; /* see src/plan/ways.h */
 
     seqtopk_rows rows;
     seqtopk_weighing weighing;
     const seqtopk_kernels *kernels;
 
     /* In scratch, shared by the parts. */
-    seqtopk_slot *slots;                 /* [parts] */
+    seqtopk_report *reports;             /* [parts] */
     seqtopk_sequence *sequence;          /* [sequences] */
     seqtopk_run *runs;                   /* [sequences + parts] */
-    seqtopk_candidates candidates;                /* of all runs; see seqtopk_run_catch */
+    seqtopk_candidates candidates;       /* of all runs: seqtopk_run_candidates */
     int32_t *histograms;                 /* [parts, E] */
     float *reservoir;                    /* [2 * T * K]; dead once the cuts are known, then: */
     int32_t *token_offsets, *expert_ids; /* the caller's, or in scratch if the caller wants none */
@@ -72,9 +74,11 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
                                  int32_t parts, seqtopk_error *error);
 
 /* How many rows at a time have their keys made. */
-static inline int64_t seqtopk_call_block(const seqtopk_call *call) {
-    const int64_t block = call->kernels->block(call->rows.experts), work = call->plan->work_rows;
-    return block < work ? block : work;
+static inline int64_t seqtopk_call_block(const seqtopk_call *call) { return seqtopk_plan_block(call->plan, call->kernels); }
+
+/* The first token after a block of keys from `first` on, of those before `last`. */
+static inline int64_t seqtopk_block_end(int64_t first, int64_t last, int64_t block) {
+    return last - first < block ? last : first + block;
 }
 
 /* The tokens of a part: [*first, *last). */
@@ -82,7 +86,7 @@ void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, 
 
 /*
  * keys [last - first, E] as selection sees them: -inf for what is not eligible (excluded, in a lost group, behind the
- * token's first `most`), +inf for what is selected in any case (among the token's first `sure`).
+ * token's first max_experts), +inf for what is selected in any case (among the token's first min_experts).
  */
 void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys);
 
@@ -92,26 +96,16 @@ void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last,
 /* The tokens of sequence s: [*first, *last). */
 void seqtopk_call_sequence(const seqtopk_call *call, int64_t s, int64_t *first, int64_t *last);
 
+/* Of the sequence s, the tokens that a part has: [*first, *last); returns 0 if those are none. */
+int seqtopk_call_run(const seqtopk_call *call, int64_t s, int32_t part, int64_t *first, int64_t *last);
+
 /* How many tokens of [first, last) are to be routed. */
 int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last);
 
-/* Stage by stage: where the sequence of tokens [first, last) is cut. */
-seqtopk_cut seqtopk_find_cut(const seqtopk_call *call, int64_t first, int64_t last);
-
-/* Candidates first (swept.c): whether this call goes so at all, what this part catches, where a sequence is cut (0 if its
- * candidates do not tell), and its winners among tokens [first, last), listed from pair `at` on, or counted if !list. */
-int seqtopk_sweeps(const seqtopk_call *call);
-int64_t seqtopk_sweep_share(const seqtopk_call *call);
-int seqtopk_find_swept_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence);
-int64_t seqtopk_list_swept(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list);
-
-/* Token scope at once (picked.c): whether this call goes so, whether the lists then have keys that tell scores, this part's
- * tokens listed (returns the first bad one, or -1), whether all parts could, and their lists put together. */
-int seqtopk_picks(const seqtopk_call *call);
-int seqtopk_picks_logits(const seqtopk_call *call);
-int64_t seqtopk_pick_share(const seqtopk_call *call);
-int seqtopk_all_picked(const seqtopk_call *call);
-int64_t seqtopk_join_picked(const seqtopk_call *call);
+/* How many pairs the unmasked tokens of [first, last) pay for. */
+static inline int64_t seqtopk_call_budget(const seqtopk_call *call, int64_t first, int64_t last) {
+    return seqtopk_unmasked(call->in.token_mask, first, last) * call->plan->desc.top_k;
+}
 
 /* Where lists with keys (or, if that is wanted and does, scores) in the places of weights are written. */
 seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys);

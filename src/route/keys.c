@@ -4,12 +4,12 @@
 
 #include <math.h>
 
-/* Marks the row's first `sure` candidates with +inf and loses those after its first `most`. */
+/* Marks the row's first min_experts candidates with +inf and loses those after its first max_experts. */
 static void bound(const seqtopk_call *call, float *keys) {
-    const int32_t experts = call->plan->desc.experts, sure = call->plan->sure, most = call->plan->most;
+    const int32_t experts = call->plan->desc.experts, min = call->plan->min_experts, max = call->plan->max_experts;
     int32_t *ids = call->work.ids;
-    const int32_t n = call->kernels->topk_row(keys, experts, most < experts ? most : sure, ids);
-    if (most < experts) {
+    const int32_t n = call->kernels->topk_row(keys, experts, max < experts ? max : min, ids);
+    if (max < experts) {
         float *kept = call->work.values;
         for (int32_t i = 0; i < n; i++)
             kept[i] = keys[ids[i]];
@@ -18,7 +18,7 @@ static void bound(const seqtopk_call *call, float *keys) {
         for (int32_t i = 0; i < n; i++)
             keys[ids[i]] = kept[i];
     }
-    for (int32_t i = 0; i < n && i < sure; i++)
+    for (int32_t i = 0; i < n && i < min; i++)
         keys[ids[i]] = INFINITY;
 }
 
@@ -43,7 +43,7 @@ void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last,
 
 void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys) {
     const int32_t experts = call->plan->desc.experts;
-    const int bounded = call->plan->sure > 0 || call->plan->most < experts;
+    const int bounded = call->plan->min_experts > 0 || call->plan->max_experts < experts;
     seqtopk_grouped_keys(call, first, last, keys);
     for (int64_t t = first; t < last && bounded; t++, keys += experts)
         if (!call->in.token_mask || call->in.token_mask[t])

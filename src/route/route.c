@@ -1,102 +1,107 @@
 /* SPDX-License-Identifier: MIT */
-/* The straight line from logits to lists, in steps that a team of threads can share. */
-#include "src/route/call.h"
+/*
+ * The straight line from logits to lists, in steps that a team of threads can share. Each run of each sequence goes the
+ * way (src/plan/ways.def) that its plan chose for it; what a way does in a step is in the file of its name.
+ */
+#include "src/route/way.h"
 #include "src/status.h"
 
-#include <math.h>
 #include <string.h>
 
-/* score: every row's log-sum-exp, and a look at every logit; where the call is swept, its candidates too. */
-static void step_score(seqtopk_call *call) {
-    int64_t first, last;
-    seqtopk_call_share(call, call->part, &first, &last);
-    seqtopk_slot *slot = call->slots + call->part;
-    slot->pairs = slot->end = slot->picked = 0;
-    slot->bad_token = seqtopk_picks(call)    ? seqtopk_pick_share(call)
-                      : seqtopk_sweeps(call) ? seqtopk_sweep_share(call)
-                                             : call->kernels->lse(&call->rows, first, last);
+static const struct {
+    seqtopk_collect_step *collect;
+    seqtopk_cut_step *cut;
+    seqtopk_list_step *list;
+} ways[SEQTOPK_WAYS] = {
+#define SEQTOPK_WAY(name, steps, instead, kernels, about)                                                              \
+    {seqtopk_##name##_collect, seqtopk_##steps##_cut, seqtopk_##steps##_list},
+#include "src/plan/ways.def"
+#undef SEQTOPK_WAY
+};
+
+/* ---------------------------------------------------------------- collect -- */
+
+/* One run, the way that is meant for it, or the one that takes over where the data do not suit it. */
+static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int is_short) {
+    seqtopk_run *run = call->runs + s + call->part;
+    *run = (seqtopk_run){.way = call->kernels->way[call->is_biased][is_short]};
+    for (;;) {
+        const int64_t bad = ways[run->way].collect(call, s, first, last, run);
+        if (bad >= 0 || run->size >= 0)
+            return bad;
+        run->way = (int16_t)seqtopk_ways[run->way].instead;
+    }
 }
 
-/* select: where each sequence is cut. A token's experts compete with nobody, so that in token scope nothing is cut. */
-static void step_cut(seqtopk_call *call) {
-    if (call->plan->desc.scope == SEQTOPK_SCOPE_TOKEN) {
-        if (call->part == 0)
-            call->sequence[0] = (seqtopk_sequence){{INFINITY, 0, -1}, 0, 0};
-        return;
+static void step_collect(const seqtopk_call *call) {
+    seqtopk_report *report = call->reports + call->part;
+    *report = (seqtopk_report){.bad_token = -1};
+    for (int64_t s = 0; s < call->sequences && report->bad_token < 0; s++) {
+        int64_t begin, end, first, last;
+        if (!seqtopk_call_run(call, s, call->part, &first, &last))
+            continue;
+        seqtopk_call_sequence(call, s, &begin, &end);
+        const int is_whole = first == begin && last == end;
+        report->bad_token = collect_run(call, s, first, last, is_whole && last - first <= seqtopk_call_block(call));
     }
+}
+
+/* ----------------------------------------------------------------- select -- */
+
+/* The way that all runs of a sequence went; if they went different ones, that which serves everything. */
+static void agree_on_way(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence) {
+    *sequence = (seqtopk_sequence){.way = -1};
+    for (int32_t part = 0; part < call->parts; part++) {
+        int64_t first, last;
+        if (!seqtopk_call_run(call, s, part, &first, &last))
+            continue;
+        const seqtopk_run *run = call->runs + s + part;
+        sequence->fallback = run->fallback ? run->fallback : sequence->fallback;
+        sequence->way = sequence->way < 0 || sequence->way == run->way ? run->way : SEQTOPK_WAY_staged;
+    }
+    if (sequence->way < 0) /* no tokens */
+        sequence->way = SEQTOPK_WAY_staged;
+}
+
+/* select: where each sequence is cut. */
+static void step_cut(const seqtopk_call *call) {
     for (int64_t s = call->part; s < call->sequences; s += call->parts) {
         seqtopk_sequence *sequence = call->sequence + s;
-        int64_t first, last;
-        seqtopk_call_sequence(call, s, &first, &last);
-        sequence->swept = seqtopk_sweeps(call) && seqtopk_find_swept_cut(call, s, sequence);
-        if (!sequence->swept)
-            sequence->cut = seqtopk_find_cut(call, first, last);
+        agree_on_way(call, s, sequence);
+        while (!ways[sequence->way].cut(call, s, sequence))
+            sequence->way = SEQTOPK_WAY_staged;
+        if (call->out.ways)
+            call->out.ways[s] = sequence->way;
+        if (call->out.fallbacks)
+            call->out.fallbacks[s] = sequence->fallback;
     }
 }
 
-/* Lists or counts, stage by stage, what of tokens [first, last) of a sequence is selected. */
-static int64_t list_staged(seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
-    const int64_t block = seqtopk_call_block(call);
-    for (int64_t t = first, next; t < last; t = next) {
-        next = last - t < block ? last : t + block;
-        seqtopk_candidate_keys(call, t, next, call->work.keys);
-        for (int64_t row = t; row < next; row++) {
-            if (list)
-                call->token_offsets[row] = (int32_t)at;
-            at += call->kernels->list_keys(call->work.keys + (row - t) * call->rows.experts, call->rows.experts, row,
-                                      &call->sequence[s].cut, list ? call->expert_ids + at : NULL);
-        }
-    }
-    return at;
-}
+/* ------------------------------------------------------------------- emit -- */
 
-/* Does something with the tokens [first, last) that this part has of sequence s, and moves along the list. */
-typedef int64_t run_fn(seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list);
-
-/* A part writes the offsets of its own tokens and no others, so that no two write one place. */
-static int64_t for_own_runs(seqtopk_call *call, run_fn *run, int64_t at, int list) {
-    int64_t first, last;
-    seqtopk_call_share(call, call->part, &first, &last);
+/* Lists this part's tokens from pair `at` on, or counts their pairs. A part writes the offsets of its own tokens and no
+ * others, so that no two write one place. */
+static int64_t list_runs(const seqtopk_call *call, int64_t at, int list) {
     for (int64_t s = 0; s < call->sequences; s++) {
-        int64_t begin, end;
-        seqtopk_call_sequence(call, s, &begin, &end);
-        begin = begin > first ? begin : first;
-        end = end < last ? end : last;
-        if (begin < end)
-            at = run(call, s, begin, end, at, list);
+        int64_t first, last;
+        if (seqtopk_call_run(call, s, call->part, &first, &last))
+            at = ways[call->sequence[s].way].list(call, s, first, last, at, list);
     }
-    return at;
-}
-
-static int64_t list_run(seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
-    return call->sequence[s].swept ? seqtopk_list_swept(call, s, first, last, at, list)
-                                   : list_staged(call, s, first, last, at, list);
-}
-
-static int64_t weigh_run(seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
-    (void)list;
-    const int has_scores = seqtopk_picks(call) ? seqtopk_all_picked(call) && seqtopk_picks_logits(call)
-                                               : call->sequence[s].swept && call->sequence[s].has_keys;
-    seqtopk_weigh_tokens(call, first, last, has_scores);
     return at;
 }
 
 /* Where each part's pairs begin must be known before any part can write: a team counts first. */
-static void step_count(seqtopk_call *call) {
-    if (call->parts > 1 && !seqtopk_all_picked(call))
-        call->slots[call->part].pairs = for_own_runs(call, list_run, 0, 0);
+static void step_count(const seqtopk_call *call) {
+    if (call->parts > 1)
+        call->reports[call->part].pairs = list_runs(call, 0, 0);
 }
 
-static void step_emit(seqtopk_call *call) {
+static void step_emit(const seqtopk_call *call) {
     int64_t at = 0;
-    if (seqtopk_all_picked(call)) {
-        at = seqtopk_join_picked(call);
-    } else {
-        for (int32_t p = 0; p < call->part; p++)
-            at += call->slots[p].pairs;
-        call->slots[call->part].end = at + call->slots[call->part].pairs;
-        at = for_own_runs(call, list_run, at, 1);
-    }
+    for (int32_t p = 0; p < call->part; p++)
+        at += call->reports[p].pairs;
+    call->reports[call->part].end = at + call->reports[call->part].pairs;
+    at = list_runs(call, at, 1);
     if (call->part == call->parts - 1) {
         call->token_offsets[call->in.tokens] = (int32_t)at;
         if (call->out.selected)
@@ -104,15 +109,19 @@ static void step_emit(seqtopk_call *call) {
     }
 }
 
+/* ----------------------------------------------------------------- finish -- */
+
 static int wants_experts(const seqtopk_call *call) {
     return call->out.expert_offsets || call->out.expert_tokens || call->out.expert_slots;
 }
 
 /* Weights and rows of this part's tokens, and how many pairs each expert has of them. */
-static void step_finish(seqtopk_call *call) {
+static void step_finish(const seqtopk_call *call) {
     int64_t first, last;
+    for (int64_t s = 0; s < call->sequences; s++)
+        if (seqtopk_call_run(call, s, call->part, &first, &last))
+            seqtopk_weigh_tokens(call, first, last, call->sequence[s].has_keys);
     seqtopk_call_share(call, call->part, &first, &last);
-    for_own_runs(call, weigh_run, 0, 0);
     seqtopk_finish_tokens(call, first, last);
     if (!wants_experts(call))
         return;
@@ -145,7 +154,7 @@ static void find_places(const seqtopk_call *call, int32_t *restrict cursors, int
 }
 
 /* permute: the expert-major lists. */
-static void step_permute(seqtopk_call *call) {
+static void step_permute(const seqtopk_call *call) {
     const int32_t experts = call->rows.experts;
     int32_t *cursors = call->work.ids, *work = call->work.group_ids;
     const int first_part = call->part == 0 && call->out.expert_offsets;
@@ -161,16 +170,16 @@ static void step_permute(seqtopk_call *call) {
                                call->out.expert_tokens, call->out.expert_slots);
 }
 
-typedef void step_fn(seqtopk_call *call);
-static step_fn *const steps[] = {step_score, step_cut, step_count, step_emit, step_finish, step_permute};
+typedef void step_fn(const seqtopk_call *call);
+static step_fn *const steps[] = {step_collect, step_cut, step_count, step_emit, step_finish, step_permute};
 enum { STEPS = sizeof steps / sizeof *steps };
 
 int32_t seqtopk_route_steps(const seqtopk_plan *plan) { return plan ? STEPS : 0; }
 
-/* What the score step of all parts found, once it has ended. */
+/* What the collect step of all parts found, once it has ended. */
 static seqtopk_status check_logits(const seqtopk_call *call, seqtopk_error *error) {
     for (int32_t p = 0; p < call->parts; p++) {
-        const int64_t token = call->slots[p].bad_token;
+        const int64_t token = call->reports[p].bad_token;
         if (token >= 0)
             return seqtopk_fail(error, SEQTOPK_E_NONFINITE, token,
                                 "token %lld has a NaN or +inf among its logits; mask the token or mend the router",
@@ -203,7 +212,7 @@ seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk_input *inpu
     seqtopk_status status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
     if (status)
         return status;
-    step_score(&call);
+    step_collect(&call);
     status = check_logits(&call, error);
     for (int step = 1; step < STEPS && !status; step++)
         steps[step](&call);
@@ -224,9 +233,6 @@ static void team_task(void *arg, int32_t part) {
     seqtopk_route_part(t->plan, t->input, t->output, t->scratch, t->scratch_size, t->step, part, t->parts, NULL);
 }
 
-/* Below this many logits a thread's waking costs more than its work. */
-enum { LOGITS_PER_THREAD = 32768 };
-
 seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_input *input,
                                       const seqtopk_output *output, void *scratch, size_t scratch_size,
                                       const seqtopk_parallel *parallel, seqtopk_error *error) {
@@ -245,7 +251,7 @@ seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_in
     status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, 0, loan.threads, error);
     if (status)
         return status;
-    const int64_t worthwhile = 1 + call.in.tokens * plan->desc.experts / LOGITS_PER_THREAD;
+    const int64_t worthwhile = 1 + call.in.tokens * plan->desc.experts / call.kernels->share;
     const int32_t parts = worthwhile < loan.threads ? (int32_t)worthwhile : loan.threads;
     if (parts == 1)
         return seqtopk_route(plan, input, output, scratch, scratch_size, error);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where a sequence is cut: the last candidate, in the order, that its budget pays for. Keys stream through a reservoir
- * that keeps the best of them, so that memory follows the budget and not the T * E candidates.
+ * Stage by stage, for every scope, bias, group and bound: the keys of all rows, block by block; the cut, which is the last
+ * candidate in the order that the budget pays for; the lists. Keys stream through a reservoir that keeps the best of them,
+ * so that memory follows the budget and not the T * E candidates.
  */
-#include "src/route/call.h"
+#include "src/route/way.h"
 
 #include <float.h>
 #include <math.h>
@@ -16,12 +17,12 @@ typedef struct {
 } reservoir;
 
 static const seqtopk_cut everything = {-FLT_MAX, INT32_MAX - 1, INT64_MAX};
-static const seqtopk_cut only_the_sure = {INFINITY, INT32_MAX - 1, INT64_MAX};
+static const seqtopk_cut only_the_certain = {INFINITY, INT32_MAX - 1, INT64_MAX};
 
-static void pour(reservoir *r, const float *keys, int64_t n, int64_t *sure) {
+static void pour(reservoir *r, const float *keys, int64_t n, int64_t *certain) {
     for (int64_t i = 0; i < n; i++) {
         if (keys[i] == INFINITY) {
-            ++*sure;
+            ++*certain;
         } else if (keys[i] > r->floor) {
             r->keys[r->size++] = keys[i];
             if (r->size == r->capacity) {
@@ -44,27 +45,27 @@ static seqtopk_cut find_tie(const seqtopk_call *call, int64_t first, int64_t las
     return (seqtopk_cut){key, INT32_MAX - 1, INT64_MAX};
 }
 
-seqtopk_cut seqtopk_find_cut(const seqtopk_call *call, int64_t first, int64_t last) {
+static seqtopk_cut find_cut(const seqtopk_call *call, int64_t first, int64_t last) {
     const seqtopk_plan *plan = call->plan;
     const int32_t top_k = plan->desc.top_k, experts = plan->desc.experts;
-    const int64_t budget = seqtopk_unmasked(call->in.token_mask, first, last) * top_k;
+    const int64_t budget = seqtopk_call_budget(call, first, last);
     if (budget == 0)
-        return only_the_sure;
+        return only_the_certain;
     reservoir r = {.nth = call->kernels->nth_keys,
                    .keys = call->reservoir + 2 * top_k * first,
                    .capacity = 2 * (size_t)top_k * (size_t)(last - first),
                    .budget = (size_t)budget,
                    .floor = -INFINITY};
-    int64_t sure = 0;
+    int64_t certain = 0;
     const int64_t block = seqtopk_call_block(call);
     for (int64_t t = first, next; t < last; t = next) {
-        next = last - t < block ? last : t + block;
+        next = seqtopk_block_end(t, last, block);
         seqtopk_candidate_keys(call, t, next, call->work.keys);
-        pour(&r, call->work.keys, (next - t) * experts, &sure);
+        pour(&r, call->work.keys, (next - t) * experts, &certain);
     }
-    const int64_t left = budget - sure;
+    const int64_t left = budget - certain;
     if (left <= 0)
-        return only_the_sure;
+        return only_the_certain;
     if (r.floor == -INFINITY && (int64_t)r.size <= left)
         return everything;
     const float key = r.nth(r.keys, r.size, (size_t)left);
@@ -76,4 +77,34 @@ seqtopk_cut seqtopk_find_cut(const seqtopk_call *call, int64_t first, int64_t la
     if (key > r.floor && above + equal == left)
         return (seqtopk_cut){key, INT32_MAX - 1, INT64_MAX};
     return find_tie(call, first, last, key, left - above);
+}
+
+int64_t seqtopk_staged_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
+    (void)s;
+    run->size = 0; /* nothing is kept: keys are made again where they are needed */
+    return call->kernels->lse(&call->rows, first, last);
+}
+
+int seqtopk_staged_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence) {
+    int64_t first, last;
+    seqtopk_call_sequence(call, s, &first, &last);
+    /* In token scope all that is selected is certain. */
+    sequence->cut = call->plan->desc.scope == SEQTOPK_SCOPE_TOKEN ? only_the_certain : find_cut(call, first, last);
+    sequence->has_keys = 0;
+    return 1;
+}
+
+int64_t seqtopk_staged_list(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
+    const int64_t block = seqtopk_call_block(call);
+    for (int64_t t = first, next; t < last; t = next) {
+        next = seqtopk_block_end(t, last, block);
+        seqtopk_candidate_keys(call, t, next, call->work.keys);
+        for (int64_t row = t; row < next; row++) {
+            if (list)
+                call->token_offsets[row] = (int32_t)at;
+            at += call->kernels->list_keys(call->work.keys + (row - t) * call->rows.experts, call->rows.experts, row,
+                                           &call->sequence[s].cut, list ? call->expert_ids + at : NULL);
+        }
+    }
+    return at;
 }

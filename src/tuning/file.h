@@ -83,7 +83,6 @@ typedef enum seqtopk_tuning_reason {
     SEQTOPK_TUNING_UNKNOWN_ROW, /* this library has no such kernel */
     SEQTOPK_TUNING_REVISION,    /* the kernel is of another revision now */
     SEQTOPK_TUNING_NOT_USABLE,  /* this machine cannot run it */
-    SEQTOPK_TUNING_NOT_APPLIES, /* it does not apply to such a shape */
     SEQTOPK_TUNING_ORDER,       /* a duplicate, or not after the one before it */
     SEQTOPK_TUNING_REASONS
 } seqtopk_tuning_reason;

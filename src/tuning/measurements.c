@@ -17,7 +17,6 @@ const char *seqtopk_tuning_reason_text(seqtopk_tuning_reason reason) {
     case SEQTOPK_TUNING_UNKNOWN_ROW: return "this library has no such kernel";
     case SEQTOPK_TUNING_REVISION: return "the kernel is of another revision now";
     case SEQTOPK_TUNING_NOT_USABLE: return "this machine cannot run the kernel";
-    case SEQTOPK_TUNING_NOT_APPLIES: return "the kernel does not apply to such a shape";
     case SEQTOPK_TUNING_ORDER: return "a duplicate, or out of order";
     case SEQTOPK_TUNING_REASONS: break;
     }
@@ -46,32 +45,13 @@ seqtopk_tuning_reason seqtopk_tuning_numbers_check(const seqtopk_tuning_shape *s
     return sound ? SEQTOPK_TUNING_KEPT : SEQTOPK_TUNING_SHAPE;
 }
 
-/* Whether a row applies to the plainest problem of a shape. */
-static int applies(const seqtopk_row *row, const seqtopk_tuning_shape *s) {
-    const seqtopk_desc desc = {
-        .struct_size = sizeof desc,
-        .experts = s->experts,
-        .top_k = s->top_k,
-        .scope = (seqtopk_scope)s->scope,
-        .score = (seqtopk_score)s->score,
-        .max_experts = s->experts,
-        .groups = 1,
-        .group_top_k = 1,
-        .dtype = s->dtype <= SEQTOPK_DTYPE_F16 ? (seqtopk_dtype)s->dtype : SEQTOPK_DTYPE_F32,
-        .threads = s->threads,
-    };
-    return row->applies(&desc);
-}
-
 static int is_row_of(int32_t row, const seqtopk_tuning_shape *s) {
     return row >= 0 && row < seqtopk_registry_size && seqtopk_registry[row].op == s->op &&
            seqtopk_registry[row].dtype == s->dtype;
 }
 
 seqtopk_tuning_reason seqtopk_tuning_row_check(const seqtopk_tuning_shape *s, int32_t row) {
-    if (!is_row_of(row, s))
-        return SEQTOPK_TUNING_UNKNOWN_ROW;
-    return applies(seqtopk_registry + row, s) ? SEQTOPK_TUNING_KEPT : SEQTOPK_TUNING_NOT_APPLIES;
+    return is_row_of(row, s) ? SEQTOPK_TUNING_KEPT : SEQTOPK_TUNING_UNKNOWN_ROW;
 }
 
 seqtopk_tuning_reason seqtopk_measurement_check(const seqtopk_measurement *t) {

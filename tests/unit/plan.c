@@ -157,7 +157,7 @@ Test(plan, choices) {
         cr_assert_eq(seqtopk_plan_choice(u->plan, i, &choice), SEQTOPK_OK);
         cr_expect(choice.op && choice.kernel && choice.why && choice.why[0]);
         char start[64];
-        snprintf(start, sizeof start, "seqtopk_%s_", choice.op);
+        snprintf(start, sizeof start, "%s%s_", strncmp(choice.kernel, "seqtopk_", 8) ? "" : "seqtopk_", choice.op);
         cr_expect_eq(strncmp(choice.kernel, start, strlen(start)), 0, "%s", choice.kernel);
         cr_expect(choice.contenders >= 1 && choice.tokens_from >= 0);
     }
@@ -178,6 +178,8 @@ static void expect_reference(const seqtopk_plan *plan, const char *why) {
     seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
     cr_assert_not_null(plan);
     for (int32_t i = 0; seqtopk_plan_choice(plan, i, &choice) == SEQTOPK_OK; i++) {
+        if (strncmp(choice.kernel, "seqtopk_", 8) != 0)
+            continue; /* a size */
         cr_expect_not_null(strstr(choice.kernel, "__ref_"), "%s", choice.kernel);
         cr_expect_not_null(strstr(choice.why, why), "\"%s\" does not say \"%s\"", choice.why, why);
     }
@@ -270,6 +272,100 @@ Test(plan, kernel_by_environment) {
     setenv("SEQTOPK_KERNEL", "nonsense", 1);
     cr_expect_eq(unit_plan(u), SEQTOPK_E_KERNEL);
     unsetenv("SEQTOPK_KERNEL");
+    unit_free(u);
+}
+
+/* ------------------------------------------------------------------ ways -- */
+
+static int32_t way_named(const char *name) {
+    seqtopk_way way = SEQTOPK_WAY_INIT;
+    for (int32_t i = 0; seqtopk_way_get(i, &way) == SEQTOPK_OK; i++)
+        if (strcmp(way.name, name) == 0)
+            return i;
+    return -1;
+}
+
+Test(plan, ways) {
+    seqtopk_way way = SEQTOPK_WAY_INIT;
+    const int32_t count = seqtopk_way_count();
+    cr_assert(count > 0);
+    for (int32_t i = 0; i < count; i++) {
+        cr_assert_eq(seqtopk_way_get(i, &way), SEQTOPK_OK);
+        cr_expect(way.name[0] && way.about[0] && way.instead >= 0 && way.instead < count);
+        cr_expect(i == count - 1 || way.instead > i, "a way is followed by a later one");
+    }
+    cr_expect_str_eq(way.name, "staged");
+    cr_expect_eq(seqtopk_way_get(count, &way), SEQTOPK_E_VALUE);
+    cr_expect_eq(seqtopk_way_get(-1, &way), SEQTOPK_E_VALUE);
+    cr_expect_eq(seqtopk_way_get(0, NULL), SEQTOPK_E_NULL);
+    way.struct_size = 1;
+    cr_expect_eq(seqtopk_way_get(0, &way), SEQTOPK_E_STRUCT);
+    for (int32_t i = SEQTOPK_FALLBACK_NONE; i <= SEQTOPK_FALLBACK_FEW + 1; i++)
+        cr_expect(seqtopk_fallback_string((seqtopk_fallback)i)[0]);
+}
+
+/* The last way serves everything; of each scope some ways never do, and say why. */
+Test(plan, way_why_not) {
+    unit *u = unit_new();
+    for (int scope = SEQTOPK_SCOPE_SEQUENCE; scope <= SEQTOPK_SCOPE_TOKEN; scope++) {
+        u->desc.scope = (seqtopk_scope)scope;
+        cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+        for (int64_t tokens = 0; tokens < 100000; tokens += 1 + tokens)
+            for (int biased = 0; biased < 2; biased++) {
+                cr_expect_null(seqtopk_plan_way_why_not(u->plan, way_named("staged"), tokens, biased));
+                const char *topk = seqtopk_plan_way_why_not(u->plan, way_named("topk_keys"), tokens, biased);
+                cr_expect(scope == SEQTOPK_SCOPE_TOKEN || topk);
+                cr_expect_not_null(seqtopk_plan_way_why_not(u->plan, way_named("topk_logits"), tokens, 1));
+            }
+        cr_expect_not_null(seqtopk_plan_way_why_not(u->plan, -1, 1, 0));
+        cr_expect_not_null(seqtopk_plan_way_why_not(u->plan, seqtopk_way_count(), 1, 0));
+        cr_expect_not_null(seqtopk_plan_way_why_not(NULL, 0, 1, 0));
+    }
+    unit_free(u);
+}
+
+Test(plan, way_forced) {
+    unit *u = unit_new();
+    int32_t way = -1, fallback = -1;
+    u->out.ways = &way;
+    u->out.fallbacks = &fallback;
+    u->desc.way = "staged";
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK, "%s", u->error.message);
+    cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    cr_expect(way == way_named("staged") && fallback == SEQTOPK_FALLBACK_NONE);
+    u->desc.way = "scenic";
+    cr_expect_eq(unit_plan(u), SEQTOPK_E_KERNEL);
+    cr_expect_not_null(strstr(u->error.message, "scenic"));
+    u->desc.way = "topk_keys";
+    cr_expect_eq(unit_plan(u), SEQTOPK_E_KERNEL, "it serves token scope");
+    u->desc.way = NULL;
+    setenv("SEQTOPK_WAY", "short_keys", 1);
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK, "%s", u->error.message);
+    cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    cr_expect_eq(way, way_named("short_keys"));
+    unsetenv("SEQTOPK_WAY");
+    /* What serves some calls of a plan is refused where it does not serve this one. */
+    u->desc.scope = SEQTOPK_SCOPE_TOKEN;
+    u->desc.way = "topk_rows";
+    float bias[UNIT_EXPERTS] = {0};
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK, "%s", u->error.message);
+    u->in.bias = bias;
+    cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    u->in.bias = NULL;
+    unit_free(u);
+}
+
+/* Too few candidates for the budget: a short sequence is not cut by its keys, and the call says why. */
+Test(plan, way_fallback) {
+    unit *u = unit_new();
+    int32_t way = -1, fallback = -1;
+    for (int i = 0; i < UNIT_CELLS; i++)
+        u->logits[i] = i % UNIT_EXPERTS ? -1.0f / 0.0f : 1.0f;
+    u->out.ways = &way;
+    u->out.fallbacks = &fallback;
+    cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    cr_expect_eq(u->selected, UNIT_TOKENS);
+    cr_expect(way == way_named("staged") && fallback == SEQTOPK_FALLBACK_FEW);
     unit_free(u);
 }
 

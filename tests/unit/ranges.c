@@ -229,17 +229,6 @@ Test(ranges, rows) {
     DROPS(NTH "8 1 1: 1 ref_magic@1\n", 0, 6, SEQTOPK_TUNING_UNKNOWN_ROW);
     const seqtopk_tuning_reader nothing_runs = {NULL, NULL, 0};
     expect_ranges(NTH GOOD, &nothing_runs, 0, (const int[]){6, SEQTOPK_TUNING_NOT_USABLE, 0});
-    /* One that does not apply to the shape: a sweep in token scope. */
-    const seqtopk_tuning_reader any = seqtopk_tuning_reader_any();
-    for (int32_t i = 0; i < seqtopk_registry_size; i++) {
-        const seqtopk_row *row = seqtopk_registry + i;
-        char choices[256];
-        if (row->op != SEQTOPK_OP_collect_logits || strcmp(row->isa_name, "ref") == 0)
-            continue;
-        snprintf(choices, sizeof choices, "[collect_logits %s token softmax]\n128 8 1: 1 %s@%d\n", row->dtype_name, row->variant,
-                 (int)row->revision);
-        expect_ranges(choices, &any, 0, (const int[]){6, SEQTOPK_TUNING_NOT_APPLIES, 0});
-    }
 }
 
 /* Lines of megabytes. */

@@ -500,21 +500,6 @@ Test(tuning_file, rows_dropped) {
     expect_notes(NTH GOOD, sizeof NTH GOOD - 1, &nothing_runs, 0, (const int[]){5, SEQTOPK_TUNING_NOT_USABLE, 0});
 }
 
-/* A row that does not apply to its heading's shape: a sweep in token scope. */
-Test(tuning_file, rows_that_do_not_apply) {
-    const seqtopk_tuning_reader any = seqtopk_tuning_reader_any();
-    for (int32_t i = 0; i < seqtopk_registry_size; i++) {
-        const seqtopk_row *row = seqtopk_registry + i;
-        char lines[256];
-        if ((row->op != SEQTOPK_OP_collect_logits && row->op != SEQTOPK_OP_topk_logits) || strcmp(row->isa_name, "ref") == 0)
-            continue;
-        snprintf(lines, sizeof lines, "[%s %s %s softmax 128 8 1]\n1 %s_%s@%d 5 0 alone\n", row->op_name,
-                 row->dtype_name, row->op == SEQTOPK_OP_collect_logits ? "token" : "sequence", row->isa_name, row->algorithm,
-                 (int)row->revision);
-        expect_notes(lines, strlen(lines), &any, 0, (const int[]){5, SEQTOPK_TUNING_NOT_APPLIES, 0});
-    }
-}
-
 Test(tuning_file, reasons) {
     for (int i = 0; i < SEQTOPK_TUNING_REASONS; i++)
         for (int j = 0; j <= i; j++)

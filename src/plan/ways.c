@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+#include "src/plan/ways.h"
+
+#include <string.h>
+
+enum {
+    /* Lane maxima and sorting networks are 16 wide: so many of a token's candidates are certain after one pass. */
+    MOST_CERTAIN = 16,
+    /*
+     * A row's 16 lane maxima bound it closely where a lane has more than an expert or two, and where not nearly all of
+     * them count. Measured with bench-route at T * E = 4096 on a Xeon with AVX-512: below 40 experts or above K = 12
+     * short_keys is as fast or faster.
+     */
+    LEAST_EXPERTS_OF_LANES = 40,
+    MOST_TOP_K_OF_LANES = 12
+};
+
+int seqtopk_is_grouped(const seqtopk_desc *desc) { return desc->groups > 1 && desc->group_top_k < desc->groups; }
+
+int seqtopk_is_keyed(const seqtopk_ask *ask) {
+    const int by_sequence = ask->desc->scope == SEQTOPK_SCOPE_SEQUENCE;
+    return ask->is_biased || seqtopk_is_grouped(ask->desc) || (by_sequence && ask->min_experts > MOST_CERTAIN);
+}
+
+/* ------------------------------------------------------------- predicates -- */
+
+static const char *not_in_token_scope(const seqtopk_ask *ask) {
+    return ask->desc->scope == SEQTOPK_SCOPE_TOKEN ? NULL : "it serves token scope";
+}
+
+static const char *not_in_sequence_scope(const seqtopk_ask *ask) {
+    return ask->desc->scope == SEQTOPK_SCOPE_SEQUENCE ? NULL : "it serves sequence scope";
+}
+
+static const char *keyed(const seqtopk_ask *ask) {
+    return ask->is_biased                      ? "a selection bias: keys must be made before experts can be compared"
+           : seqtopk_is_grouped(ask->desc)     ? "groups: keys must be made before groups can be compared"
+           : seqtopk_is_keyed(ask)             ? "min_experts above 16: one pass makes no more certain"
+                                               : NULL;
+}
+
+static const char *topk_logits_why_not(const seqtopk_ask *ask) {
+    const char *why = not_in_token_scope(ask);
+    if (!why)
+        why = keyed(ask);
+    return why ? why : ask->desc->top_k > MOST_CERTAIN ? "K above 16" : NULL;
+}
+
+static const char *topk_keys_why_not(const seqtopk_ask *ask) {
+    const char *why = not_in_token_scope(ask);
+    return why ? why : ask->desc->top_k > MOST_CERTAIN ? "K above 16" : NULL;
+}
+
+static const char *topk_rows_why_not(const seqtopk_ask *ask) { return not_in_token_scope(ask); }
+
+static const char *short_keys_why_not(const seqtopk_ask *ask) {
+    const char *why = not_in_sequence_scope(ask);
+    return why ? why : ask->is_short ? NULL : "the sequence is longer than a block of keys, or shared by threads";
+}
+
+static const char *short_logits_why_not(const seqtopk_ask *ask) {
+    const char *why = short_keys_why_not(ask);
+    if (!why)
+        why = keyed(ask);
+    if (why)
+        return why;
+    if (ask->min_experts > 0 || ask->max_experts < ask->desc->experts)
+        return "bounds on the experts of a token";
+    return ask->desc->experts < LEAST_EXPERTS_OF_LANES ? "E below 40"
+           : ask->desc->top_k > MOST_TOP_K_OF_LANES    ? "K above 12"
+                                                       : NULL;
+}
+
+static const char *sweep_logits_why_not(const seqtopk_ask *ask) {
+    const char *why = not_in_sequence_scope(ask);
+    return why ? why : keyed(ask);
+}
+
+static const char *sweep_keys_why_not(const seqtopk_ask *ask) { return not_in_sequence_scope(ask); }
+
+static const char *staged_why_not(const seqtopk_ask *ask) {
+    (void)ask;
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ table -- */
+
+#define NEEDS(op) (1u << SEQTOPK_OP_##op)
+
+const seqtopk_way_row seqtopk_ways[SEQTOPK_WAYS] = {
+#define SEQTOPK_WAY(name, steps, instead, kernels, about)                                                              \
+    {#name, about, name##_why_not, SEQTOPK_WAY_##instead, kernels},
+#include "src/plan/ways.def"
+#undef SEQTOPK_WAY
+};
+
+/* What the calls of a description can ask: `kind` of 4, biased or not and short or not. */
+static seqtopk_ask ask_of(const seqtopk_desc *desc, int kind) {
+    const int by_token = desc->scope == SEQTOPK_SCOPE_TOKEN;
+    return (seqtopk_ask){.desc = desc,
+                         .min_experts = by_token ? desc->top_k : desc->min_experts,
+                         .max_experts = by_token ? desc->top_k : desc->max_experts,
+                         .is_biased = kind & 1,
+                         .is_short = !(kind >> 1)};
+}
+
+const char *seqtopk_ways_why_never(int32_t way, const seqtopk_desc *desc) {
+    const char *why = NULL;
+    for (int kind = 3; kind >= 0; kind--) { /* the plainest call's reason is the one that is told */
+        const seqtopk_ask ask = ask_of(desc, kind);
+        if (!(why = seqtopk_ways[way].why_not(&ask)))
+            return NULL;
+    }
+    return why;
+}
+
+uint32_t seqtopk_ways_reach(const seqtopk_desc *desc) {
+    /* Best first (order by rank) and the lists by expert are any way's. */
+    uint32_t reach = NEEDS(topk_row) | NEEDS(histogram) | NEEDS(scatter);
+    for (int32_t way = 0; way < SEQTOPK_WAYS; way++)
+        reach |= seqtopk_ways_why_never(way, desc) ? 0 : seqtopk_ways[way].kernels;
+    return seqtopk_is_grouped(desc) ? reach | NEEDS(mask_groups) : reach;
+}
+
+int32_t seqtopk_way_index(const char *name) {
+    for (int32_t i = 0; i < SEQTOPK_WAYS; i++)
+        if (strcmp(seqtopk_ways[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+int32_t seqtopk_way_count(void) { return SEQTOPK_WAYS; }
+
+seqtopk_status seqtopk_way_get(int32_t index, seqtopk_way *way) {
+    if (!way)
+        return SEQTOPK_E_NULL;
+    if (way->struct_size != sizeof *way)
+        return SEQTOPK_E_STRUCT;
+    if (index < 0 || index >= SEQTOPK_WAYS)
+        return SEQTOPK_E_VALUE;
+    way->instead = (int32_t)seqtopk_ways[index].instead;
+    way->name = seqtopk_ways[index].name;
+    way->about = seqtopk_ways[index].about;
+    return SEQTOPK_OK;
+}

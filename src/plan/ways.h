@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* Which way a sequence goes from logits to lists: ways.def as a table, and the one predicate of each way. */
+#ifndef SEQTOPK_SRC_PLAN_WAYS_H
+#define SEQTOPK_SRC_PLAN_WAYS_H
+
+#include "src/kernels/registry.h"
+
+typedef enum seqtopk_way_id {
+#define SEQTOPK_WAY(name, steps, instead, kernels, about) SEQTOPK_WAY_##name,
+#include "src/plan/ways.def"
+#undef SEQTOPK_WAY
+    SEQTOPK_WAYS
+} seqtopk_way_id;
+
+/* All that decides which ways serve a sequence, or in token scope a batch. */
+typedef struct seqtopk_ask {
+    const seqtopk_desc *desc;         /* resolved */
+    int32_t min_experts, max_experts; /* of a token: K and K in token scope */
+    int32_t is_biased;                /* there is a selection bias */
+    int32_t is_short;                 /* all of the sequence goes through in one block of keys, on one thread */
+} seqtopk_ask;
+
+typedef struct seqtopk_way_row {
+    const char *name, *about;
+    const char *(*why_not)(const seqtopk_ask *ask); /* NULL: it serves */
+    seqtopk_way_id instead;
+    uint32_t kernels; /* bit o: op o */
+} seqtopk_way_row;
+
+extern const seqtopk_way_row seqtopk_ways[SEQTOPK_WAYS];
+
+/* Whether groups keep any expert from being selected. */
+int seqtopk_is_grouped(const seqtopk_desc *desc);
+
+/* Whether keys are more than one pass over the logits can make: a bias, groups, too many experts certain of a token. */
+int seqtopk_is_keyed(const seqtopk_ask *ask);
+
+/* The ops that any way reaches which may serve calls of such a description, and those that every call may reach. */
+uint32_t seqtopk_ways_reach(const seqtopk_desc *desc);
+
+/* Why a way serves no call of such a description, whatever its length and bias; NULL: it may serve some. */
+const char *seqtopk_ways_why_never(int32_t way, const seqtopk_desc *desc);
+
+/* The row of that name, -1 if there is none. */
+int32_t seqtopk_way_index(const char *name);
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+/* A sequence by what its runs collected: where it is cut, exactly, and its winners. */
+#include "src/route/way.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+/* Whether candidates were collected from keys, which are as groups and bounds leave them: those that are certain are +inf. */
+static int is_of_keys(int32_t way) { return way == SEQTOPK_WAY_short_keys || way == SEQTOPK_WAY_sweep_keys; }
+
+seqtopk_candidates seqtopk_run_candidates(const seqtopk_call *call, int64_t s, int32_t part, int64_t first,
+                                          int64_t last) {
+    const int64_t at = 2 * call->plan->desc.top_k * first + SEQTOPK_CANDIDATES_SLACK * (s + part);
+    seqtopk_candidates candidates = call->candidates;
+    candidates.keys += at;
+    candidates.ids += at;
+    candidates.order = is_of_keys(call->runs[s + part].way) ? candidates.keys : candidates.order + at;
+    candidates.work = call->work.words;
+    candidates.capacity = 2 * call->plan->desc.top_k * (last - first);
+    candidates.size = 0;
+    return candidates;
+}
+
+/* -------------------------------------------------------------------- cut -- */
+
+/* A run of a sequence, as the part that cuts it sees what another part collected. */
+typedef struct {
+    const seqtopk_run *run;
+    seqtopk_candidates candidates;
+    int64_t first, last;
+} run_view;
+
+/* The run after *part, which moves on; 0 after the last. Runs come in the order of tokens. */
+static int next_run(const seqtopk_call *call, int64_t s, int32_t *part, run_view *view) {
+    for (; *part < call->parts; ++*part) {
+        if (!seqtopk_call_run(call, s, *part, &view->first, &view->last))
+            continue;
+        view->run = call->runs + s + *part;
+        view->candidates = seqtopk_run_candidates(call, s, *part, view->first, view->last);
+        ++*part;
+        return 1;
+    }
+    return 0;
+}
+
+/* The n-th candidate whose key is `key`, in the order of tokens and experts. */
+static seqtopk_cut find_tie(const seqtopk_call *call, int64_t s, float key, int64_t n) {
+    run_view view;
+    for (int32_t part = 0; next_run(call, s, &part, &view);) {
+        int64_t i = 0;
+        for (int64_t t = view.first; t < view.last; t++)
+            for (const int64_t next = i + view.candidates.counts[t]; i < next; i++)
+                if (view.candidates.order[i] == key && --n == 0)
+                    return (seqtopk_cut){key, view.candidates.ids[i], t};
+    }
+    return (seqtopk_cut){key, INT32_MAX - 1, INT64_MAX};
+}
+
+/* The n-th candidate, by what `kth` says about its key. */
+static seqtopk_cut cut_at(const seqtopk_call *call, int64_t s, seqtopk_kth kth, int64_t n) {
+    return kth.above + kth.equal == n ? (seqtopk_cut){kth.key, INT32_MAX - 1, INT64_MAX}
+                                      : find_tie(call, s, kth.key, n - kth.above);
+}
+
+/* All keys of a sequence's runs: where they stand if they are of one run, else a copy. */
+static const float *gather_keys(const seqtopk_call *call, int64_t s, float *copy) {
+    run_view view, other;
+    int64_t at = 0;
+    int32_t part = 0;
+    if (next_run(call, s, &part, &view) && !next_run(call, s, &part, &other))
+        return view.candidates.order;
+    for (part = 0; next_run(call, s, &part, &view); at += view.run->size)
+        memcpy(copy + at, view.candidates.order, (size_t)view.run->size * sizeof *copy);
+    return copy;
+}
+
+static int falls_back(seqtopk_sequence *sequence, seqtopk_fallback why) {
+    sequence->fallback = (int16_t)why;
+    return 0;
+}
+
+int seqtopk_candidates_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence) {
+    int64_t begin, end, size = 0;
+    run_view view;
+    float low = -INFINITY;
+    int is_cut = 0;
+    seqtopk_kth kth = {0, 0, 0};
+    seqtopk_call_sequence(call, s, &begin, &end);
+    const int64_t budget = seqtopk_call_budget(call, begin, end);
+    for (int32_t part = 0; next_run(call, s, &part, &view);) {
+        low = view.run->low > low ? view.run->low : low; /* parts may have come to different ones */
+        size += view.run->size;
+        is_cut = view.run->is_cut != 0; /* of a whole sequence, hence of its only run */
+        kth = view.run->kth;
+    }
+    if (budget < 1 || size < budget)
+        return falls_back(sequence, SEQTOPK_FALLBACK_FEW);
+    /* Keys with a bias are not scores, and of those that are certain only +inf is known. */
+    sequence->has_keys = !call->is_keyed && !(is_of_keys(sequence->way) && call->plan->min_experts > 0);
+    if (!is_cut) {
+        float *work = call->reservoir + 2 * call->plan->desc.top_k * begin;
+        kth = call->kernels->select_keys(gather_keys(call, s, work), size, budget, work);
+        if (!(kth.key >= low && kth.key <= FLT_MAX)) /* candidates of such keys were not all collected */
+            return falls_back(sequence, SEQTOPK_FALLBACK_SAMPLE);
+    }
+    sequence->cut = cut_at(call, s, kth, budget);
+    return 1;
+}
+
+/* ------------------------------------------------------------------- list -- */
+
+static void skip_tokens(seqtopk_candidates *from, int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; t++) {
+        from->keys += from->counts[t];
+        from->order += from->counts[t];
+        from->ids += from->counts[t];
+    }
+}
+
+/* The cut's own token: ties up to the cut's expert. */
+static int64_t list_cut_token(const seqtopk_call *call, const seqtopk_candidates *from, const seqtopk_cut *cut,
+                              const seqtopk_lists *to, int64_t at) {
+    static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f};
+    const int64_t begin = at;
+    if (to)
+        to->offsets[cut->token] = (int32_t)at;
+    for (int32_t i = 0; i < from->counts[cut->token]; i++)
+        if (from->order[i] > cut->key || (from->order[i] == cut->key && from->ids[i] <= cut->expert)) {
+            if (to) {
+                to->ids[at] = from->ids[i];
+                to->keys[at] = from->keys[i];
+            }
+            at++;
+        }
+    const int32_t own[] = {0, (int32_t)(at - begin)};
+    if (to && to->to_scores)
+        call->kernels->weigh_keys(to->score, &plain, 0, 1, own, to->keys + begin);
+    return at;
+}
+
+int64_t seqtopk_candidates_list(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
+    const seqtopk_cut *cut = &call->sequence[s].cut;
+    const seqtopk_lists lists = seqtopk_lists_of(call, call->sequence[s].has_keys), *to = list ? &lists : NULL;
+    seqtopk_candidates from = seqtopk_run_candidates(call, s, call->part, first, last);
+    seqtopk_list_candidates_fn *const filter = call->kernels->list_candidates;
+    /* Beyond these pairs stand another part's. */
+    const int64_t end =
+        call->parts > 1 ? call->reports[call->part].end : seqtopk_max_selected(call->plan, call->in.tokens);
+    if (cut->token < first || cut->token >= last)
+        return filter(&from, first, last, cut->key, cut->token >= last, to, at, end);
+    if (first < cut->token)
+        at = filter(&from, first, cut->token, cut->key, 1, to, at, end);
+    skip_tokens(&from, first, cut->token);
+    at = list_cut_token(call, &from, cut, to, at);
+    skip_tokens(&from, cut->token, cut->token + 1);
+    return cut->token + 1 < last ? filter(&from, cut->token + 1, last, cut->key, 0, to, at, end) : at;
+}

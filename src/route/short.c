@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* A sequence of no more than a block of keys is its own sample: its candidates are bounded by all of its rows. */
+#include "src/route/way.h"
+
+#include <float.h>
+#include <math.h>
+
+int64_t seqtopk_short_logits_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
+    const int64_t budget = seqtopk_call_budget(call, first, last);
+    if (budget < 1)
+        return seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_FEW);
+    seqtopk_candidates candidates = seqtopk_run_candidates(call, s, call->part, first, last);
+    const int64_t bad = call->kernels->collect_short(&call->rows, first, last, budget, call->kernels->select_keys,
+                                                     call->work.spare, &run->low, &candidates);
+    run->size = candidates.size;
+    return bad < 0 && candidates.size < 0 ? seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_TIES) : bad;
+}
+
+int64_t seqtopk_short_keys_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
+    const int32_t experts = call->rows.experts;
+    const int64_t budget = seqtopk_call_budget(call, first, last), bad = call->kernels->lse(&call->rows, first, last);
+    if (bad >= 0)
+        return bad;
+    if (budget < 1)
+        return seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_FEW);
+    seqtopk_candidate_keys(call, first, last, call->work.keys);
+    run->kth = call->kernels->select_keys(call->work.keys, (last - first) * experts, budget, call->work.spare);
+    if (!(fabsf(run->kth.key) <= FLT_MAX))
+        return seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_FEW);
+    run->low = run->kth.key;
+    run->is_cut = 1;
+    seqtopk_candidates candidates = seqtopk_run_candidates(call, s, call->part, first, last);
+    call->kernels->collect_keys(call->work.keys, experts, first, last, run->low, &candidates);
+    run->size = candidates.size;
+    return candidates.size < 0 ? seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_TIES) : -1;
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Token scope. Each part lists its tokens while it scores them, as if every token before had all its top_k; where some had
+ * fewer candidates, the lists are moved together afterwards.
+ */
+#include "src/route/way.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+/* A part's own work as room for candidates. counts: [SEQTOPK_TOPK_COUNTS] */
+static seqtopk_candidates own_candidates(const seqtopk_call *call, int32_t *counts) {
+    return (seqtopk_candidates){.keys = call->work.spare,
+                                .ids = call->work.key_ids,
+                                .counts = counts,
+                                .work = call->work.words,
+                                .capacity = call->plan->work_rows * call->rows.experts};
+}
+
+int64_t seqtopk_topk_logits_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
+    const int32_t top_k = call->plan->desc.top_k;
+    const seqtopk_lists to = seqtopk_lists_of(call, 1);
+    int32_t counts[SEQTOPK_TOPK_COUNTS];
+    seqtopk_candidates few = own_candidates(call, counts);
+    int64_t at = first * top_k;
+    (void)s;
+    const int64_t bad = call->kernels->topk_logits(&call->rows, first, last, top_k, &few, &to, &at, last * top_k);
+    run->size = at - first * top_k;
+    return bad < 0 && few.size < 0 ? seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_TIES) : bad;
+}
+
+/* Lists tokens [first, last) by their keys [last - first, E], which are in call->work.keys, and moves *at. 0: cannot. */
+typedef int list_rows(const seqtopk_call *call, int64_t first, int64_t last, int64_t *at, int64_t end);
+
+static int list_rows_at_once(const seqtopk_call *call, int64_t first, int64_t last, int64_t *at, int64_t end) {
+    const seqtopk_lists to = seqtopk_lists_of(call, 0);
+    int32_t counts[SEQTOPK_TOPK_COUNTS];
+    seqtopk_candidates few = own_candidates(call, counts);
+    call->kernels->topk_keys(call->work.keys, call->rows.experts, first, last, call->plan->desc.top_k, &few, &to, at, end);
+    return few.size >= 0;
+}
+
+/* A token's first top_k by its keys [E], however many those are. Returns the pair after them. */
+static int64_t list_row(const seqtopk_call *call, const float *keys, int64_t at) {
+    const int32_t experts = call->rows.experts, top_k = call->plan->desc.top_k;
+    int32_t count;
+    seqtopk_candidates few = own_candidates(call, &count);
+    const seqtopk_kth kth = call->kernels->select_keys(keys, experts, top_k, call->work.spare);
+    int32_t ties = kth.key > -INFINITY ? top_k - (int32_t)kth.above : 0;
+    call->kernels->collect_keys(keys, experts, 0, 1, kth.key > -INFINITY ? kth.key : -FLT_MAX, &few);
+    for (int32_t i = 0; i < count; i++) {
+        if (few.keys[i] == kth.key && ties-- <= 0)
+            continue;
+        call->expert_ids[at] = few.ids[i];
+        call->list_weights[at++] = few.keys[i];
+    }
+    return at;
+}
+
+static int list_rows_one_by_one(const seqtopk_call *call, int64_t first, int64_t last, int64_t *at, int64_t end) {
+    (void)end;
+    for (int64_t row = first; row < last; row++) {
+        call->token_offsets[row] = (int32_t)*at;
+        *at = list_row(call, call->work.keys + (row - first) * call->rows.experts, *at);
+    }
+    return 1;
+}
+
+/* Scores and lists a run by keys that are made for it, block by block. */
+static int64_t collect_by_keys(const seqtopk_call *call, int64_t first, int64_t last, list_rows *list, seqtopk_run *run) {
+    const int32_t top_k = call->plan->desc.top_k;
+    const int64_t block = seqtopk_call_block(call);
+    int64_t at = first * top_k;
+    for (int64_t t = first, next; t < last; t = next) {
+        next = seqtopk_block_end(t, last, block);
+        const int64_t bad = call->kernels->lse(&call->rows, t, next);
+        if (bad >= 0)
+            return bad;
+        seqtopk_grouped_keys(call, t, next, call->work.keys);
+        if (!list(call, t, next, &at, last * top_k))
+            return seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_TIES);
+    }
+    run->size = at - first * top_k;
+    return -1;
+}
+
+int64_t seqtopk_topk_keys_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
+    (void)s;
+    return collect_by_keys(call, first, last, list_rows_at_once, run);
+}
+
+int64_t seqtopk_topk_rows_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
+    (void)s;
+    return collect_by_keys(call, first, last, list_rows_one_by_one, run);
+}
+
+/* A token's experts compete with nobody: nothing is cut. */
+int seqtopk_topk_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence) {
+    (void)call, (void)s;
+    sequence->has_keys = sequence->way == SEQTOPK_WAY_topk_logits;
+    return 1;
+}
+
+/* Moves the parts' lists together, which stand as if every token had all its top_k. */
+static void join_lists(const seqtopk_call *call) {
+    const int32_t top_k = call->plan->desc.top_k;
+    int64_t at = 0;
+    for (int32_t p = 0; p < call->parts; p++) {
+        int64_t first, last;
+        if (!seqtopk_call_run(call, 0, p, &first, &last))
+            continue;
+        const int64_t from = first * top_k, pairs = call->runs[p].size;
+        if (at < from) {
+            memmove(call->expert_ids + at, call->expert_ids + from, (size_t)pairs * sizeof *call->expert_ids);
+            memmove(call->list_weights + at, call->list_weights + from, (size_t)pairs * sizeof *call->list_weights);
+            for (int64_t t = first; t < last; t++)
+                call->token_offsets[t] -= (int32_t)(from - at);
+        }
+        at += pairs;
+    }
+}
+
+int64_t seqtopk_topk_list(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
+    (void)last;
+    if (list && first == 0) /* one part, the first that has tokens, moves them all: they overlap */
+        join_lists(call);
+    return at + call->runs[s + call->part].size;
+}
