@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/status.h"
+#include "src/abi.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -50,10 +51,11 @@ seqtopk_status seqtopk_fail(seqtopk_error *error, seqtopk_status status, int64_t
     return status;
 }
 
+/* What is written here and above is in the first version's size, so that no other size needs to be looked at. */
 seqtopk_status seqtopk_error_clear(seqtopk_error *error) {
     if (!error)
         return SEQTOPK_OK;
-    if (error->struct_size != sizeof *error)
+    if (!seqtopk_struct_is_sized(error, SEQTOPK_FIRST_error))
         return SEQTOPK_E_STRUCT;
     error->status = SEQTOPK_OK;
     error->token = -1;
@@ -61,17 +63,26 @@ seqtopk_status seqtopk_error_clear(seqtopk_error *error) {
     return SEQTOPK_OK;
 }
 
-seqtopk_status seqtopk_take_grown_struct(void *ours, size_t our_size, size_t first_size, const void *theirs,
-                                         const char *name, seqtopk_error *error) {
-    enum { MOST = 4096 };
+static uint32_t size_of(const void *sized) {
     uint32_t size;
+    memcpy(&size, sized, sizeof size);
+    return size;
+}
+
+int seqtopk_struct_is_sized(const void *theirs, size_t first_size) {
+    const uint32_t size = size_of(theirs);
+    return size >= first_size && size <= SEQTOPK_STRUCT_MOST && size % SEQTOPK_STRUCT_STEP == 0;
+}
+
+seqtopk_status seqtopk_take_struct(void *ours, size_t our_size, size_t first_size, const void *theirs,
+                                   const char *name, seqtopk_error *error) {
     if (!theirs)
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "%s is NULL", name);
-    memcpy(&size, theirs, sizeof size);
-    if ((size < our_size && size != first_size) || size > MOST)
+    const uint32_t size = size_of(theirs);
+    if (!seqtopk_struct_is_sized(theirs, first_size))
         return seqtopk_fail(error, SEQTOPK_E_STRUCT, -1,
-                            "%s.struct_size is %" PRIu32 ", not %zu: begin with the struct's *_INIT macro", name, size,
-                            our_size);
+                            "%s.struct_size is %" PRIu32 ", which it never was (now %zu): begin with the struct's "
+                            "*_INIT macro", name, size, our_size);
     for (size_t i = our_size; i < size; i++)
         if (((const unsigned char *)theirs)[i])
             return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
@@ -83,7 +94,8 @@ seqtopk_status seqtopk_take_grown_struct(void *ours, size_t our_size, size_t fir
     return SEQTOPK_OK;
 }
 
-seqtopk_status seqtopk_take_struct(void *ours, size_t our_size, const void *theirs, const char *name,
-                                   seqtopk_error *error) {
-    return seqtopk_take_grown_struct(ours, our_size, our_size, theirs, name, error);
+void seqtopk_give_struct(void *theirs, const void *ours, size_t our_size) {
+    const uint32_t size = size_of(theirs);
+    memcpy((unsigned char *)theirs + sizeof size, (const unsigned char *)ours + sizeof size,
+           (size < our_size ? size : our_size) - sizeof size);
 }

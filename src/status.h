@@ -15,14 +15,19 @@ seqtopk_status seqtopk_fail(seqtopk_error *error, seqtopk_status status, int64_t
 seqtopk_status seqtopk_error_clear(seqtopk_error *error);
 
 /*
- * Takes a caller's sized struct into one of ours: copies what both know, leaves the rest zero. What a newer program
- * sets and this library does not know is an error, since to ignore it could be wrong.
+ * Structs of programs of other versions; `first_size` is the struct's SEQTOPK_FIRST_<name> in src/abi.h.
+ *
+ * Whether a struct has a size that some version gave it, or may come to.
  */
-seqtopk_status seqtopk_take_struct(void *ours, size_t our_size, const void *theirs, const char *name,
-                                   seqtopk_error *error);
+int seqtopk_struct_is_sized(const void *theirs, size_t first_size);
 
-/* The same for a struct that had `first_size` bytes in the first version. */
-seqtopk_status seqtopk_take_grown_struct(void *ours, size_t our_size, size_t first_size, const void *theirs,
-                                         const char *name, seqtopk_error *error);
+/* Takes a caller's struct into one of ours: copies what both know, leaves the rest zero. What a newer program sets and
+ * this library does not know is an error, since to ignore it could be wrong. */
+seqtopk_status seqtopk_take_struct(void *ours, size_t our_size, size_t first_size, const void *theirs,
+                                   const char *name, seqtopk_error *error);
+
+/* Fills a caller's struct, whose size was found good, from one of ours: what both know. Its struct_size stays, and so
+ * does what this library does not know. */
+void seqtopk_give_struct(void *theirs, const void *ours, size_t our_size);
 
 #endif

@@ -36,8 +36,11 @@
  * THREADS. A plan never changes after it is made and may be used by any number of threads at once, each with
  * scratch of its own. The library starts no thread: a caller lends its own (see seqtopk_route_part, seqtopk_parallel).
  *
- * STRUCTS begin with `struct_size`, set by the *_INIT macros; in each of them zero (or NULL) means the default. A
- * library newer than the program sees the smaller size and takes defaults for what the program did not know.
+ * STRUCTS begin with `struct_size`, set by the *_INIT macros; in each of them zero (or NULL) means the default. New
+ * fields come at their ends, and the size tells which ones the program knows, so that either side may be the newer:
+ *   A newer library takes what a program's struct does not have as zero, and writes nothing beyond its end.
+ *   An older library returns SEQTOPK_E_UNSUPPORTED where a field that it does not know is not zero; in a struct that
+ *   it fills in, it leaves such a field as it was.
  */
 #ifndef SEQTOPK_SEQTOPK_H
 #define SEQTOPK_SEQTOPK_H
@@ -72,7 +75,7 @@ extern "C" {
 typedef enum seqtopk_status {
     SEQTOPK_OK = 0,
     SEQTOPK_E_NULL = 1,        /* a pointer that is needed is NULL */
-    SEQTOPK_E_STRUCT = 2,      /* a struct_size that no version of this library had */
+    SEQTOPK_E_STRUCT = 2,      /* a struct_size that no version of this library has */
     SEQTOPK_E_VALUE = 3,       /* a field is outside its range */
     SEQTOPK_E_SHAPE = 4,       /* sizes that contradict each other (cu_seqlens, strides, groups) */
     SEQTOPK_E_OVERFLOW = 5,    /* more tokens or selected pairs than an int32 list can index */

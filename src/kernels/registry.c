@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/kernels/registry.h"
+#include "src/abi.h"
+#include "src/status.h"
 
 #define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about)                                            \
     seqtopk_##op##_fn seqtopk_##op##_##dtype##__##isa##_##algorithm;
@@ -64,18 +66,21 @@ int32_t seqtopk_kernel_count(void) { return seqtopk_registry_kernels; }
 seqtopk_status seqtopk_kernel_get(int32_t index, seqtopk_kernel *kernel) {
     if (!kernel)
         return SEQTOPK_E_NULL;
-    if (kernel->struct_size != sizeof *kernel)
+    if (!seqtopk_struct_is_sized(kernel, SEQTOPK_FIRST_kernel))
         return SEQTOPK_E_STRUCT;
     if (index < 0 || index >= seqtopk_registry_kernels)
         return SEQTOPK_E_VALUE;
     const seqtopk_row *row = seqtopk_registry + index;
-    kernel->revision = row->revision;
-    kernel->name = row->name;
-    kernel->op = row->op_name;
-    kernel->dtype = row->dtype_name;
-    kernel->isa = row->isa_name;
-    kernel->algorithm = row->algorithm;
-    kernel->about = row->about;
-    kernel->usable = seqtopk_isa_runs(row->isa);
+    const seqtopk_kernel ours = {
+        .revision = row->revision,
+        .name = row->name,
+        .op = row->op_name,
+        .dtype = row->dtype_name,
+        .isa = row->isa_name,
+        .algorithm = row->algorithm,
+        .about = row->about,
+        .usable = seqtopk_isa_runs(row->isa),
+    };
+    seqtopk_give_struct(kernel, &ours, sizeof ours);
     return SEQTOPK_OK;
 }

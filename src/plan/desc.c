@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a seqtopk_desc may say. */
+#include "src/abi.h"
 #include "src/plan/plan.h"
 #include "src/status.h"
 
@@ -85,9 +86,8 @@ static seqtopk_status resolve_groups(seqtopk_desc *d, seqtopk_error *error) {
 }
 
 seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *desc, seqtopk_error *error) {
-    /* Version 0.1.0 ended before the tuning. */
-    seqtopk_status status = seqtopk_take_grown_struct(resolved, sizeof *resolved, offsetof(seqtopk_desc, tuning), desc,
-                                                      "desc", error);
+    seqtopk_status status =
+        seqtopk_take_struct(resolved, sizeof *resolved, SEQTOPK_FIRST_desc, desc, "desc", error);
     if (!status)
         status = check_enums(resolved, error);
     if (!status)

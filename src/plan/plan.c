@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A plan: which kernel serves each stage, decided once. */
+#include "src/abi.h"
 #include "src/plan/decide.h"
 #include "src/status.h"
 
@@ -187,15 +188,18 @@ int32_t seqtopk_plan_choice_count(const seqtopk_plan *plan) { return plan ? plan
 seqtopk_status seqtopk_plan_choice(const seqtopk_plan *plan, int32_t index, seqtopk_choice *choice) {
     if (!plan || !choice)
         return SEQTOPK_E_NULL;
-    if (choice->struct_size != sizeof *choice)
+    if (!seqtopk_struct_is_sized(choice, SEQTOPK_FIRST_choice))
         return SEQTOPK_E_STRUCT;
     if (index < 0 || index >= plan->first[SEQTOPK_OPS])
         return SEQTOPK_E_VALUE;
     const seqtopk_decision *decision = plan->decision + index;
-    choice->contenders = decision->contenders;
-    choice->op = decision->row->op_name;
-    choice->kernel = decision->row->name;
-    choice->why = decision->why;
-    choice->tokens_from = decision->tokens_from;
+    const seqtopk_choice ours = {
+        .contenders = decision->contenders,
+        .op = decision->row->op_name,
+        .kernel = decision->row->name,
+        .why = decision->why,
+        .tokens_from = decision->tokens_from,
+    };
+    seqtopk_give_struct(choice, &ours, sizeof ours);
     return SEQTOPK_OK;
 }

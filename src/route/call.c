@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/route/call.h"
+#include "src/abi.h"
 #include "src/status.h"
 
 #include <math.h>
@@ -193,9 +194,9 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
     if (parts < 1 || parts > SEQTOPK_MAX_PARTS || part < 0 || part >= parts)
         FAIL(SEQTOPK_E_VALUE, "part %d of %d: parts must be 1 to %d, and part below it", (int)part, (int)parts,
              SEQTOPK_MAX_PARTS);
-    seqtopk_status status = seqtopk_take_struct(&call->in, sizeof call->in, input, "input", error);
+    seqtopk_status status = seqtopk_take_struct(&call->in, sizeof call->in, SEQTOPK_FIRST_input, input, "input", error);
     if (!status)
-        status = seqtopk_take_struct(&call->out, sizeof call->out, output, "output", error);
+        status = seqtopk_take_struct(&call->out, sizeof call->out, SEQTOPK_FIRST_output, output, "output", error);
     if (!status)
         status = check_input(plan, &call->in, error);
     if (!status)

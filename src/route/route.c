@@ -3,6 +3,7 @@
  * The straight line from logits to lists, in steps that a team of threads can share. Each run of each sequence goes the
  * way (src/plan/ways.def) that its plan chose for it; what a way does in a step is in the file of its name.
  */
+#include "src/abi.h"
 #include "src/route/way.h"
 #include "src/status.h"
 
@@ -240,7 +241,8 @@ seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_in
     seqtopk_call call;
     if (seqtopk_error_clear(error))
         return SEQTOPK_E_STRUCT;
-    seqtopk_status status = seqtopk_take_struct(&loan, sizeof loan, parallel, "parallel", error);
+    seqtopk_status status =
+        seqtopk_take_struct(&loan, sizeof loan, SEQTOPK_FIRST_parallel, parallel, "parallel", error);
     if (status)
         return status;
     if (!loan.parallel_for)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Tuning files as a program sees them: made, found, asked, freed. */
+#include "src/abi.h"
 #include "src/status.h"
 #include "src/tuning/store.h"
 #include "src/tuning/lookup.h"
@@ -172,18 +173,17 @@ static seqtopk_ranges_cursor first_line(const seqtopk_tuning *tuning) {
 seqtopk_status seqtopk_tuning_get_info(const seqtopk_tuning *tuning, seqtopk_tuning_info *info) {
     if (!tuning || !info)
         return SEQTOPK_E_NULL;
-    if (info->struct_size != sizeof *info)
+    if (!seqtopk_struct_is_sized(info, SEQTOPK_FIRST_tuning_info))
         return SEQTOPK_E_STRUCT;
     seqtopk_ranges_cursor cursor = first_line(tuning);
     seqtopk_tuning_reason reason;
     int32_t ranges;
-    info->shapes = info->dropped = 0;
+    seqtopk_tuning_info ours = {.path = tuning->path, .reason = tuning->reason ? tuning->reason : ""};
     while (next_line(tuning, &cursor, &ranges, &reason)) {
-        info->shapes += ranges > 0;
-        info->dropped += reason != SEQTOPK_TUNING_KEPT;
+        ours.shapes += ranges > 0;
+        ours.dropped += reason != SEQTOPK_TUNING_KEPT;
     }
-    info->path = tuning->path;
-    info->reason = tuning->reason ? tuning->reason : "";
+    seqtopk_give_struct(info, &ours, sizeof ours);
     return SEQTOPK_OK;
 }
 

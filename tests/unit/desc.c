@@ -130,53 +130,6 @@ Test(desc, pointers) {
     seqtopk_plan_destroy(NULL);
 }
 
-/* A program of version 0.1.0, which knew nothing of tuning: what stands behind its struct is not looked at. */
-Test(desc, first_struct_size) {
-    seqtopk_desc desc = SEQTOPK_DESC_INIT;
-    seqtopk_plan *plan = NULL;
-    seqtopk_error error = SEQTOPK_ERROR_INIT;
-    desc.experts = 8;
-    desc.top_k = 2;
-    desc.struct_size = offsetof(seqtopk_desc, tuning);
-    memset(&desc.tuning, 0xa5, sizeof desc.tuning);
-    cr_expect_eq(seqtopk_plan_create(&plan, &desc, &error), SEQTOPK_OK, "%s", error.message);
-    seqtopk_plan_destroy(plan);
-}
-
-/*
- * No other smaller struct was ever made. A program newer than the library is served as long as it does not use what the
- * library does not know.
- */
-Test(desc, struct_size) {
-    struct {
-        seqtopk_desc desc;
-        char beyond[8192];
-    } grown;
-    seqtopk_plan *plan = NULL;
-    seqtopk_error error = SEQTOPK_ERROR_INIT;
-    const seqtopk_desc fresh = SEQTOPK_DESC_INIT;
-    memset(&grown, 0, sizeof grown);
-    grown.desc = fresh;
-    grown.desc.experts = 8;
-    grown.desc.top_k = 2;
-    static const uint32_t bad[] = {0, 3, 4, offsetof(seqtopk_desc, tuning) - 1, sizeof fresh - 1, sizeof grown, UINT32_MAX};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        grown.desc.struct_size = bad[i];
-        cr_expect_eq(seqtopk_plan_create(&plan, &grown.desc, &error), SEQTOPK_E_STRUCT, "%u", (unsigned)bad[i]);
-        cr_expect_null(plan);
-    }
-    grown.desc.struct_size = sizeof fresh + 16;
-    cr_expect_eq(seqtopk_plan_create(&plan, &grown.desc, &error), SEQTOPK_OK, "%s", error.message);
-    seqtopk_plan_destroy(plan);
-    grown.beyond[7] = 1;
-    cr_expect_eq(seqtopk_plan_create(&plan, &grown.desc, &error), SEQTOPK_E_UNSUPPORTED, "%s", error.message);
-    cr_expect_null(plan);
-    error.struct_size = 1;
-    grown.desc.struct_size = sizeof fresh;
-    cr_expect_eq(seqtopk_plan_create(&plan, &grown.desc, &error), SEQTOPK_E_STRUCT);
-    cr_expect_null(plan);
-}
-
 /* An error is cleared by success. */
 Test(desc, error_is_cleared) {
     unit *u = unit_new();

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+/* Programs that were compiled with an older header than the library's, or with a newer one. */
+#include "src/abi.h"
+#include "src/status.h"
+#include "unit.h"
+
+#include <stdio.h>
+
+enum { ROOM = 8192, CANARY = 0xaa, GROWN = 64 };
+
+/* A struct as a program has it, and canaries behind it. */
+typedef union sized {
+    uint32_t struct_size;
+    max_align_t align;
+    unsigned char bytes[ROOM];
+} sized;
+
+/* ----------------------------------------------------------------- calls -- */
+
+/* A call that takes or fills one struct of a program; all else in it is good. */
+typedef seqtopk_status call_fn(unit *u, void *theirs);
+
+static seqtopk_status with_desc(unit *u, void *theirs) {
+    seqtopk_plan *plan = NULL;
+    const seqtopk_status status = seqtopk_plan_create(&plan, theirs, &u->error);
+    seqtopk_plan_destroy(plan);
+    return status;
+}
+
+static seqtopk_status with_input(unit *u, void *theirs) {
+    return seqtopk_route(u->plan, theirs, &u->out, u->scratch, UNIT_SCRATCH, &u->error);
+}
+
+static seqtopk_status with_output(unit *u, void *theirs) {
+    return seqtopk_route(u->plan, &u->in, theirs, u->scratch, UNIT_SCRATCH, &u->error);
+}
+
+static void in_turn(void *context, int32_t n, void (*task)(void *arg, int32_t i), void *arg) {
+    (void)context;
+    for (int32_t i = 0; i < n; i++)
+        task(arg, i);
+}
+
+static seqtopk_status with_parallel(unit *u, void *theirs) {
+    return seqtopk_route_parallel(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, theirs, &u->error);
+}
+
+static seqtopk_status with_failure(unit *u, void *theirs) {
+    seqtopk_desc desc = u->desc;
+    seqtopk_plan *plan;
+    desc.experts = -1;
+    return seqtopk_plan_create(&plan, &desc, theirs);
+}
+
+static seqtopk_status with_success(unit *u, void *theirs) {
+    return seqtopk_route(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, theirs);
+}
+
+static seqtopk_status with_kernel(unit *u, void *theirs) {
+    (void)u;
+    return seqtopk_kernel_get(1, theirs);
+}
+
+static seqtopk_status with_choice(unit *u, void *theirs) { return seqtopk_plan_choice(u->plan, 1, theirs); }
+
+static seqtopk_status with_tuning_info(unit *u, void *theirs) {
+    (void)u;
+    return seqtopk_tuning_get_info(seqtopk_tuning_none(), theirs);
+}
+
+/* Whether a size is one that programs may have. */
+static int is_size(size_t size, size_t first) { return size >= first && size <= 4096 && size % sizeof(void *) == 0; }
+
+/* ------------------------------------------------------- structs taken in -- */
+
+/* `fresh` as a program has it whose struct has so many bytes: what is new to the library is zero. */
+static sized *taken(const void *fresh, size_t present, size_t size) {
+    static sized s;
+    memset(&s, CANARY, sizeof s);
+    if (size > present)
+        memset(s.bytes, 0, size < ROOM ? size : ROOM);
+    memcpy(s.bytes, fresh, size < present ? size : present);
+    s.struct_size = (uint32_t)size;
+    return &s;
+}
+
+static void expect_taken(const char *name, call_fn *call, const void *fresh, size_t present, size_t first) {
+    unit *u = unit_new();
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    for (size_t size = 0; size <= present + GROWN; size++) {
+        sized *s = taken(fresh, present, size);
+        const sized before = *s;
+        const seqtopk_status status = call(u, s);
+        cr_expect_eq(status, is_size(size, first) ? SEQTOPK_OK : SEQTOPK_E_STRUCT, "%s of %zu bytes: %s", name, size,
+                     u->error.message);
+        cr_expect_eq(memcmp(s, &before, sizeof before), 0, "%s of %zu bytes was written to", name, size);
+        for (size_t byte = present; byte < size && is_size(size, first); byte++) {
+            char where[32];
+            snprintf(where, sizeof where, "(byte %zu)", byte);
+            s->bytes[byte] = 1;
+            cr_expect_eq(call(u, s), SEQTOPK_E_UNSUPPORTED, "%s of %zu bytes, byte %zu", name, size, byte);
+            cr_expect(strstr(u->error.message, name) && strstr(u->error.message, where), "%s", u->error.message);
+            s->bytes[byte] = 0;
+        }
+    }
+    cr_expect_eq(call(u, taken(fresh, present, 4096)), SEQTOPK_OK, "%s: %s", name, u->error.message);
+    cr_expect_eq(call(u, taken(fresh, present, 4096 + sizeof(void *))), SEQTOPK_E_STRUCT, "%s", name);
+    cr_expect_eq(call(u, taken(fresh, present, UINT32_MAX)), SEQTOPK_E_STRUCT, "%s", name);
+    unit_free(u);
+}
+
+Test(abi, structs_taken) {
+    unit *u = unit_new();
+    seqtopk_parallel parallel = SEQTOPK_PARALLEL_INIT;
+    parallel.threads = 2;
+    parallel.parallel_for = in_turn;
+#define EXPECT_TAKEN(name, fresh) expect_taken(#name, with_##name, fresh, sizeof(seqtopk_##name), SEQTOPK_FIRST_##name)
+    EXPECT_TAKEN(desc, &u->desc);
+    EXPECT_TAKEN(input, &u->in);
+    EXPECT_TAKEN(output, &u->out);
+    EXPECT_TAKEN(parallel, &parallel);
+#undef EXPECT_TAKEN
+    unit_free(u);
+}
+
+/* ------------------------------------------------------- structs filled in -- */
+
+static sized *filled(unit *u, call_fn *call, size_t size, seqtopk_status *status) {
+    static sized s[2];
+    static int turn;
+    sized *theirs = s + (turn ^= 1);
+    memset(theirs, CANARY, sizeof *theirs);
+    theirs->struct_size = (uint32_t)size;
+    *status = call(u, theirs);
+    return theirs;
+}
+
+static int is_untouched(const sized *s, size_t from) {
+    for (size_t i = from; i < ROOM; i++)
+        if (s->bytes[i] != CANARY)
+            return 0;
+    return 1;
+}
+
+/* `known`: the bytes that are fields; `good`: what the call returns. */
+static void expect_filled(const char *name, call_fn *call, seqtopk_status good, size_t known, size_t present,
+                          size_t first) {
+    unit *u = unit_new();
+    seqtopk_status status;
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    const sized whole = *filled(u, call, present, &status);
+    cr_assert_eq(status, good, "%s", name);
+    cr_assert(!is_untouched(&whole, sizeof(uint32_t)), "%s is filled in", name);
+    for (size_t size = 0; size <= present + GROWN; size++) {
+        const sized *s = filled(u, call, size, &status);
+        const int fits = is_size(size, first);
+        cr_expect_eq(status, fits ? good : SEQTOPK_E_STRUCT, "%s of %zu bytes", name, size);
+        cr_expect_eq(s->struct_size, size, "%s of %zu bytes: its struct_size stays", name, size);
+        cr_expect(is_untouched(s, !fits            ? sizeof(uint32_t)
+                                  : size < present ? size
+                                                   : present),
+                  "%s of %zu bytes is written to where it must not be", name, size);
+        if (fits)
+            cr_expect_eq(memcmp(s->bytes + sizeof(uint32_t), whole.bytes + sizeof(uint32_t),
+                                (size < known ? size : known) - sizeof(uint32_t)),
+                         0, "%s of %zu bytes: what both know is filled in", name, size);
+    }
+    cr_expect(is_untouched(filled(u, call, 4096, &status), present) && status == good, "%s", name);
+    filled(u, call, 4096 + sizeof(void *), &status);
+    cr_expect_eq(status, SEQTOPK_E_STRUCT, "%s", name);
+    filled(u, call, UINT32_MAX, &status);
+    cr_expect_eq(status, SEQTOPK_E_STRUCT, "%s", name);
+    unit_free(u);
+}
+
+Test(abi, structs_filled) {
+#define EXPECT_FILLED(name, call, good, last)                                                                          \
+    expect_filled(#name, call, good, SEQTOPK_END_OF(seqtopk_##name, last), sizeof(seqtopk_##name), SEQTOPK_FIRST_##name)
+    EXPECT_FILLED(error, with_failure, SEQTOPK_E_VALUE, message);
+    EXPECT_FILLED(error, with_success, SEQTOPK_OK, message);
+    EXPECT_FILLED(kernel, with_kernel, SEQTOPK_OK, usable);
+    EXPECT_FILLED(choice, with_choice, SEQTOPK_OK, tokens_from);
+    EXPECT_FILLED(tuning_info, with_tuning_info, SEQTOPK_OK, reason);
+#undef EXPECT_FILLED
+}
+
+/* ------------------------------------------------- a struct that grew twice -- */
+
+typedef struct grown {
+    uint32_t struct_size;
+    int32_t first;
+    int64_t second, third, fourth; /* each of a later version */
+} grown;
+enum { FIRST_GROWN = offsetof(grown, second) };
+
+Test(abi, every_version_of_a_grown_struct) {
+    for (size_t size = 0; size <= sizeof(grown) + GROWN; size++) {
+        const grown all = {(uint32_t)size, 1, 2, 3, 4};
+        grown ours;
+        memset(&ours, CANARY, sizeof ours);
+        const seqtopk_status status =
+            seqtopk_take_struct(&ours, sizeof ours, FIRST_GROWN, taken(&all, sizeof all, size), "grown", NULL);
+        cr_expect_eq(status, is_size(size, FIRST_GROWN) ? SEQTOPK_OK : SEQTOPK_E_STRUCT, "%zu bytes", size);
+        if (status)
+            continue;
+        cr_expect_eq(ours.first, 1);
+        cr_expect_eq(ours.second, size > offsetof(grown, second) ? 2 : 0, "%zu bytes", size);
+        cr_expect_eq(ours.third, size > offsetof(grown, third) ? 3 : 0, "%zu bytes", size);
+        cr_expect_eq(ours.fourth, size > offsetof(grown, fourth) ? 4 : 0, "%zu bytes", size);
+
+        static sized s;
+        memset(&s, CANARY, sizeof s);
+        s.struct_size = (uint32_t)size;
+        seqtopk_give_struct(&s, &all, sizeof all);
+        const size_t both = size < sizeof all ? size : sizeof all;
+        cr_expect_eq(memcmp(&s, &all, both), 0, "%zu bytes", size);
+        cr_expect(is_untouched(&s, both), "%zu bytes", size);
+    }
+}
+
+/* ---------------------------------------------------------------- offsets -- */
+
+/* Where the fields of programs compiled so far are, with pointers of 8 bytes: never to change. */
+Test(abi, fields_stay) {
+    if (sizeof(void *) != 8)
+        cr_skip("offsets are those of 64-bit programs");
+#define STAYS(type, field, offset) cr_expect_eq(offsetof(seqtopk_##type, field), offset, #type "." #field)
+    STAYS(error, status, 4);
+    STAYS(error, token, 8);
+    STAYS(error, message, 16);
+    STAYS(desc, experts, 4);
+    STAYS(desc, top_k, 8);
+    STAYS(desc, scope, 12);
+    STAYS(desc, score, 16);
+    STAYS(desc, norm, 20);
+    STAYS(desc, norm_eps, 24);
+    STAYS(desc, norm_floor, 28);
+    STAYS(desc, scale, 32);
+    STAYS(desc, norm_skip_top1, 36);
+    STAYS(desc, min_experts, 40);
+    STAYS(desc, max_experts, 44);
+    STAYS(desc, groups, 48);
+    STAYS(desc, group_top_k, 52);
+    STAYS(desc, group_score, 56);
+    STAYS(desc, group_n, 60);
+    STAYS(desc, dtype, 64);
+    STAYS(desc, order, 68);
+    STAYS(desc, tokens, 72);
+    STAYS(desc, threads, 80);
+    STAYS(desc, isa, 88);
+    STAYS(desc, kernel, 96);
+    STAYS(desc, tuning, 104);
+    STAYS(input, sequences, 4);
+    STAYS(input, logits, 8);
+    STAYS(input, row_stride, 16);
+    STAYS(input, tokens, 24);
+    STAYS(input, cu_seqlens, 32);
+    STAYS(input, token_mask, 40);
+    STAYS(input, bias, 48);
+    STAYS(output, padding, 4);
+    STAYS(output, token_offsets, 8);
+    STAYS(output, expert_ids, 16);
+    STAYS(output, weights, 24);
+    STAYS(output, expert_offsets, 32);
+    STAYS(output, expert_tokens, 40);
+    STAYS(output, expert_slots, 48);
+    STAYS(output, capacity, 56);
+    STAYS(output, padded_ids, 64);
+    STAYS(output, padded_ids64, 72);
+    STAYS(output, padded_weights, 80);
+    STAYS(output, padded_stride, 88);
+    STAYS(output, padded_width, 96);
+    STAYS(output, block_size, 100);
+    STAYS(output, block_slots, 104);
+    STAYS(output, block_experts, 112);
+    STAYS(output, block_total, 120);
+    STAYS(output, routing_map, 128);
+    STAYS(output, routing_probs, 136);
+    STAYS(output, row_lse, 144);
+    STAYS(output, selected, 152);
+    STAYS(parallel, threads, 4);
+    STAYS(parallel, parallel_for, 8);
+    STAYS(parallel, context, 16);
+    STAYS(kernel, revision, 4);
+    STAYS(kernel, name, 8);
+    STAYS(kernel, op, 16);
+    STAYS(kernel, dtype, 24);
+    STAYS(kernel, isa, 32);
+    STAYS(kernel, algorithm, 40);
+    STAYS(kernel, about, 48);
+    STAYS(kernel, usable, 56);
+    STAYS(choice, candidates, 4);
+    STAYS(choice, op, 8);
+    STAYS(choice, kernel, 16);
+    STAYS(choice, why, 24);
+    STAYS(choice, tokens_from, 32);
+    STAYS(tuning_info, shapes, 4);
+    STAYS(tuning_info, dropped, 8);
+    STAYS(tuning_info, path, 16);
+    STAYS(tuning_info, reason, 24);
+#undef STAYS
+}
