@@ -556,7 +556,6 @@ void add_all() {
         seqtopk_desc desc = SEQTOPK_DESC_INIT;
         desc.experts = shape.experts;
         desc.top_k = shape.top_k;
-        desc.tokens = shape.tokens;
         for (int32_t i = 0; i < seqtopk_registry_size; i++) {
             const seqtopk_row *row = &seqtopk_registry[i];
             desc.scope =

@@ -97,7 +97,6 @@ seqtopk_desc desc_of(const Shape &shape, seqtopk_scope scope) {
     desc.experts = shape.experts;
     desc.top_k = shape.top_k;
     desc.scope = scope;
-    desc.tokens = shape.tokens;
     return desc;
 }
 

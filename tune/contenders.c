@@ -30,7 +30,6 @@ static seqtopk_status config_of(seqtopk_tune_config *config, seqtopk_desc desc, 
     desc.kernel = NULL;
     if (isa)
         desc.tuning = seqtopk_tuning_none();
-    desc.tokens = tokens;
     const seqtopk_status status = seqtopk_plan_create(&plan, &desc, error);
     config->isa = isa;
     if (status == SEQTOPK_OK) {

@@ -184,9 +184,8 @@ typedef struct seqtopk_desc {
     int32_t group_n;             /* GROUP_TOPN: 1 to E / groups; 0 means max(1, K / group_top_k) */
     seqtopk_dtype dtype;         /* of the logits; arithmetic is float32 whatever they are */
     seqtopk_order order;
-    /* What to expect. Hints for the choice of kernels; never limits. */
-    int64_t tokens;              /* tokens of a typical call; 0: unknown */
-    int32_t threads;             /* threads of a typical call; 0: one */
+    int64_t tokens;              /* reserved, 0 to 2^31-1: no effect in this version, whose plans choose for every T */
+    int32_t threads;             /* of a typical call; 0: one. A hint for the choice of kernels, never a limit */
     /*
      * Forcing. `isa` is "ref", "avx2", "avx512" or "neon": every stage takes its kernel of that ISA, and the
      * reference where the ISA has none. `kernel` is one or more names from seqtopk_kernel_get, comma-separated, each

@@ -178,7 +178,6 @@ static int run(const route_values *values, uint64_t given, job *j) {
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
     j->desc.dtype = j->inputs.dtype;
-    j->desc.tokens = j->inputs.tokens;
 
     status = seqtopk_cli_plan(options.command, &j->desc, &j->plan);
     if (status == SEQTOPK_OPTIONS_RUN)

@@ -40,7 +40,7 @@ static seqtopk_status check_sizes(const seqtopk_desc *d, seqtopk_error *error) {
         FAIL("desc.max_experts is %d; it must be 0 (no bound) or at least 1 and min_experts (%d)", (int)d->max_experts,
              (int)d->min_experts);
     if (d->tokens < 0 || d->tokens > INT32_MAX)
-        FAIL("desc.tokens is %lld; it must be 0 (unknown) to 2^31-1", (long long)d->tokens);
+        FAIL("desc.tokens is %lld; it is reserved and must be 0 to 2^31-1", (long long)d->tokens);
     if (d->threads < 0 || d->threads > SEQTOPK_MAX_PARTS)
         FAIL("desc.threads is %d; it must be 0 (one) to %d", (int)d->threads, SEQTOPK_MAX_PARTS);
     return SEQTOPK_OK;

@@ -72,6 +72,8 @@ static const struct {
     {"ranked", GOOD, .order = SEQTOPK_ORDER_RANK, .status = SEQTOPK_OK},
     {"no such order", GOOD, .order = 2, .status = SEQTOPK_E_VALUE},
     {"negative tokens", GOOD, .tokens = -1, .status = SEQTOPK_E_VALUE},
+    {"most tokens", GOOD, .tokens = INT32_MAX, .status = SEQTOPK_OK},
+    {"too many tokens", GOOD, .tokens = INT64_C(1) << 31, .status = SEQTOPK_E_VALUE},
     {"negative threads", GOOD, .threads = -1, .status = SEQTOPK_E_VALUE},
 #undef GOOD
 };
