@@ -77,7 +77,9 @@ static void make_bad_keys(float *keys, size_t n, bad_kind kind) {
         case BAD_SURE:
             keys[i] = random_below(r, 3) ? (float)random_normal(r) : random_below(r, 2) ? INFINITY : -INFINITY;
             break;
-        default: break;
+        case BAD_PIPE:
+        case BAD_SAMPLE: /* below */
+        case BAD_KINDS: break;
         }
     }
     if (kind == BAD_SAMPLE)

@@ -66,12 +66,13 @@ double oracle_lse(const double *row, int32_t experts, double *top) {
 }
 
 double oracle_score(int score, double x, double top, double rest) {
-    switch (score) {
+    switch ((seqtopk_score)score) {
     case SEQTOPK_SCORE_SOFTMAX: return exp(x - top - rest);
     case SEQTOPK_SCORE_SIGMOID: return x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x));
     case SEQTOPK_SCORE_SQRTSOFTPLUS: return sqrt(x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)));
-    default: return x;
+    case SEQTOPK_SCORE_LOGITS: return x;
     }
+    return NAN;
 }
 
 static double saturate(double value) { return fmin(fmax(value, -(double)FLT_MAX), FLT_MAX); }

@@ -134,8 +134,10 @@ static float draw(random_state *r, random_kind kind, size_t row, size_t rows, si
     case RANDOM_EXTREME: return (float)(u < 0.3 ? 88 + z : u < 0.8 ? -88 + 8 * z : -104 + z);
     case RANDOM_PREFERRED: return (float)(z + (e % 17 == 3 ? 9 : 0));
     case RANDOM_BEATS: return (float)(z + (row % 16 == 8 ? 12 : 0));
-    default: return (float)(z * 1.5);
+    case RANDOM_NORMAL: return (float)(z * 1.5);
+    case RANDOM_KINDS: break;
     }
+    return NAN;
 }
 
 void random_logits(random_state *r, random_kind kind, int dtype, void *logits, size_t rows, size_t experts,

@@ -48,8 +48,9 @@ static size_t cells_of(extent extent, size_t tokens, size_t experts, size_t pair
     case PER_PAIR: return pairs;
     case PADDED: return padded;
     case DENSE: return tokens * experts;
-    default: return 1;
+    case SINGLE: return 1;
     }
+    return 0;
 }
 
 void sheet_open(sheet *s, int64_t tokens, int32_t experts, int64_t pairs, int64_t padded) {

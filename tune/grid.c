@@ -57,11 +57,21 @@ typedef struct shapes {
 const seqtopk_tune_model *seqtopk_tune_model_get(size_t index) { return index < MODELS ? models + index : NULL; }
 
 const char *seqtopk_tune_scope_word(seqtopk_scope scope) {
-    return scope == SEQTOPK_SCOPE_SEQUENCE ? "sequence" : scope == SEQTOPK_SCOPE_TOKEN ? "token" : "online";
+    switch (scope) {
+    case SEQTOPK_SCOPE_SEQUENCE: return "sequence";
+    case SEQTOPK_SCOPE_TOKEN: return "token";
+    case SEQTOPK_SCOPE_ONLINE: return "online";
+    }
+    return "?";
 }
 
 const char *seqtopk_tune_dtype_word(seqtopk_dtype dtype) {
-    return dtype == SEQTOPK_DTYPE_F32 ? "f32" : dtype == SEQTOPK_DTYPE_BF16 ? "bf16" : "f16";
+    switch (dtype) {
+    case SEQTOPK_DTYPE_F32: return "f32";
+    case SEQTOPK_DTYPE_BF16: return "bf16";
+    case SEQTOPK_DTYPE_F16: return "f16";
+    }
+    return "?";
 }
 
 int64_t seqtopk_tune_point_bytes(const seqtopk_tune_point *point) {

@@ -10,7 +10,7 @@
 /* Of n vectors at once, as exp_full_of. */
 static inline __attribute__((always_inline)) void scores_of(const int32_t score, vec *x, const int n, vec shift,
                                                             vec lse) {
-    switch (score) {
+    switch ((seqtopk_score)score) {
     case SEQTOPK_SCORE_SOFTMAX:
         for (int i = 0; i < n; i++)
             x[i] = log_probability(x[i], shift, lse);
@@ -21,7 +21,7 @@ static inline __attribute__((always_inline)) void scores_of(const int32_t score,
         for (int i = 0; i < n; i++)
             x[i] = sqrtsoftplus(x[i]);
         break;
-    default: break;
+    case SEQTOPK_SCORE_LOGITS: break;
     }
 }
 

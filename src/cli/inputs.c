@@ -33,7 +33,12 @@ static int logits_dtype(const char *path, int wanted, seqtopk_cli_inputs *inputs
             BAD_FILE("%s: holds %s; if these are raw bfloat16 say --dtype bf16", path, held);
         inputs->dtype = SEQTOPK_DTYPE_BF16;
         break;
-    default: BAD_FILE("%s: holds %s; logits are float32, float16, or uint16 with --dtype bf16", path, held);
+    case SEQTOPK_NPY_I4:
+    case SEQTOPK_NPY_I8:
+    case SEQTOPK_NPY_U1:
+    case SEQTOPK_NPY_BOOL:
+    case SEQTOPK_NPY_DTYPES:
+        BAD_FILE("%s: holds %s; logits are float32, float16, or uint16 with --dtype bf16", path, held);
     }
     if (wanted >= 0 && wanted != (int)inputs->dtype) {
         char word[SEQTOPK_WORD];
@@ -113,8 +118,13 @@ static int64_t integer_at(const seqtopk_npy *array, int64_t i) {
     case SEQTOPK_NPY_I8: return ((const int64_t *)array->data)[i];
     case SEQTOPK_NPY_I4: return ((const int32_t *)array->data)[i];
     case SEQTOPK_NPY_U2: return ((const uint16_t *)array->data)[i];
-    default: return ((const uint8_t *)array->data)[i];
+    case SEQTOPK_NPY_U1:
+    case SEQTOPK_NPY_BOOL: return ((const uint8_t *)array->data)[i];
+    case SEQTOPK_NPY_F4:
+    case SEQTOPK_NPY_F2:
+    case SEQTOPK_NPY_DTYPES: break;
     }
+    return 0; /* who asks has looked that it is of integers */
 }
 
 static int check_offsets(const char *path, const seqtopk_npy *array, seqtopk_cli_inputs *inputs) {

@@ -8,21 +8,77 @@
 
 #define FAIL(...) return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, __VA_ARGS__)
 
+/* Whether a number is one of its enum. Every name stands here, so that the compiler tells where a new one is missing. */
+static int is_scope(seqtopk_scope scope) {
+    switch (scope) {
+    case SEQTOPK_SCOPE_SEQUENCE:
+    case SEQTOPK_SCOPE_TOKEN:
+    case SEQTOPK_SCOPE_ONLINE: return 1;
+    }
+    return 0;
+}
+
+static int is_score(seqtopk_score score) {
+    switch (score) {
+    case SEQTOPK_SCORE_SOFTMAX:
+    case SEQTOPK_SCORE_SIGMOID:
+    case SEQTOPK_SCORE_SQRTSOFTPLUS:
+    case SEQTOPK_SCORE_LOGITS: return 1;
+    }
+    return 0;
+}
+
+static int is_norm(seqtopk_norm norm) {
+    switch (norm) {
+    case SEQTOPK_NORM_DEFAULT:
+    case SEQTOPK_NORM_NONE:
+    case SEQTOPK_NORM_SUM:
+    case SEQTOPK_NORM_SOFTMAX: return 1;
+    }
+    return 0;
+}
+
+static int is_group_score(seqtopk_group_score group_score) {
+    switch (group_score) {
+    case SEQTOPK_GROUP_MAX:
+    case SEQTOPK_GROUP_TOP2:
+    case SEQTOPK_GROUP_TOPN: return 1;
+    }
+    return 0;
+}
+
+static int is_dtype(seqtopk_dtype dtype) {
+    switch (dtype) {
+    case SEQTOPK_DTYPE_F32:
+    case SEQTOPK_DTYPE_BF16:
+    case SEQTOPK_DTYPE_F16: return 1;
+    }
+    return 0;
+}
+
+static int is_order(seqtopk_order order) {
+    switch (order) {
+    case SEQTOPK_ORDER_EXPERT:
+    case SEQTOPK_ORDER_RANK: return 1;
+    }
+    return 0;
+}
+
 static seqtopk_status check_enums(const seqtopk_desc *d, seqtopk_error *error) {
     if (d->scope == SEQTOPK_SCOPE_ONLINE)
         return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                             "desc.scope: online routing is not in version %s; use sequence or token", SEQTOPK_VERSION);
-    if (d->scope != SEQTOPK_SCOPE_SEQUENCE && d->scope != SEQTOPK_SCOPE_TOKEN)
+    if (!is_scope(d->scope))
         FAIL("desc.scope is %d, which is no seqtopk_scope", (int)d->scope);
-    if ((unsigned)d->score > SEQTOPK_SCORE_LOGITS)
+    if (!is_score(d->score))
         FAIL("desc.score is %d, which is no seqtopk_score", (int)d->score);
-    if ((unsigned)d->norm > SEQTOPK_NORM_SOFTMAX)
+    if (!is_norm(d->norm))
         FAIL("desc.norm is %d, which is no seqtopk_norm", (int)d->norm);
-    if ((unsigned)d->group_score > SEQTOPK_GROUP_TOPN)
+    if (!is_group_score(d->group_score))
         FAIL("desc.group_score is %d, which is no seqtopk_group_score", (int)d->group_score);
-    if ((unsigned)d->dtype > SEQTOPK_DTYPE_F16)
+    if (!is_dtype(d->dtype))
         FAIL("desc.dtype is %d, which is no seqtopk_dtype", (int)d->dtype);
-    if ((unsigned)d->order > SEQTOPK_ORDER_RANK)
+    if (!is_order(d->order))
         FAIL("desc.order is %d, which is no seqtopk_order", (int)d->order);
     return SEQTOPK_OK;
 }
@@ -72,12 +128,13 @@ static seqtopk_status resolve_groups(seqtopk_desc *d, seqtopk_error *error) {
     if (d->group_top_k < 1 || d->group_top_k > d->groups)
         FAIL("desc.group_top_k is %d; it must be 1 to groups (%d)", (int)d->group_top_k, (int)d->groups);
     const int32_t size = d->experts / d->groups;
-    if (d->group_score == SEQTOPK_GROUP_TOP2) {
-        d->group_n = 2;
-    } else if (d->group_score == SEQTOPK_GROUP_TOPN && d->group_n == 0) {
-        d->group_n = d->top_k / d->group_top_k > 1 ? d->top_k / d->group_top_k : 1;
-    } else if (d->group_score == SEQTOPK_GROUP_MAX) {
-        d->group_n = 1;
+    switch (d->group_score) {
+    case SEQTOPK_GROUP_MAX: d->group_n = 1; break;
+    case SEQTOPK_GROUP_TOP2: d->group_n = 2; break;
+    case SEQTOPK_GROUP_TOPN:
+        if (d->group_n == 0)
+            d->group_n = d->top_k / d->group_top_k > 1 ? d->top_k / d->group_top_k : 1;
+        break;
     }
     if (d->group_n < 1 || d->group_n > size)
         FAIL("a group's score adds up %d experts, but a group has %d: set desc.group_n or another group_score",

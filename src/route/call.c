@@ -47,6 +47,15 @@ static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input 
     return SEQTOPK_OK;
 }
 
+static int is_padding(seqtopk_padding padding) {
+    switch (padding) {
+    case SEQTOPK_PAD_MINUS_ONE:
+    case SEQTOPK_PAD_EXPERTS:
+    case SEQTOPK_PAD_DISTINCT: return 1;
+    }
+    return 0;
+}
+
 static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_output *out,
                                    seqtopk_error *error) {
     const int64_t most = seqtopk_max_selected(plan, in->tokens);
@@ -60,7 +69,7 @@ static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input
         FAIL(SEQTOPK_E_UNSUPPORTED, "output.row_lse is made for the softmax score only; leave it NULL");
     if (!out->padded_ids && !out->padded_ids64 && !out->padded_weights)
         return SEQTOPK_OK;
-    if ((unsigned)out->padding > SEQTOPK_PAD_DISTINCT)
+    if (!is_padding(out->padding))
         FAIL(SEQTOPK_E_VALUE, "output.padding is %d, which is no seqtopk_padding", (int)out->padding);
     if (out->padded_width < plan->max_experts)
         FAIL(SEQTOPK_E_CAPACITY, "output.padded_width is %d, but a token can get %d experts: widen it or set "
@@ -137,7 +146,14 @@ size_t seqtopk_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t se
     return lay_out(&call, plan, tokens, sequences ? sequences : 1, 0, 0, threads);
 }
 
-static size_t dtype_size(seqtopk_dtype dtype) { return dtype == SEQTOPK_DTYPE_F32 ? 4 : 2; }
+static size_t dtype_size(seqtopk_dtype dtype) {
+    switch (dtype) {
+    case SEQTOPK_DTYPE_F32: return 4;
+    case SEQTOPK_DTYPE_BF16:
+    case SEQTOPK_DTYPE_F16: return 2;
+    }
+    return 0;
+}
 
 /* What orders the candidates of this call. */
 static seqtopk_key key_of(const seqtopk_desc *desc, const seqtopk_input *in) {
