@@ -5,38 +5,44 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define USAGE(...) return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, __VA_ARGS__)
-
 static int check_groups(const seqtopk_options *options, uint64_t given, const seqtopk_cli_desc *cli, int64_t experts) {
     const char *command = options->command;
     if (!seqtopk_options_given(options, given, "groups")) {
         if (seqtopk_options_given(options, given, "group-topk"))
-            USAGE("%s: --group-topk needs --groups", command);
+            return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "%s: --group-topk needs --groups", command);
         return SEQTOPK_OPTIONS_RUN;
     }
     if (experts % cli->groups)
-        USAGE("%s: --groups %" PRId64 " does not divide %" PRId64 " experts; take a divisor", command, cli->groups,
-              experts);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "%s: --groups %" PRId64 " does not divide %" PRId64 " experts; take a divisor", command,
+                                cli->groups, experts);
     if (cli->groups > 1 && !seqtopk_options_given(options, given, "group-topk"))
-        USAGE("%s: --groups needs --group-topk, the groups that a token keeps", command);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "%s: --groups needs --group-topk, the groups that a token keeps",
+                                command);
     if (cli->group_top_k > cli->groups)
-        USAGE("%s: --group-topk %" PRId64 " is above --groups %" PRId64 "; take %" PRId64 " at most", command,
-              cli->group_top_k, cli->groups, cli->groups);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "%s: --group-topk %" PRId64 " is above --groups %" PRId64 "; take %" PRId64 " at most",
+                                command, cli->group_top_k, cli->groups, cli->groups);
     if (cli->groups > 1 && cli->group_score == SEQTOPK_GROUP_TOP2 && experts / cli->groups < 2)
-        USAGE("%s: --group-score top2 adds up two experts, and a group has one; take max or fewer groups", command);
+        return seqtopk_cli_fail(
+            SEQTOPK_EXIT_USAGE,
+            "%s: --group-score top2 adds up two experts, and a group has one; take max or fewer groups", command);
     if (cli->group_score == SEQTOPK_GROUP_TOPN && cli->group_n > experts / cli->groups)
-        USAGE("%s: --group-n %" PRId64 " is above the %" PRId64 " experts of a group; take fewer", command,
-              cli->group_n, experts / cli->groups);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "%s: --group-n %" PRId64 " is above the %" PRId64 " experts of a group; take fewer",
+                                command, cli->group_n, experts / cli->groups);
     return SEQTOPK_OPTIONS_RUN;
 }
 
 static int check_bounds(const char *command, const seqtopk_cli_desc *cli, int64_t top_k) {
     if (cli->min > top_k)
-        USAGE("%s: --min %" PRId64 " is above --top-k %" PRId64 "; the budget has no room for it", command, cli->min,
-              top_k);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "%s: --min %" PRId64 " is above --top-k %" PRId64 "; the budget has no room for it",
+                                command, cli->min, top_k);
     if (cli->max && cli->max < cli->min)
-        USAGE("%s: --max %" PRId64 " is below --min %" PRId64 "; raise it or leave one out", command, cli->max,
-              cli->min);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "%s: --max %" PRId64 " is below --min %" PRId64 "; raise it or leave one out", command,
+                                cli->max, cli->min);
     return SEQTOPK_OPTIONS_RUN;
 }
 
@@ -45,10 +51,12 @@ int seqtopk_cli_desc_fill(const seqtopk_options *options, uint64_t given, const 
     const char *command = options->command;
     bool bounded = cli->scope == SEQTOPK_SCOPE_SEQUENCE;
     if (top_k > experts)
-        USAGE("%s: --top-k %" PRId64 " is above the %" PRId64 " experts of %s; take fewer", command, top_k, experts,
-              experts_of);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "%s: --top-k %" PRId64 " is above the %" PRId64 " experts of %s; take fewer", command,
+                                top_k, experts, experts_of);
     if (seqtopk_options_given(options, given, "scale") && cli->scale == 0)
-        USAGE("%s: --scale 0 would make every weight 0; leave it out for 1", command);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "%s: --scale 0 would make every weight 0; leave it out for 1",
+                                command);
     int status = check_groups(options, given, cli, experts);
     if (status == SEQTOPK_OPTIONS_RUN && bounded)
         status = check_bounds(command, cli, top_k);

@@ -9,15 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BAD_FILE(...) return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, __VA_ARGS__)
-#define USAGE(...) return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, __VA_ARGS__)
-
 enum { RUN = SEQTOPK_OPTIONS_RUN };
 
 static int load(const char *path, seqtopk_npy *array) {
     char message[SEQTOPK_NPY_MESSAGE];
     if (!seqtopk_npy_load(path, array, message))
-        BAD_FILE("%s: %s", path, message);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: %s", path, message);
     return RUN;
 }
 
@@ -30,7 +27,8 @@ static int logits_dtype(const char *path, int wanted, seqtopk_cli_inputs *inputs
     case SEQTOPK_NPY_F2: inputs->dtype = SEQTOPK_DTYPE_F16; break;
     case SEQTOPK_NPY_U2:
         if (wanted < 0)
-            BAD_FILE("%s: holds %s; if these are raw bfloat16 say --dtype bf16", path, held);
+            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: holds %s; if these are raw bfloat16 say --dtype bf16",
+                                    path, held);
         inputs->dtype = SEQTOPK_DTYPE_BF16;
         break;
     case SEQTOPK_NPY_I4:
@@ -38,12 +36,13 @@ static int logits_dtype(const char *path, int wanted, seqtopk_cli_inputs *inputs
     case SEQTOPK_NPY_U1:
     case SEQTOPK_NPY_BOOL:
     case SEQTOPK_NPY_DTYPES:
-        BAD_FILE("%s: holds %s; logits are float32, float16, or uint16 with --dtype bf16", path, held);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                "%s: holds %s; logits are float32, float16, or uint16 with --dtype bf16", path, held);
     }
     if (wanted >= 0 && wanted != (int)inputs->dtype) {
         char word[SEQTOPK_WORD];
-        BAD_FILE("%s: holds %s, which is not --dtype %s", path, held,
-                 seqtopk_options_word("f32|bf16|f16", wanted, word));
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: holds %s, which is not --dtype %s", path, held,
+                                seqtopk_options_word("f32|bf16|f16", wanted, word));
     }
     return RUN;
 }
@@ -57,16 +56,18 @@ static int load_logits(const char *path, int wanted, seqtopk_cli_inputs *inputs)
     if (status != RUN)
         return status;
     if (a->ndim != 2 && a->ndim != 3)
-        BAD_FILE("%s: has the shape %s; logits are [T, E] or [S, T, E]", path, seqtopk_npy_shape_text(a, shape));
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: has the shape %s; logits are [T, E] or [S, T, E]", path,
+                                seqtopk_npy_shape_text(a, shape));
     inputs->experts = a->shape[a->ndim - 1];
     if (inputs->experts < 1 || inputs->experts > 65536)
-        BAD_FILE("%s: has %" PRId64 " experts (shape %s); 1 to 65536 can be routed", path, inputs->experts,
-                 seqtopk_npy_shape_text(a, shape));
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                "%s: has %" PRId64 " experts (shape %s); 1 to 65536 can be routed", path,
+                                inputs->experts, seqtopk_npy_shape_text(a, shape));
     inputs->sequences = a->ndim == 3 ? a->shape[0] : 1;
     inputs->tokens = a->count / inputs->experts;
     if (inputs->tokens > INT32_MAX || inputs->sequences > INT32_MAX)
-        BAD_FILE("%s: has the shape %s; more than 2147483647 tokens are too many", path,
-                 seqtopk_npy_shape_text(a, shape));
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: has the shape %s; more than 2147483647 tokens are too many",
+                                path, seqtopk_npy_shape_text(a, shape));
     return RUN;
 }
 
@@ -78,7 +79,7 @@ static int even_sequences(seqtopk_cli_inputs *inputs) {
         return RUN;
     inputs->cu_seqlens = seqtopk_cli_alloc((unsigned long long)inputs->sequences + 1, sizeof(int32_t));
     if (!inputs->cu_seqlens)
-        BAD_FILE("no memory for %" PRId64 " sequences", inputs->sequences);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "no memory for %" PRId64 " sequences", inputs->sequences);
     for (int64_t s = 0; s <= inputs->sequences; s++)
         inputs->cu_seqlens[s] = (int32_t)(s * inputs->logits.shape[1]);
     return RUN;
@@ -89,11 +90,11 @@ static int parse_lengths(const char *text, seqtopk_cli_inputs *inputs) {
     for (const char *c = text; *c; c++)
         count += *c == ',';
     if (count > INT32_MAX)
-        USAGE("route: --lengths has more sequences than can be routed");
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "route: --lengths has more sequences than can be routed");
     inputs->sequences = count;
     inputs->cu_seqlens = seqtopk_cli_alloc((unsigned long long)count + 1, sizeof(int32_t));
     if (!inputs->cu_seqlens)
-        BAD_FILE("no memory for %" PRId64 " sequences", count);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "no memory for %" PRId64 " sequences", count);
     inputs->cu_seqlens[0] = 0;
     for (int64_t s = 0; s < count; s++) {
         char word[16];
@@ -101,15 +102,18 @@ static int parse_lengths(const char *text, seqtopk_cli_inputs *inputs) {
         int64_t length;
         snprintf(word, sizeof word, "%.*s", n < sizeof word ? (int)n : 0, text); /* too long is no int32 either */
         if (!seqtopk_parse_int(word, 0, INT32_MAX, &length))
-            USAGE("route: --lengths needs whole numbers separated by commas, and '%.*s' is not one",
-                  (int)(n < 40 ? n : 40), text);
+            return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                    "route: --lengths needs whole numbers separated by commas, and '%.*s' is not one",
+                                    (int)(n < 40 ? n : 40), text);
         sum += length;
         inputs->cu_seqlens[s + 1] = sum > INT32_MAX ? INT32_MAX : (int32_t)sum;
         text += n + (text[n] == ',');
     }
     if (sum != inputs->tokens)
-        USAGE("route: --lengths add up to %" PRId64 ", and the logits have %" PRId64 " tokens; they must be equal", sum,
-              inputs->tokens);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "route: --lengths add up to %" PRId64 ", and the logits have %" PRId64
+                                " tokens; they must be equal",
+                                sum, inputs->tokens);
     return RUN;
 }
 
@@ -130,30 +134,38 @@ static int64_t integer_at(const seqtopk_npy *array, int64_t i) {
 static int check_offsets(const char *path, const seqtopk_npy *array, seqtopk_cli_inputs *inputs) {
     char shape[SEQTOPK_NPY_SHAPE_TEXT];
     if (array->dtype != SEQTOPK_NPY_I4 && array->dtype != SEQTOPK_NPY_I8)
-        BAD_FILE("%s: holds %s; cu_seqlens are int32 or int64", path, seqtopk_npy_dtype_name(array->dtype));
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: holds %s; cu_seqlens are int32 or int64", path,
+                                seqtopk_npy_dtype_name(array->dtype));
     if (array->ndim != 1 || array->count < 1 || array->count > INT32_MAX)
-        BAD_FILE("%s: has the shape %s; cu_seqlens are [S + 1]", path, seqtopk_npy_shape_text(array, shape));
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: has the shape %s; cu_seqlens are [S + 1]", path,
+                                seqtopk_npy_shape_text(array, shape));
     inputs->sequences = array->count - 1;
     inputs->cu_seqlens = seqtopk_cli_alloc((unsigned long long)array->count, sizeof(int32_t));
     if (!inputs->cu_seqlens)
-        BAD_FILE("%s: no memory for %" PRId64 " sequences", path, inputs->sequences);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for %" PRId64 " sequences", path,
+                                inputs->sequences);
     int64_t last = 0;
     for (int64_t s = 0; s < array->count; s++) {
         int64_t offset = integer_at(array, s);
         if (s == 0 && offset != 0)
-            BAD_FILE("%s: cu_seqlens begin with %" PRId64 " and not with 0", path, offset);
+            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: cu_seqlens begin with %" PRId64 " and not with 0", path,
+                                    offset);
         if (offset < last)
-            BAD_FILE("%s: cu_seqlens[%" PRId64 "] is %" PRId64 ", below the one before it, %" PRId64, path, s, offset,
-                     last);
+            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                    "%s: cu_seqlens[%" PRId64 "] is %" PRId64 ", below the one before it, %" PRId64,
+                                    path, s, offset, last);
         if (offset > inputs->tokens)
-            BAD_FILE("%s: cu_seqlens[%" PRId64 "] is %" PRId64 ", and the logits have %" PRId64 " tokens", path, s,
-                     offset, inputs->tokens);
+            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                    "%s: cu_seqlens[%" PRId64 "] is %" PRId64 ", and the logits have %" PRId64
+                                    " tokens",
+                                    path, s, offset, inputs->tokens);
         inputs->cu_seqlens[s] = (int32_t)offset;
         last = offset;
     }
     if (last != inputs->tokens)
-        BAD_FILE("%s: cu_seqlens end with %" PRId64 ", and the logits have %" PRId64 " tokens", path, last,
-                 inputs->tokens);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                "%s: cu_seqlens end with %" PRId64 ", and the logits have %" PRId64 " tokens", path,
+                                last, inputs->tokens);
     return RUN;
 }
 
@@ -169,11 +181,13 @@ static int load_offsets(const char *path, seqtopk_cli_inputs *inputs) {
 static int load_sequences(const seqtopk_cli_sources *sources, seqtopk_cli_inputs *inputs) {
     const char *flag = sources->lengths ? "--lengths" : "--cu-seqlens";
     if (sources->lengths && sources->cu_seqlens)
-        USAGE("route: --lengths and --cu-seqlens say the same; leave one out");
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "route: --lengths and --cu-seqlens say the same; leave one out");
     if (!sources->lengths && !sources->cu_seqlens)
         return even_sequences(inputs);
     if (inputs->logits.ndim == 3)
-        USAGE("route: %s with logits [S, T, E]: the file's shape is its sequences already; leave it out", flag);
+        return seqtopk_cli_fail(
+            SEQTOPK_EXIT_USAGE,
+            "route: %s with logits [S, T, E]: the file's shape is its sequences already; leave it out", flag);
     return sources->lengths ? parse_lengths(sources->lengths, inputs) : load_offsets(sources->cu_seqlens, inputs);
 }
 
@@ -183,16 +197,18 @@ static int check_mask(const char *path, const seqtopk_npy *mask, seqtopk_cli_inp
     const seqtopk_npy *logits = &inputs->logits;
     char have[SEQTOPK_NPY_SHAPE_TEXT], all[SEQTOPK_NPY_SHAPE_TEXT];
     if (mask->dtype == SEQTOPK_NPY_F4 || mask->dtype == SEQTOPK_NPY_F2)
-        BAD_FILE("%s: holds %s; a mask is bool, uint8 or another integer", path, seqtopk_npy_dtype_name(mask->dtype));
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: holds %s; a mask is bool, uint8 or another integer", path,
+                                seqtopk_npy_dtype_name(mask->dtype));
     bool flat = mask->ndim == 1 && mask->count == inputs->tokens;
     bool same = mask->ndim == 2 && logits->ndim == 3 && mask->shape[0] == logits->shape[0] &&
                 mask->shape[1] == logits->shape[1];
     if (!flat && !same)
-        BAD_FILE("%s: has the shape %s, and the logits %s; a mask is [T] or [S, T]", path,
-                 seqtopk_npy_shape_text(mask, have), seqtopk_npy_shape_text(logits, all));
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                "%s: has the shape %s, and the logits %s; a mask is [T] or [S, T]", path,
+                                seqtopk_npy_shape_text(mask, have), seqtopk_npy_shape_text(logits, all));
     inputs->token_mask = seqtopk_cli_alloc((unsigned long long)inputs->tokens, 1);
     if (!inputs->token_mask)
-        BAD_FILE("%s: no memory for the mask", path);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for the mask", path);
     inputs->unmasked = 0;
     for (int64_t t = 0; t < inputs->tokens; t++)
         inputs->unmasked += inputs->token_mask[t] = integer_at(mask, t) != 0;
@@ -220,14 +236,16 @@ static int load_bias(const char *path, seqtopk_cli_inputs *inputs) {
     if (status != RUN)
         return status;
     if (bias->dtype != SEQTOPK_NPY_F4)
-        BAD_FILE("%s: holds %s; a bias is float32", path, seqtopk_npy_dtype_name(bias->dtype));
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: holds %s; a bias is float32", path,
+                                seqtopk_npy_dtype_name(bias->dtype));
     if (bias->ndim != 1 || bias->count != inputs->experts)
-        BAD_FILE("%s: has the shape %s; a bias is [E], here (%" PRId64 ",)", path, seqtopk_npy_shape_text(bias, shape),
-                 inputs->experts);
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: has the shape %s; a bias is [E], here (%" PRId64 ",)", path,
+                                seqtopk_npy_shape_text(bias, shape), inputs->experts);
     const float *values = bias->data;
     for (int64_t e = 0; e < inputs->experts; e++)
         if (isnan(values[e]) || values[e] == INFINITY)
-            BAD_FILE("%s: the bias of expert %" PRId64 " is %s", path, e, isnan(values[e]) ? "NaN" : "+inf");
+            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: the bias of expert %" PRId64 " is %s", path, e,
+                                    isnan(values[e]) ? "NaN" : "+inf");
     return RUN;
 }
 
@@ -294,5 +312,5 @@ int seqtopk_cli_inputs_nonfinite(const seqtopk_cli_inputs *inputs, const char *p
             break;
         }
     }
-    BAD_FILE("%s: %s at token %" PRId64 "%s%s", path, what, token, where, expert);
+    return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: %s at token %" PRId64 "%s%s", path, what, token, where, expert);
 }

@@ -6,8 +6,6 @@
 
 #include <math.h>
 
-#define FAIL(...) return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, __VA_ARGS__)
-
 /* Whether a number is one of its enum. Every name stands here, so that the compiler tells where a new one is missing. */
 static int is_scope(seqtopk_scope scope) {
     switch (scope) {
@@ -69,55 +67,67 @@ static seqtopk_status check_enums(const seqtopk_desc *d, seqtopk_error *error) {
         return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                             "desc.scope: online routing is not in version %s; use sequence or token", SEQTOPK_VERSION);
     if (!is_scope(d->scope))
-        FAIL("desc.scope is %d, which is no seqtopk_scope", (int)d->scope);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.scope is %d, which is no seqtopk_scope", (int)d->scope);
     if (!is_score(d->score))
-        FAIL("desc.score is %d, which is no seqtopk_score", (int)d->score);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.score is %d, which is no seqtopk_score", (int)d->score);
     if (!is_norm(d->norm))
-        FAIL("desc.norm is %d, which is no seqtopk_norm", (int)d->norm);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.norm is %d, which is no seqtopk_norm", (int)d->norm);
     if (!is_group_score(d->group_score))
-        FAIL("desc.group_score is %d, which is no seqtopk_group_score", (int)d->group_score);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.group_score is %d, which is no seqtopk_group_score",
+                            (int)d->group_score);
     if (!is_dtype(d->dtype))
-        FAIL("desc.dtype is %d, which is no seqtopk_dtype", (int)d->dtype);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.dtype is %d, which is no seqtopk_dtype", (int)d->dtype);
     if (!is_order(d->order))
-        FAIL("desc.order is %d, which is no seqtopk_order", (int)d->order);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.order is %d, which is no seqtopk_order", (int)d->order);
     return SEQTOPK_OK;
 }
 
 static seqtopk_status check_sizes(const seqtopk_desc *d, seqtopk_error *error) {
     if (d->experts < 1 || d->experts > SEQTOPK_MAX_EXPERTS)
-        FAIL("desc.experts is %d; it must be 1 to %d", (int)d->experts, SEQTOPK_MAX_EXPERTS);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.experts is %d; it must be 1 to %d", (int)d->experts,
+                            SEQTOPK_MAX_EXPERTS);
     if (d->top_k < 1 || d->top_k > d->experts)
-        FAIL("desc.top_k is %d; it must be 1 to experts (%d)", (int)d->top_k, (int)d->experts);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.top_k is %d; it must be 1 to experts (%d)", (int)d->top_k,
+                            (int)d->experts);
     if (d->scope == SEQTOPK_SCOPE_TOKEN && (d->min_experts || d->max_experts))
-        FAIL("desc.min_experts and max_experts bound sequence scope; in token scope leave them 0");
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "desc.min_experts and max_experts bound sequence scope; in token scope leave them 0");
     if (d->min_experts < 0 || d->min_experts > d->top_k)
-        FAIL("desc.min_experts is %d; it must be 0 to top_k (%d)", (int)d->min_experts, (int)d->top_k);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.min_experts is %d; it must be 0 to top_k (%d)",
+                            (int)d->min_experts, (int)d->top_k);
     if (d->max_experts < 0 || (d->max_experts && d->max_experts < d->min_experts))
-        FAIL("desc.max_experts is %d; it must be 0 (no bound) or at least 1 and min_experts (%d)", (int)d->max_experts,
-             (int)d->min_experts);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "desc.max_experts is %d; it must be 0 (no bound) or at least 1 and min_experts (%d)",
+                            (int)d->max_experts, (int)d->min_experts);
     if (d->tokens < 0 || d->tokens > INT32_MAX)
-        FAIL("desc.tokens is %lld; it is reserved and must be 0 to 2^31-1", (long long)d->tokens);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.tokens is %lld; it is reserved and must be 0 to 2^31-1",
+                            (long long)d->tokens);
     if (d->threads < 0 || d->threads > SEQTOPK_MAX_PARTS)
-        FAIL("desc.threads is %d; it must be 0 (one) to %d", (int)d->threads, SEQTOPK_MAX_PARTS);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.threads is %d; it must be 0 (one) to %d", (int)d->threads,
+                            SEQTOPK_MAX_PARTS);
     return SEQTOPK_OK;
 }
 
 static seqtopk_status check_weights(const seqtopk_desc *d, seqtopk_error *error) {
     if (!(d->norm_eps >= 0.0f) || isinf(d->norm_eps))
-        FAIL("desc.norm_eps is %g; it must be finite and not negative", (double)d->norm_eps);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.norm_eps is %g; it must be finite and not negative",
+                            (double)d->norm_eps);
     if (!(d->norm_floor >= 0.0f) || isinf(d->norm_floor))
-        FAIL("desc.norm_floor is %g; it must be finite and not negative", (double)d->norm_floor);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.norm_floor is %g; it must be finite and not negative",
+                            (double)d->norm_floor);
     if (!isfinite(d->scale))
-        FAIL("desc.scale is %g; it must be finite", (double)d->scale);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.scale is %g; it must be finite", (double)d->scale);
     return SEQTOPK_OK;
 }
 
 static seqtopk_status resolve_groups(seqtopk_desc *d, seqtopk_error *error) {
     if (d->groups < 0 || d->groups > d->experts)
-        FAIL("desc.groups is %d; it must be 0 (none) to experts (%d)", (int)d->groups, (int)d->experts);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.groups is %d; it must be 0 (none) to experts (%d)",
+                            (int)d->groups, (int)d->experts);
     if (d->groups <= 1) {
         if (d->group_top_k > 1 || d->group_top_k < 0)
-            FAIL("desc.group_top_k is %d without groups: set desc.groups too", (int)d->group_top_k);
+            return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                                "desc.group_top_k is %d without groups: set desc.groups too", (int)d->group_top_k);
         d->groups = 1;
         d->group_top_k = 1;
         return SEQTOPK_OK;
@@ -126,7 +136,8 @@ static seqtopk_status resolve_groups(seqtopk_desc *d, seqtopk_error *error) {
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1, "desc.groups is %d, which does not divide experts (%d)",
                             (int)d->groups, (int)d->experts);
     if (d->group_top_k < 1 || d->group_top_k > d->groups)
-        FAIL("desc.group_top_k is %d; it must be 1 to groups (%d)", (int)d->group_top_k, (int)d->groups);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.group_top_k is %d; it must be 1 to groups (%d)",
+                            (int)d->group_top_k, (int)d->groups);
     const int32_t size = d->experts / d->groups;
     switch (d->group_score) {
     case SEQTOPK_GROUP_MAX: d->group_n = 1; break;
@@ -137,8 +148,10 @@ static seqtopk_status resolve_groups(seqtopk_desc *d, seqtopk_error *error) {
         break;
     }
     if (d->group_n < 1 || d->group_n > size)
-        FAIL("a group's score adds up %d experts, but a group has %d: set desc.group_n or another group_score",
-             (int)d->group_n, (int)size);
+        return seqtopk_fail(
+            error, SEQTOPK_E_VALUE, -1,
+            "a group's score adds up %d experts, but a group has %d: set desc.group_n or another group_score",
+            (int)d->group_n, (int)size);
     return SEQTOPK_OK;
 }
 

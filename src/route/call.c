@@ -6,42 +6,48 @@
 #include <math.h>
 #include <string.h>
 
-#define FAIL(status, ...) return seqtopk_fail(error, status, -1, __VA_ARGS__)
-
 static seqtopk_status check_sequences(const seqtopk_input *in, seqtopk_error *error) {
     if (in->sequences < 0)
-        FAIL(SEQTOPK_E_VALUE, "input.sequences is %d; it must not be negative", (int)in->sequences);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "input.sequences is %d; it must not be negative",
+                            (int)in->sequences);
     if (in->cu_seqlens[0] != 0)
-        FAIL(SEQTOPK_E_SHAPE, "input.cu_seqlens[0] is %d; it must be 0", (int)in->cu_seqlens[0]);
+        return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1, "input.cu_seqlens[0] is %d; it must be 0",
+                            (int)in->cu_seqlens[0]);
     for (int32_t s = 0; s < in->sequences; s++)
         if (in->cu_seqlens[s + 1] < in->cu_seqlens[s])
-            FAIL(SEQTOPK_E_SHAPE, "input.cu_seqlens falls from %d to %d at sequence %d", (int)in->cu_seqlens[s],
-                 (int)in->cu_seqlens[s + 1], (int)s);
+            return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1, "input.cu_seqlens falls from %d to %d at sequence %d",
+                                (int)in->cu_seqlens[s], (int)in->cu_seqlens[s + 1], (int)s);
     if (in->cu_seqlens[in->sequences] != in->tokens)
-        FAIL(SEQTOPK_E_SHAPE, "input.cu_seqlens[%d] is %d; the last must be the tokens of the batch (%lld)",
-             (int)in->sequences, (int)in->cu_seqlens[in->sequences], (long long)in->tokens);
+        return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
+                            "input.cu_seqlens[%d] is %d; the last must be the tokens of the batch (%lld)",
+                            (int)in->sequences, (int)in->cu_seqlens[in->sequences], (long long)in->tokens);
     return SEQTOPK_OK;
 }
 
 static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input *in, seqtopk_error *error) {
     const int32_t experts = plan->desc.experts;
     if (in->tokens < 0 || in->tokens > INT32_MAX)
-        FAIL(SEQTOPK_E_VALUE, "input.tokens is %lld; it must be 0 to 2^31-1", (long long)in->tokens);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "input.tokens is %lld; it must be 0 to 2^31-1",
+                            (long long)in->tokens);
     if (seqtopk_max_selected(plan, in->tokens) < 0)
-        FAIL(SEQTOPK_E_OVERFLOW, "%lld tokens of top_k %d are more pairs than int32 lists can index; route fewer tokens",
-             (long long)in->tokens, (int)plan->desc.top_k);
+        return seqtopk_fail(error, SEQTOPK_E_OVERFLOW, -1,
+                            "%lld tokens of top_k %d are more pairs than int32 lists can index; route fewer tokens",
+                            (long long)in->tokens, (int)plan->desc.top_k);
     if (!in->logits && in->tokens)
-        FAIL(SEQTOPK_E_NULL, "input.logits is NULL");
+        return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "input.logits is NULL");
     if (in->row_stride < SEQTOPK_STRIDE_BROADCAST || (in->row_stride > 0 && in->row_stride < experts))
-        FAIL(SEQTOPK_E_SHAPE, "input.row_stride is %lld; it must be 0 (experts), SEQTOPK_STRIDE_BROADCAST or >= %d",
-             (long long)in->row_stride, (int)experts);
+        return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
+                            "input.row_stride is %lld; it must be 0 (experts), SEQTOPK_STRIDE_BROADCAST or >= %d",
+                            (long long)in->row_stride, (int)experts);
     if (in->row_stride > 0 && in->tokens && in->row_stride > PTRDIFF_MAX / 4 / in->tokens)
-        FAIL(SEQTOPK_E_OVERFLOW, "input.row_stride is %lld: so many rows reach beyond the address space",
-             (long long)in->row_stride);
+        return seqtopk_fail(error, SEQTOPK_E_OVERFLOW, -1,
+                            "input.row_stride is %lld: so many rows reach beyond the address space",
+                            (long long)in->row_stride);
     for (int32_t e = 0; in->bias && e < experts; e++)
         if (!(in->bias[e] < INFINITY))
-            FAIL(SEQTOPK_E_NONFINITE, "input.bias[%d] is %g; it must be finite, or -inf to exclude the expert", (int)e,
-                 (double)in->bias[e]);
+            return seqtopk_fail(error, SEQTOPK_E_NONFINITE, -1,
+                                "input.bias[%d] is %g; it must be finite, or -inf to exclude the expert", (int)e,
+                                (double)in->bias[e]);
     if (in->cu_seqlens && plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE)
         return check_sequences(in, error);
     return SEQTOPK_OK;
@@ -60,26 +66,33 @@ static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input
                                    seqtopk_error *error) {
     const int64_t most = seqtopk_max_selected(plan, in->tokens);
     if ((out->expert_ids || out->weights || out->expert_tokens || out->expert_slots) && out->capacity < most)
-        FAIL(SEQTOPK_E_CAPACITY, "output.capacity is %lld; %lld tokens of top_k %d need %lld", (long long)out->capacity,
-             (long long)in->tokens, (int)plan->desc.top_k, (long long)most);
+        return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1, "output.capacity is %lld; %lld tokens of top_k %d need %lld",
+                            (long long)out->capacity, (long long)in->tokens, (int)plan->desc.top_k, (long long)most);
     if (out->block_slots || out->block_experts || out->block_total)
-        FAIL(SEQTOPK_E_UNSUPPORTED, "output.block_*: blocked lists are not in version %s; build them from the "
-             "expert-major lists", SEQTOPK_VERSION);
+        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                            "output.block_*: blocked lists are not in version %s; build them from the "
+                            "expert-major lists",
+                            SEQTOPK_VERSION);
     if (out->row_lse && plan->desc.score != SEQTOPK_SCORE_SOFTMAX)
-        FAIL(SEQTOPK_E_UNSUPPORTED, "output.row_lse is made for the softmax score only; leave it NULL");
+        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                            "output.row_lse is made for the softmax score only; leave it NULL");
     if (!out->padded_ids && !out->padded_ids64 && !out->padded_weights)
         return SEQTOPK_OK;
     if (!is_padding(out->padding))
-        FAIL(SEQTOPK_E_VALUE, "output.padding is %d, which is no seqtopk_padding", (int)out->padding);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "output.padding is %d, which is no seqtopk_padding",
+                            (int)out->padding);
     if (out->padded_width < plan->max_experts)
-        FAIL(SEQTOPK_E_CAPACITY, "output.padded_width is %d, but a token can get %d experts: widen it or set "
-             "desc.max_experts", (int)out->padded_width, (int)plan->max_experts);
+        return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
+                            "output.padded_width is %d, but a token can get %d experts: widen it or set "
+                            "desc.max_experts",
+                            (int)out->padded_width, (int)plan->max_experts);
     if (out->padding == SEQTOPK_PAD_DISTINCT && out->padded_width > plan->desc.experts)
-        FAIL(SEQTOPK_E_SHAPE, "output.padded_width is %d: there are not so many distinct experts (%d)",
-             (int)out->padded_width, (int)plan->desc.experts);
+        return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
+                            "output.padded_width is %d: there are not so many distinct experts (%d)",
+                            (int)out->padded_width, (int)plan->desc.experts);
     if (out->padded_stride && out->padded_stride < out->padded_width)
-        FAIL(SEQTOPK_E_SHAPE, "output.padded_stride is %lld, less than padded_width (%d)", (long long)out->padded_stride,
-             (int)out->padded_width);
+        return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1, "output.padded_stride is %lld, less than padded_width (%d)",
+                            (long long)out->padded_stride, (int)out->padded_width);
     return SEQTOPK_OK;
 }
 
@@ -206,10 +219,10 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
                                  const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
                                  int32_t parts, seqtopk_error *error) {
     if (!plan)
-        FAIL(SEQTOPK_E_NULL, "plan is NULL");
+        return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "plan is NULL");
     if (parts < 1 || parts > SEQTOPK_MAX_PARTS || part < 0 || part >= parts)
-        FAIL(SEQTOPK_E_VALUE, "part %d of %d: parts must be 1 to %d, and part below it", (int)part, (int)parts,
-             SEQTOPK_MAX_PARTS);
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "part %d of %d: parts must be 1 to %d, and part below it",
+                            (int)part, (int)parts, SEQTOPK_MAX_PARTS);
     seqtopk_status status = seqtopk_take_struct(&call->in, sizeof call->in, SEQTOPK_FIRST_input, input, "input", error);
     if (!status)
         status = seqtopk_take_struct(&call->out, sizeof call->out, SEQTOPK_FIRST_output, output, "output", error);
@@ -228,10 +241,11 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
     const uintptr_t base = ((uintptr_t)scratch + 63) & ~(uintptr_t)63;
     const size_t needed = lay_out(call, plan, call->in.tokens, call->sequences, base, part, parts);
     if (!scratch)
-        FAIL(SEQTOPK_E_NULL, "scratch is NULL; this call needs %zu bytes (seqtopk_scratch_size)", needed);
+        return seqtopk_fail(error, SEQTOPK_E_NULL, -1,
+                            "scratch is NULL; this call needs %zu bytes (seqtopk_scratch_size)", needed);
     if (scratch_size < needed)
-        FAIL(SEQTOPK_E_CAPACITY, "scratch has %zu bytes; this call needs %zu (seqtopk_scratch_size)", scratch_size,
-             needed);
+        return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
+                            "scratch has %zu bytes; this call needs %zu (seqtopk_scratch_size)", scratch_size, needed);
     if (call->out.token_offsets)
         call->token_offsets = call->out.token_offsets;
     if (call->out.expert_ids)

@@ -4,26 +4,27 @@
 #include "src/tuning/scan.h"
 #include "src/tuning/text.h"
 
-#define REFUSE(...) return seqtopk_fail(error, SEQTOPK_E_TUNING, -1, __VA_ARGS__)
-
 /* ----------------------------------------------------------------- header -- */
 
 static seqtopk_status read_magic(const char **at, const char *end, seqtopk_error *error) {
     const size_t length = strlen(SEQTOPK_TUNING_MAGIC);
     if ((size_t)(end - *at) < length || memcmp(*at, SEQTOPK_TUNING_MAGIC, length) != 0)
-        REFUSE("it is no tuning file: it does not begin with \"" SEQTOPK_TUNING_MAGIC "\"");
+        return seqtopk_fail(error, SEQTOPK_E_TUNING, -1,
+                            "it is no tuning file: it does not begin with \"" SEQTOPK_TUNING_MAGIC "\"");
     *at += length;
     const char *line = line_end(*at, end);
     if (line == end)
-        REFUSE("it is cut off in its first line");
+        return seqtopk_fail(error, SEQTOPK_E_TUNING, -1, "it is cut off in its first line");
     const int64_t format = take_number(at, 1000000);
     if (format > SEQTOPK_TUNING_FORMAT)
-        REFUSE("it is of format %d; library %s reads format %d: use a newer library, or tune again", (int)format,
-               SEQTOPK_VERSION, SEQTOPK_TUNING_FORMAT);
+        return seqtopk_fail(error, SEQTOPK_E_TUNING, -1,
+                            "it is of format %d; library %s reads format %d: use a newer library, or tune again",
+                            (int)format, SEQTOPK_VERSION, SEQTOPK_TUNING_FORMAT);
     if (format == SEQTOPK_TUNING_FORMAT && line - *at == 1 && **at == '\r')
-        REFUSE("its lines end in CR LF: it was changed on its way; copy it byte by byte");
+        return seqtopk_fail(error, SEQTOPK_E_TUNING, -1,
+                            "its lines end in CR LF: it was changed on its way; copy it byte by byte");
     if (format != SEQTOPK_TUNING_FORMAT || *at != line)
-        REFUSE("its first line is damaged: tune again");
+        return seqtopk_fail(error, SEQTOPK_E_TUNING, -1, "its first line is damaged: tune again");
     ++*at;
     return SEQTOPK_OK;
 }
@@ -118,12 +119,14 @@ static void differing_words(const char **a, const char **b) {
 static seqtopk_status check_origin(const seqtopk_tuning_parts *parts, const seqtopk_tuning_reader *reader,
                                    seqtopk_error *error) {
     if (reader->library && strcmp(reader->library, parts->library) != 0)
-        REFUSE("it was made by library %s, this is %s: tune again", parts->library, reader->library);
+        return seqtopk_fail(error, SEQTOPK_E_TUNING, -1, "it was made by library %s, this is %s: tune again",
+                            parts->library, reader->library);
     if (reader->machine && strcmp(reader->machine, parts->machine) != 0) {
         const char *theirs = parts->machine, *ours = reader->machine;
         differing_words(&theirs, &ours);
-        REFUSE("it is of another machine, \"%.*s\" where this is \"%.*s\": tune here", (int)strcspn(theirs, " "),
-               theirs, (int)strcspn(ours, " "), ours);
+        return seqtopk_fail(error, SEQTOPK_E_TUNING, -1,
+                            "it is of another machine, \"%.*s\" where this is \"%.*s\": tune here",
+                            (int)strcspn(theirs, " "), theirs, (int)strcspn(ours, " "), ours);
     }
     return SEQTOPK_OK;
 }
@@ -154,36 +157,44 @@ seqtopk_status seqtopk_tuning_file_open(seqtopk_tuning_parts *parts, const char 
     if (!text)
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "the text of a tuning file is NULL");
     if (size > SEQTOPK_TUNING_LARGEST)
-        REFUSE("it has %zu bytes; no tuning file has more than %d", size, SEQTOPK_TUNING_LARGEST);
+        return seqtopk_fail(error, SEQTOPK_E_TUNING, -1, "it has %zu bytes; no tuning file has more than %d", size,
+                            SEQTOPK_TUNING_LARGEST);
     const char *at = text, *end = text + size;
     const seqtopk_status status = read_magic(&at, end, error);
     if (status)
         return status;
     if (!take_field(&at, end, "library ", parts->library, sizeof parts->library) ||
         !take_field(&at, end, "machine ", parts->machine, sizeof parts->machine))
-        REFUSE("line %d is not as it should be (library, then machine): it is damaged or cut off; tune again",
-               *parts->library ? 3 : 2);
+        return seqtopk_fail(
+            error, SEQTOPK_E_TUNING, -1,
+            "line %d is not as it should be (library, then machine): it is damaged or cut off; tune again",
+            *parts->library ? 3 : 2);
     const size_t start = read_extent(text, at, end);
     if (start == 0)
-        REFUSE("line 4 is not as it should be (choices, how many bytes): it is damaged or cut off; tune again");
+        return seqtopk_fail(
+            error, SEQTOPK_E_TUNING, -1,
+            "line 4 is not as it should be (choices, how many bytes): it is damaged or cut off; tune again");
     if (start > size)
-        REFUSE("it is cut off in its choices: tune again");
+        return seqtopk_fail(error, SEQTOPK_E_TUNING, -1, "it is cut off in its choices: tune again");
     const char *measured = text + start;
     int sound;
     parts->choices = line_end(at, end) + 1;
     parts->choices_line = 5;
     parts->choices_end = find_sum(text, measured, "measured ", &sound);
     if (!parts->choices_end || parts->choices_end < parts->choices)
-        REFUSE("its choices do not end where line 4 says: it is damaged; tune again");
+        return seqtopk_fail(error, SEQTOPK_E_TUNING, -1,
+                            "its choices do not end where line 4 says: it is damaged; tune again");
     if (!sound)
-        REFUSE("the checksum of its choices is wrong: it is damaged, or was changed by hand; tune again");
+        return seqtopk_fail(error, SEQTOPK_E_TUNING, -1,
+                            "the checksum of its choices is wrong: it is damaged, or was changed by hand; tune again");
     if (whole) {
         parts->decisions = measured;
         parts->decisions_end = find_end(text, end, &sound);
         if (!parts->decisions_end || parts->decisions_end < measured)
-            REFUSE("it has no end line: it was cut off; tune again");
+            return seqtopk_fail(error, SEQTOPK_E_TUNING, -1, "it has no end line: it was cut off; tune again");
         if (!sound)
-            REFUSE("its checksum is wrong: it is damaged, or was changed by hand; tune again");
+            return seqtopk_fail(error, SEQTOPK_E_TUNING, -1,
+                                "its checksum is wrong: it is damaged, or was changed by hand; tune again");
     }
     return check_origin(parts, reader, error);
 }

@@ -13,8 +13,6 @@
 #define SEQTOPK_TUNING_DIR "" /* the build option tuning_dir */
 #endif
 
-#define FAIL(...) return seqtopk_fail(error, SEQTOPK_E_FILE, -1, __VA_ARGS__)
-
 /* ---------------------------------------------------------------- places -- */
 
 /* Not for a program that runs with more rights than its user has. */
@@ -57,9 +55,13 @@ int seqtopk_store_place(int place, char path[SEQTOPK_STORE_PATH]) {
 seqtopk_status seqtopk_store_target(char path[SEQTOPK_STORE_PATH], seqtopk_error *error) {
     const char *tuning = environment("SEQTOPK_TUNING");
     if (tuning && is_none(tuning))
-        FAIL("SEQTOPK_TUNING is \"%s\": there is no file to write; unset it, or set it to a path", tuning);
+        return seqtopk_fail(error, SEQTOPK_E_FILE, -1,
+                            "SEQTOPK_TUNING is \"%s\": there is no file to write; unset it, or set it to a path",
+                            tuning);
     if (!seqtopk_store_place(tuning ? 0 : 1, path))
-        FAIL("there is no place for a tuning file: set HOME, XDG_CACHE_HOME or SEQTOPK_TUNING to an absolute path");
+        return seqtopk_fail(
+            error, SEQTOPK_E_FILE, -1,
+            "there is no place for a tuning file: set HOME, XDG_CACHE_HOME or SEQTOPK_TUNING to an absolute path");
     return SEQTOPK_OK;
 }
 
@@ -216,16 +218,19 @@ static seqtopk_status check_replaceable(const char *path, seqtopk_error *error) 
     if (stat(path, &is) != 0)
         return errno == ENOENT ? SEQTOPK_OK : seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: %s", path, strerror(errno));
     if (!S_ISREG(is.st_mode))
-        FAIL("%s is %s: a tuning file is a regular file", path, kind_of(is.st_mode));
+        return seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s is %s: a tuning file is a regular file", path,
+                            kind_of(is.st_mode));
     if (is.st_size == 0)
         return SEQTOPK_OK;
     const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (file < 0)
-        FAIL("%s: cannot be read before it is replaced: %s", path, strerror(errno));
+        return seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: cannot be read before it is replaced: %s", path,
+                            strerror(errno));
     const int64_t have = read_all(file, begin, sizeof begin);
     close(file);
     if (have != (int64_t)sizeof begin || memcmp(begin, magic, sizeof begin) != 0)
-        FAIL("%s is no tuning file and will not be replaced: move it, or name another", path);
+        return seqtopk_fail(error, SEQTOPK_E_FILE, -1,
+                            "%s is no tuning file and will not be replaced: move it, or name another", path);
     return SEQTOPK_OK;
 }
 
@@ -256,7 +261,8 @@ static seqtopk_status replace(const char *path, const char *directory, const cha
             break;
     }
     if (file < 0)
-        FAIL("%s: nothing can be written in %s: %s", path, directory, strerror(errno));
+        return seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: nothing can be written in %s: %s", path, directory,
+                            strerror(errno));
     int ok = write_all(file, text, size) && sync_file(file);
     int reason = errno;
     if (close(file) != 0 && ok) {
@@ -269,7 +275,8 @@ static seqtopk_status replace(const char *path, const char *directory, const cha
     }
     if (!ok) {
         unlink(temporary);
-        FAIL("%s: cannot be written: %s; what was there before still is", path, strerror(reason));
+        return seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: cannot be written: %s; what was there before still is",
+                            path, strerror(reason));
     }
     const int folder = open(directory, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
     if (folder >= 0) {
@@ -282,10 +289,12 @@ static seqtopk_status replace(const char *path, const char *directory, const cha
 /* The directory of `path`, made if need be, where a tuning file may be written. */
 static seqtopk_status make_way(const char *path, char directory[SEQTOPK_STORE_PATH], seqtopk_error *error) {
     if (strlen(path) >= SEQTOPK_STORE_PATH)
-        FAIL("the path of a tuning file has %zu bytes; at most %d", strlen(path), SEQTOPK_STORE_PATH - 1);
+        return seqtopk_fail(error, SEQTOPK_E_FILE, -1, "the path of a tuning file has %zu bytes; at most %d",
+                            strlen(path), SEQTOPK_STORE_PATH - 1);
     directory_of(directory, path);
     if (!make_directory(directory, 2))
-        FAIL("%s: the directory cannot be made: %s", directory, strerror(errno));
+        return seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: the directory cannot be made: %s", directory,
+                            strerror(errno));
     return check_replaceable(path, error);
 }
 
@@ -296,7 +305,8 @@ seqtopk_status seqtopk_store_save(const seqtopk_tuning_file *file, const char *p
         return status;
     const size_t size = seqtopk_tuning_file_encode(file, NULL, 0);
     if (size > SEQTOPK_TUNING_LARGEST)
-        FAIL("%s would have %zu bytes; no tuning file has more than %d", path, size, SEQTOPK_TUNING_LARGEST);
+        return seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s would have %zu bytes; no tuning file has more than %d", path,
+                            size, SEQTOPK_TUNING_LARGEST);
     char *text = malloc(size);
     if (!text)
         return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "%s: no memory for its %zu bytes", path, size);
@@ -385,12 +395,13 @@ seqtopk_status seqtopk_store_read(const char *path, char **text, size_t *size, i
     *size = 0;
     if (missing)
         *missing = 1;
-    FAIL("%s: tuning files are not read on this system; use seqtopk_tuning_parse", path);
+    return seqtopk_fail(error, SEQTOPK_E_FILE, -1,
+                        "%s: tuning files are not read on this system; use seqtopk_tuning_parse", path);
 }
 
 seqtopk_status seqtopk_store_save(const seqtopk_tuning_file *file, const char *path, seqtopk_error *error) {
     (void)file;
-    FAIL("%s: tuning files are not written on this system", path);
+    return seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: tuning files are not written on this system", path);
 }
 
 seqtopk_status seqtopk_store_merge(const seqtopk_tuning_file *newer, const char *path, seqtopk_tuning_file *merged,
