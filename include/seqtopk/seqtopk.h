@@ -7,17 +7,41 @@
  * experts per token (TopK) or per sequence (SeqTopK, arXiv 2511.06494), renormalises the winners' weights and
  * writes the lists in the forms that expert matrix products read.
  *
- *     seqtopk_desc desc = SEQTOPK_DESC_INIT;
- *     desc.experts = 128; desc.top_k = 8; desc.norm = SEQTOPK_NORM_SUM;
- *     seqtopk_plan *plan;
- *     if (seqtopk_plan_create(&plan, &desc, NULL) != SEQTOPK_OK) ...
+ *     #include <seqtopk/seqtopk.h>
+ *     #include <stdio.h>
+ *     #include <stdlib.h>
  *
- *     seqtopk_input in = SEQTOPK_INPUT_INIT;
- *     in.logits = logits; in.tokens = T;
- *     seqtopk_output out = SEQTOPK_OUTPUT_INIT;
- *     out.token_offsets = offsets; out.expert_ids = ids; out.weights = weights; out.capacity = T * 8;
- *     seqtopk_route(plan, &in, &out, scratch, seqtopk_scratch_size(plan, T, 1, 1), NULL);
- *     seqtopk_plan_destroy(plan);
+ *     // The experts of token t: ids[offsets[t]] to ids[offsets[t + 1] - 1]. Room for tokens * 8 ids and weights.
+ *     seqtopk_status select_experts(const float *logits, int64_t tokens, int32_t *offsets, int32_t *ids,
+ *                                   float *weights) {
+ *         seqtopk_desc desc = SEQTOPK_DESC_INIT;
+ *         desc.experts = 128;
+ *         desc.top_k = 8;
+ *         desc.norm = SEQTOPK_NORM_SUM;
+ *
+ *         seqtopk_input in = SEQTOPK_INPUT_INIT;
+ *         in.logits = logits;
+ *         in.tokens = tokens;
+ *         seqtopk_output out = SEQTOPK_OUTPUT_INIT;
+ *         out.token_offsets = offsets;
+ *         out.expert_ids = ids;
+ *         out.weights = weights;
+ *         out.capacity = tokens * 8;
+ *
+ *         seqtopk_plan *plan;
+ *         seqtopk_error error = SEQTOPK_ERROR_INIT;
+ *         seqtopk_status status = seqtopk_plan_create(&plan, &desc, &error);
+ *         if (status == SEQTOPK_OK) {
+ *             size_t size = seqtopk_scratch_size(plan, tokens, 1, 1);
+ *             void *scratch = malloc(size);
+ *             status = seqtopk_route(plan, &in, &out, scratch, size, &error);
+ *             free(scratch);
+ *             seqtopk_plan_destroy(plan);
+ *         }
+ *         if (status != SEQTOPK_OK)
+ *             fprintf(stderr, "%s\n", error.message);
+ *         return status;
+ *     }
  *
  * The words used below:
  *   T  tokens; E  experts; K  top_k, the budget of one token; S  sequences; N  selected (token, expert) pairs.
@@ -54,9 +78,7 @@
 extern "C" {
 #endif
 
-#if defined(_WIN32)
-#define SEQTOPK_API
-#elif defined(__GNUC__)
+#if defined(__GNUC__) && !defined(_WIN32)
 #define SEQTOPK_API __attribute__((visibility("default")))
 #else
 #define SEQTOPK_API
@@ -329,7 +351,7 @@ SEQTOPK_API seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk
  * Routes in a team that has its own barrier (as ggml's custom operators have). A route is seqtopk_route_steps(plan)
  * steps; in each step, every one of the `parts` threads calls once with its own `part`, with all other arguments equal,
  * and nobody begins a step before all have ended the last. The scratch is shared and sized for `parts` threads. An
- * error is answered to every part from the step after it on; a team goes through all steps in any case.
+ * error is returned to every part from the step after it on; a team goes through all steps in any case.
  *
  *     for (int step = 0; step < seqtopk_route_steps(plan); step++) {
  *         status = seqtopk_route_part(plan, &in, &out, scratch, size, step, ith, nth, NULL);
@@ -433,12 +455,8 @@ SEQTOPK_API seqtopk_status seqtopk_plan_choice(const seqtopk_plan *plan, int32_t
  * of it that makes no sense here (a kernel that is gone or has changed since) not either; both can be asked for the
  * reason.
  *
- * A plan looks up, stage by stage, the tuned shape that is nearest to its own: the sum of |log2| of the ratios of E and
- * of K and of half of that of the threads, and 1/2 for another scope and 1/4 for another score. Beyond 2 nothing is
- * near, and the model chooses; so it does for T that are more than two powers of two away from any that was measured.
- *
- * Of a file plans read the beginning only, its choices, which have a checksum of their own; what was measured, behind
- * them, is for `seqtopk tune show` and the like.
+ * A plan takes, stage by stage, what was measured for the shape nearest to its own. Where none is near, and for T far
+ * from those that were measured, the model chooses.
  */
 
 /* Stands for no tuning at all. */
@@ -473,7 +491,7 @@ typedef struct seqtopk_tuning_info {
 } seqtopk_tuning_info;
 #define SEQTOPK_TUNING_INFO_INIT SEQTOPK_INIT_(seqtopk_tuning_info)
 
-/* Reads all choices to answer. Strings live as long as `tuning`. */
+/* Reads the whole of the choices. Strings live as long as `tuning`. */
 SEQTOPK_API seqtopk_status seqtopk_tuning_get_info(const seqtopk_tuning *tuning, seqtopk_tuning_info *info);
 
 /* Why line *line was dropped, for index in [0, dropped); NULL beyond. Static. Reads the choices up to that line. */

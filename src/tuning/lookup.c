@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Looking up: the tuned shape that is nearest to a plan's. The rule is in seqtopk.h. */
+/*
+ * Looking up: the tuned shape that is nearest to a plan's. It is away by |log2| of the ratio of E, plus that of K, plus
+ * half of that of the threads, plus 1/2 for another scope and 1/4 for another score; beyond 2 nothing is near.
+ */
 #include "src/tuning/lookup.h"
 #include "src/status.h"
 
