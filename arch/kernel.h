@@ -14,6 +14,8 @@
 #ifndef SEQTOPK_ARCH_KERNEL_H
 #define SEQTOPK_ARCH_KERNEL_H
 
+#include "arch/compiler.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
