@@ -2,6 +2,8 @@
 #ifndef SEQTOPK_SRC_STATUS_H
 #define SEQTOPK_SRC_STATUS_H
 
+#include "arch/compiler.h"
+
 #include <seqtopk/seqtopk.h>
 
 /* Fills *error (may be NULL) with a status, the offending token or -1, and a formatted message; returns the status. */
