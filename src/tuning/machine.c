@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "src/tuning/machine.h"
+#include "src/unload.h"
 
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -175,9 +176,10 @@ static void find_out(machine *m) {
     seqtopk_machine_name_of(m->key, m->name);
 }
 
-/* Two threads may both find out; the one that comes second takes the first's answer. Never freed. */
+static _Atomic(machine *) known;
+
+/* Two threads may both find out; the one that comes second takes the first's answer. */
 static const machine *this_machine(void) {
-    static _Atomic(machine *) known;
     static const machine nothing = {"unknown", "unknown"};
     machine *found = atomic_load_explicit(&known, memory_order_acquire);
     if (found)
@@ -186,11 +188,15 @@ static const machine *this_machine(void) {
     if (!mine)
         return &nothing;
     find_out(mine);
-    if (atomic_compare_exchange_strong_explicit(&known, &found, mine, memory_order_acq_rel, memory_order_acquire))
+    if (atomic_compare_exchange_strong_explicit(&known, &found, mine, memory_order_acq_rel, memory_order_acquire)) {
+        seqtopk_unload_prepare();
         return mine;
+    }
     free(mine);
     return found;
 }
+
+void seqtopk_machine_unload(void) { free(atomic_exchange(&known, NULL)); }
 
 const char *seqtopk_machine_key(void) { return this_machine()->key; }
 const char *seqtopk_machine_name(void) { return this_machine()->name; }

@@ -4,6 +4,7 @@
 #include "src/status.h"
 #include "src/tuning/store.h"
 #include "src/tuning/lookup.h"
+#include "src/unload.h"
 #include "src/tuning/text.h"
 
 #include <stdarg.h>
@@ -132,17 +133,26 @@ static seqtopk_tuning *find(void) {
     return found;
 }
 
+static _Atomic(seqtopk_tuning *) known;
+
 /* No lock: threads that come at the same time all look, and one of them is heard. */
 const seqtopk_tuning *seqtopk_tuning_machine(void) {
-    static _Atomic(seqtopk_tuning *) known;
     seqtopk_tuning *tuning = atomic_load_explicit(&known, memory_order_acquire);
     if (tuning)
         return tuning;
     seqtopk_tuning *mine = find();
-    if (atomic_compare_exchange_strong_explicit(&known, &tuning, mine, memory_order_acq_rel, memory_order_acquire))
+    if (atomic_compare_exchange_strong_explicit(&known, &tuning, mine, memory_order_acq_rel, memory_order_acquire)) {
+        seqtopk_unload_prepare();
         return mine;
+    }
     discard(mine);
     return tuning;
+}
+
+void seqtopk_tuning_unload(void) {
+    seqtopk_tuning *tuning = atomic_exchange(&known, &nothing);
+    if (tuning)
+        discard(tuning);
 }
 
 /* ------------------------------------------------------------------ asking -- */
