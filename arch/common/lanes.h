@@ -14,7 +14,14 @@
  *   vec_split(x, &k)       x = m * 2^k for positive normal x, m in [sqrt(1/2), sqrt(2)); returns m
  *   vec_sum16(v)           the tree over v[VECS]
  *   vec_load_f32, vec_load_bf16, vec_load_f16 (p, i)   elements i .. of the row at p, as float
+ *   vec_load_first(p, n)   n elements, 0 to VEC_LANES, and nothing beyond them; -inf in the other lanes
+ *   vec_store_first(p, a, n)   the first n lanes, 0 to VEC_LANES, and nothing beyond
+ *   VEC_SWEEP_ROWS         rows whose sums fit in registers together
  * where it has better than what stands here:
+ *   VEC_SUMS16, vec_sums16(rows, n, sums)   vec_sum16 of n rows of VECS vectors
+ *   VEC_EXP_TERM(x)        exp(x) as add_exp_term adds it, for x <= 88
+ *   VEC_SCORE_GROUPS       times sixteen columns whose scores are made at once
+ *   VEC_MASKED_LOADS, vec_load_upto_f32, _bf16, _f16 (p, n)   vec_load_first for any n > 0, of each dtype
  *   VEC_KEEP(x, least)     *x becomes 0 in lanes below `least`; returns which are not, a VEC_MASK
  *   VEC_SCALE(mask, p, n)  p * 2^n, rounded once, in the lanes of a VEC_MASK, 0 in the others
  *   VEC_DIV_FIRST(a, b, n) vec_div of which the first n lanes are wanted
@@ -24,18 +31,19 @@
  * and, for the kernels that select (all but ref's):
  *   vec_mask_gt, _ge, _eq, _nlt (a, b)   a bit for each lane; _nlt: not less than, true of a NaN
  *   vec_bits16_nlt(x, limit)             the same of the 16 lanes x[VECS]
- *   vec_compress(a, mask)                the lanes of the mask, moved together to the front
+ *   vec_compress(a, mask)                the lanes of the mask in their order, moved together to the front; anything
+ *                                        in the other lanes
  *   vec_load_u16(p), vec_store_bits(p, a)   small integers as lanes of 32 bits
- *   vec_of_raw_f32, _bf16, _f16 (a)      floats from lanes whose low bits are elements
+ *   vec_of_raw_f32, _bf16, _f16 (a)      floats from lanes whose low bits are elements, the other bits 0
+ *   vec_abs(a)                           without the sign
  *   vec_first_bit(bits)                  the lowest bit's number, any number of at least 64 if there is none
- *   vec_load_first(p, n)                 n elements (0 or more) and nothing beyond them; -inf in the other lanes
- *   vec_store_first(p, a, n)             the first n lanes and nothing beyond
- *   vec_store_split(left, right, a, mask)   the lanes of the mask from `left` on, the others up to `right`; other lanes
- *                                        may be written within a vector's length of either
+ *   vec_store_split(left, right, a, mask)   the lanes of the mask from `left` on, the others up to `right`, each in
+ *                                        their order; other lanes may be written within a vector's length of either,
+ *                                        and there are two vectors between them
  *   vec_across(a, stride)                lanes whose numbers differ in the bit `stride` change places
  *   vec_choose(mask, a, b)               lanes of a where mask[VEC_LANES] is -1, of b where it is 0
  *   vec_raise(a, mask)                   +inf in the lanes of the mask, a in the others
- *   VEC_SWEEP_ROWS                       rows whose sums fit in registers together
+ * tests/check_vec.def holds each of them to this.
  */
 #ifndef SEQTOPK_ARCH_COMMON_LANES_H
 #define SEQTOPK_ARCH_COMMON_LANES_H
