@@ -182,42 +182,6 @@ seqtopk_select_keys_fn *best_rank() {
     return found;
 }
 
-/*
- * Rows that only say that there is no such kernel in their ISA: they decline even when there is nothing to do. And rows that
- * only say how much is done at a time.
- */
-bool declines(const seqtopk_row &row) {
-    const Shape one = {1, 1, 1};
-    Catch memory(one, 1);
-    seqtopk_candidates none = memory.open(false);
-    seqtopk_rows rows{};
-    rows.experts = 1;
-    if (row.op == SEQTOPK_OP_collect_logits) {
-        rows.key = SEQTOPK_KEY_LOGPROB;
-        function_of<seqtopk_collect_logits_fn>(row)(&rows, 0, 0, 0, 0, &none);
-    } else if (row.op == SEQTOPK_OP_topk_logits) {
-        int32_t offset = 0, id = 0;
-        float key = 0;
-        int64_t at = 0;
-        const seqtopk_lists nowhere = {&offset, &id, &key, 0, 0};
-        function_of<seqtopk_topk_logits_fn>(row)(&rows, 0, 0, 1, &none, &nowhere, &at, 0);
-    } else if (row.op == SEQTOPK_OP_collect_short) {
-        float work[64], low;
-        rows.key = SEQTOPK_KEY_LOGIT;
-        const float logit = 0;
-        rows.logits = &logit;
-        rows.score = SEQTOPK_SCORE_LOGITS;
-        function_of<seqtopk_collect_short_fn>(row)(&rows, 0, 1, 1, best_rank(), work, &low, &none);
-    } else if (row.op == SEQTOPK_OP_topk_keys) {
-        int32_t offset = 0, id = 0;
-        float key = 0;
-        int64_t at = 0;
-        const seqtopk_lists nowhere = {&offset, &id, &key, 0, 0};
-        function_of<seqtopk_topk_keys_fn>(row)(&key, 1, 0, 0, 1, &none, &nowhere, &at, 0);
-    }
-    return none.size < 0 || row.op == SEQTOPK_OP_sample || row.op == SEQTOPK_OP_block;
-}
-
 /* Rows whose shift and lse may be written. */
 struct OwnRows {
     std::vector<float> shift, lse;
@@ -515,7 +479,9 @@ void run_row(benchmark::State &state, Shape shape, const seqtopk_row *row) {
     case SEQTOPK_OP_scatter: run_scatter(state, s, function_of<seqtopk_scatter_fn>(*row)); break;
     case SEQTOPK_OP_sample:
     case SEQTOPK_OP_block:
-    case SEQTOPK_OPS: break;
+    case SEQTOPK_OP_ahead:
+    case SEQTOPK_OP_share:
+    case SEQTOPK_OPS: break; /* sizes */
     }
 }
 
@@ -556,7 +522,7 @@ void add_all() {
         seqtopk_desc desc = SEQTOPK_DESC_INIT;
         desc.experts = shape.experts;
         desc.top_k = shape.top_k;
-        for (int32_t i = 0; i < seqtopk_registry_size; i++) {
+        for (int32_t i = 0; i < seqtopk_registry_kernels; i++) {
             const seqtopk_row *row = &seqtopk_registry[i];
             desc.scope =
                 row->op == SEQTOPK_OP_topk_row || row->op == SEQTOPK_OP_topk_logits ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE;
@@ -564,9 +530,8 @@ void add_all() {
                 continue;
             if (row->op == SEQTOPK_OP_select_keys)
                 add_rank_rows(shape, row);
-            if (!declines(*row))
-                add(std::string(row->op_name) + "/" + shape.name() + "/" + row->name,
-                    [shape, row](benchmark::State &state) { run_row(state, shape, row); });
+            add(std::string(row->op_name) + "/" + shape.name() + "/" + row->name,
+                [shape, row](benchmark::State &state) { run_row(state, shape, row); });
         }
         for (const auto &peer : nth_peers)
             add_nth_peer(shape, peer.name, peer.function);

@@ -17,6 +17,7 @@
     STRUCT(output, selected, 160)                                                                                      \
     STRUCT(parallel, context, 24)                                                                                      \
     STRUCT(kernel, usable, 64)                                                                                         \
+    STRUCT(way, about, 24)                                                                                             \
     STRUCT(choice, tokens_from, 40)                                                                                    \
     STRUCT(tuning_info, reason, 32)
 

@@ -45,8 +45,8 @@ static void describe(const nan_case *c, const char *kernel) {
 }
 
 /* A row with one NaN, with NaNs in most places, with NaNs and then -inf, or with NaNs up to a rising end. */
-static void make_nan_row(nan_case *c, void *logits, uint32_t form) {
-    const size_t row = (size_t)c->bad * (size_t)c->experts;
+static void make_nan_row(nan_case *c, void *logits, int64_t token, uint32_t form) {
+    const size_t row = (size_t)token * (size_t)c->experts;
     const uint32_t experts = (uint32_t)c->experts, one = below(4) ? below(experts) : below(2) * (experts - 1);
     static const char *const names[] = {"one", "most", "then -inf", "then rising"};
     c->form = names[form];
@@ -74,7 +74,10 @@ static void make_nan_case(nan_case *c, int dtype, uint32_t pattern, uint32_t for
     void *logits = check_place(&g_logits, cells, element);
     random_logits(&run.random, kinds[below(COUNT(kinds))], dtype, logits, (size_t)c->tokens, (size_t)c->experts,
                   (size_t)c->experts);
-    make_nan_row(c, logits, form);
+    /* Bad rows after the first, of any form, are not the ones to be named. */
+    if (below(2) && c->bad + 1 < c->tokens)
+        make_nan_row(c, logits, c->bad + 1 + below((uint32_t)(c->tokens - c->bad - 1)), below(4));
+    make_nan_row(c, logits, c->bad, form);
     guard_freeze(&g_logits);
     c->rows = (seqtopk_rows){.logits = logits, .stride = c->experts * (int64_t)element, .experts = c->experts};
     c->rows.shift = check_place(&g_shift, (size_t)c->tokens, 4);

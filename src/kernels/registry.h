@@ -20,8 +20,6 @@ typedef enum seqtopk_op {
     SEQTOPK_OPS,
     SEQTOPK_SIZE_OPS = SEQTOPK_OPS - SEQTOPK_KERNEL_OPS
 } seqtopk_op;
-_Static_assert(SEQTOPK_KERNEL_OPS <= 32, "a bit for each in a way's kernels");
-
 /* How many rows are kernels, and how many there are in all. */
 enum {
 #define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about) +1

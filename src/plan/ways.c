@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/plan/ways.h"
+#include "src/abi.h"
+#include "src/status.h"
 
 #include <string.h>
 
@@ -85,6 +87,7 @@ static const char *staged_why_not(const seqtopk_ask *ask) {
 
 /* ------------------------------------------------------------------ table -- */
 
+_Static_assert(SEQTOPK_KERNEL_OPS <= 32, "a bit for each");
 #define NEEDS(op) (1u << SEQTOPK_OP_##op)
 
 const seqtopk_way_row seqtopk_ways[SEQTOPK_WAYS] = {
@@ -134,12 +137,12 @@ int32_t seqtopk_way_count(void) { return SEQTOPK_WAYS; }
 seqtopk_status seqtopk_way_get(int32_t index, seqtopk_way *way) {
     if (!way)
         return SEQTOPK_E_NULL;
-    if (way->struct_size != sizeof *way)
+    if (!seqtopk_struct_is_sized(way, SEQTOPK_FIRST_way))
         return SEQTOPK_E_STRUCT;
     if (index < 0 || index >= SEQTOPK_WAYS)
         return SEQTOPK_E_VALUE;
-    way->instead = (int32_t)seqtopk_ways[index].instead;
-    way->name = seqtopk_ways[index].name;
-    way->about = seqtopk_ways[index].about;
+    const seqtopk_way_row *row = seqtopk_ways + index;
+    const seqtopk_way ours = {.instead = (int32_t)row->instead, .name = row->name, .about = row->about};
+    seqtopk_give_struct(way, &ours, sizeof ours);
     return SEQTOPK_OK;
 }

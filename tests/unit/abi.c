@@ -250,6 +250,7 @@ Test(abi, fields_stay) {
     STAYS(desc, isa, 88);
     STAYS(desc, kernel, 96);
     STAYS(desc, tuning, 104);
+    STAYS(desc, way, 112);
     STAYS(input, sequences, 4);
     STAYS(input, logits, 8);
     STAYS(input, row_stride, 16);
@@ -278,6 +279,8 @@ Test(abi, fields_stay) {
     STAYS(output, routing_probs, 136);
     STAYS(output, row_lse, 144);
     STAYS(output, selected, 152);
+    STAYS(output, ways, 160);
+    STAYS(output, fallbacks, 168);
     STAYS(parallel, threads, 4);
     STAYS(parallel, parallel_for, 8);
     STAYS(parallel, context, 16);
@@ -289,7 +292,10 @@ Test(abi, fields_stay) {
     STAYS(kernel, algorithm, 40);
     STAYS(kernel, about, 48);
     STAYS(kernel, usable, 56);
-    STAYS(choice, candidates, 4);
+    STAYS(way, instead, 4);
+    STAYS(way, name, 8);
+    STAYS(way, about, 16);
+    STAYS(choice, contenders, 4);
     STAYS(choice, op, 8);
     STAYS(choice, kernel, 16);
     STAYS(choice, why, 24);
