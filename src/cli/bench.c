@@ -59,8 +59,8 @@ typedef struct lists {
     int32_t *expert_offsets, *expert_tokens, *expert_slots;
 } lists;
 
-/* One way to route. */
-typedef struct way {
+/* One caller of route. */
+typedef struct caller {
     const seqtopk_plan *plan;
     seqtopk_input in;
     seqtopk_output out;
@@ -68,7 +68,7 @@ typedef struct way {
     void *scratch;
     size_t scratch_size;
     seqtopk_status status; /* of the last call */
-} way;
+} caller;
 
 typedef struct job {
     seqtopk_desc desc, reference_desc;
@@ -79,7 +79,7 @@ typedef struct job {
     seqtopk_cli_team *team; /* NULL: route on one thread */
     lists found, expected;
     int64_t selected, expected_selected;
-    way route, permuted, reference;
+    caller route, permuted, reference;
     seqtopk_read_fn *read;
     volatile uint32_t sum; /* nobody reads it; it makes the read pass count */
     seqtopk_lse_fn *score;
@@ -100,7 +100,7 @@ static void call_floor(void *context) {
 }
 
 static void call_route(void *context) {
-    way *w = context;
+    caller *w = context;
     if (w->parallel.parallel_for)
         w->status = seqtopk_route_parallel(w->plan, &w->in, &w->out, w->scratch, w->scratch_size, &w->parallel, NULL);
     else
@@ -155,7 +155,7 @@ static bool make_sequences(job *j, int64_t sequences) {
     return j->cu_seqlens != NULL;
 }
 
-static bool make_way(way *w, const job *j, const seqtopk_plan *plan, const lists *l, int64_t sequences,
+static bool make_caller(caller *w, const job *j, const seqtopk_plan *plan, const lists *l, int64_t sequences,
                      int32_t threads) {
     w->plan = plan;
     w->in = (seqtopk_input)SEQTOPK_INPUT_INIT;
@@ -208,8 +208,8 @@ static bool job_allocate(job *j, const seqtopk_bench_values *values) {
                     make_lists(&j->expected, j->tokens, experts, pairs, false) &&
                     seqtopk_cli_logits_make(&j->logits, j->tokens, experts, j->desc.dtype, values->biased,
                                             (uint64_t)values->seed) &&
-                    make_way(&j->route, j, j->plan, &j->found, values->sequences, j->desc.threads) &&
-                    make_way(&j->reference, j, j->reference_plan, &j->expected, values->sequences, 1) && make_floor(j);
+                    make_caller(&j->route, j, j->plan, &j->found, values->sequences, j->desc.threads) &&
+                    make_caller(&j->reference, j, j->reference_plan, &j->expected, values->sequences, 1) && make_floor(j);
     if (!ok || (j->desc.threads > 1 && !(j->team = seqtopk_cli_team_make(j->desc.threads))))
         return false;
     if (j->team)
@@ -231,7 +231,7 @@ static bool reference_fits(const job *j, double seconds) {
     enum { PART = 64 };
     const double most = seconds > 1 ? 5 * seconds : 5;
     double start = 0;
-    way part = j->reference;
+    caller part = j->reference;
     part.in.tokens /= PART;
     part.in.cu_seqlens = NULL;
     for (int i = 0; i < 2; i++) {

@@ -5,6 +5,7 @@
 #include "json.h"
 #include "machine.h"
 #include "report.h"
+#include "ways.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,6 +20,11 @@ static double elements_per_second(const seqtopk_bench_report *r, const seqtopk_m
 
 static double floors(const seqtopk_bench_report *r, const seqtopk_measure *item) {
     return item->median / r->items[SEQTOPK_BENCH_FLOOR].median;
+}
+
+/* In token scope a batch is one. */
+static int64_t tokens_of_sequence(const seqtopk_bench_report *r) {
+    return r->desc->scope == SEQTOPK_SCOPE_TOKEN ? r->desc->tokens : r->desc->tokens / r->values->sequences;
 }
 
 static bool floor_is_read(const seqtopk_bench_report *r) { return r->desc->score != SEQTOPK_SCORE_SOFTMAX; }
@@ -101,6 +107,7 @@ static void print_text(const seqtopk_bench_report *r) {
     print_head(r);
     print_table(r);
     draw(r);
+    seqtopk_cli_ways_text(r->plan, tokens_of_sequence(r), r->values->biased);
     printf("\nkernels\n");
     seqtopk_cli_choices_text(r->plan, r->desc->tokens);
 }
@@ -178,6 +185,7 @@ static void print_json(const seqtopk_bench_report *r) {
     seqtopk_json_text(&j, "floor", floor_is_read(r) ? "read" : r->score->name);
     seqtopk_json_int(&j, "rounds", r->rounds);
     seqtopk_json_real(&j, "seconds", r->seconds);
+    seqtopk_cli_ways_json(&j, r->plan, tokens_of_sequence(r), r->values->biased);
     seqtopk_cli_choices_json(&j, r->plan, r->desc->tokens);
     seqtopk_json_begin(&j, "notes", '[');
     for (int next = 0; seqtopk_cli_desc_note(r->options, r->given, r->desc, &next, note);)

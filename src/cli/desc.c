@@ -90,6 +90,7 @@ int seqtopk_cli_desc_fill(const seqtopk_options *options, uint64_t given, const 
     desc->threads = (int32_t)cli->threads;
     desc->isa = cli->isa;
     desc->kernel = cli->kernel;
+    desc->way = cli->way;
     return SEQTOPK_OPTIONS_RUN;
 }
 

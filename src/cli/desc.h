@@ -17,7 +17,7 @@ typedef struct seqtopk_cli_desc {
     int64_t groups, group_top_k, group_n;
     int group_score;
     int64_t threads;
-    const char *isa, *kernel;
+    const char *isa, *kernel, *way;
 } seqtopk_cli_desc;
 #define SEQTOPK_CLI_DESC_INIT                                                                                          \
     { .dtype = -1, .threads = 1 }
@@ -59,6 +59,7 @@ typedef struct seqtopk_cli_desc {
         SEQTOPK_ROW_(INT, type, threads, "threads", "N", 1, 1024, "threads that may run at once (default: 1)"),        \
         SEQTOPK_ROW_(TEXT, type, isa, "isa", "NAME", 0, 0, "force an instruction set; see seqtopk info"),              \
         SEQTOPK_ROW_(TEXT, type, kernel, "kernel", "NAMES", 0, 0, "force kernels, separated by commas"),               \
+        SEQTOPK_ROW_(TEXT, type, way, "way", "NAME", 0, 0, "force a way from logits to lists; see seqtopk info"),      \
         SEQTOPK_ROW_(CHOICE, type, dtype, "dtype", SEQTOPK_WORDS_DTYPE, 0, 0,                                          \
                      "type of the logits; bf16 is kept in a uint16 array"),                                            \
         SEQTOPK_ROW_(CHOICE, type, order, "order", SEQTOPK_WORDS_ORDER, 0, 0,                                          \

@@ -6,7 +6,9 @@
 #include "machine.h"
 #include "options.h"
 #include "report.h"
+#include "ways.h"
 
+#include "src/plan/plan.h"
 #include "src/tuning/ranges.h"
 #include "src/tuning/store.h"
 
@@ -226,7 +228,7 @@ static void print_contenders(const seqtopk_plan *plan, const seqtopk_desc *desc)
             if (strcmp(one.op, kernel.op) || of_other_logits(&one, desc))
                 continue;
             const char *why = why_not(&one, desc);
-            printf("  %-8s %c %-6s %-12s %s%s\n", strcmp(op, one.op) ? one.op : "",
+            printf("  %-16s %c %-6s %-12s %s%s\n", strcmp(op, one.op) ? one.op : "",
                    is_chosen(plan, &one, desc->tokens) ? '*' : ' ', one.isa, one.algorithm, why ? why : one.about,
                    why || one.revision == 1 ? "" : " (revised)");
             op = one.op;
@@ -284,32 +286,26 @@ static const seqtopk_measurement *nearest(const seqtopk_tuning_file *file, const
  * measured with bounds or a bias take longer, so that the shortest of those nearest in T is the plain call's. ps 0: no
  * line tells. */
 static seqtopk_measurement expected(const seqtopk_plan *plan, int64_t tokens) {
-    static const char before[] = "tuning file ";
     const seqtopk_tuning_reader reader = seqtopk_tuning_reader_here();
     seqtopk_measurement shortest = {.ps = 0};
-    seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
+    seqtopk_tuning_info info = SEQTOPK_TUNING_INFO_INIT;
     seqtopk_tuning_file file = {.size = 0};
     seqtopk_ranges_cursor choices;
     char *text = NULL;
     size_t size = 0;
-    for (int32_t i = 0; seqtopk_plan_choice(plan, i, &choice) == SEQTOPK_OK; i++) {
-        const char *line = strncmp(choice.why, before, sizeof before - 1) ? NULL : strstr(choice.why, " line ");
-        for (const char *next = line; next; next = strstr(next + 1, " line ")) /* a path may have the word in it */
-            line = next;
-        if (!line || choice.tokens_from > tokens)
+    if (seqtopk_tuning_get_info(seqtopk_tuning_machine(), &info) != SEQTOPK_OK || !info.path)
+        return shortest;
+    for (int32_t i = 0; i < plan->first[SEQTOPK_OPS]; i++) {
+        const seqtopk_decision *decision = plan->decision + i;
+        if (!decision->line || decision->tokens_from > tokens)
             continue;
-        if (!text) {
-            char path[SEQTOPK_STORE_PATH];
-            snprintf(path, sizeof path, "%.*s", (int)(line - choice.why - (int)sizeof before + 1),
-                     choice.why + sizeof before - 1);
-            if (seqtopk_store_read(path, &text, &size, NULL, NULL) != SEQTOPK_OK ||
-                seqtopk_ranges_open(&choices, text, size, &reader, NULL) != SEQTOPK_OK ||
-                seqtopk_tuning_file_parse(&file, text, size, &reader, NULL) != SEQTOPK_OK)
-                break;
-        }
+        if (!text && (seqtopk_store_read(info.path, &text, &size, NULL, NULL) != SEQTOPK_OK ||
+                      seqtopk_ranges_open(&choices, text, size, &reader, NULL) != SEQTOPK_OK ||
+                      seqtopk_tuning_file_parse(&file, text, size, &reader, NULL) != SEQTOPK_OK))
+            break;
         seqtopk_tuning_shape shape;
         const seqtopk_measurement *measured =
-            shape_of_line(choices, atoi(line + 6), &shape) ? nearest(&file, &shape, tokens) : NULL;
+            shape_of_line(choices, decision->line, &shape) ? nearest(&file, &shape, tokens) : NULL;
         if (!measured)
             continue;
         const double near = apart(measured->tokens, tokens), nearer = apart(shortest.tokens, tokens);
@@ -360,6 +356,7 @@ static void print_plan(const seqtopk_plan *plan, const seqtopk_desc *desc) {
     printf("selected   %" PRId64 " at most; %" PRId32 " at most by one token; %" PRId32 " steps\n\nkernels\n",
            seqtopk_max_selected(plan, desc->tokens), seqtopk_max_per_token(plan), seqtopk_route_steps(plan));
     seqtopk_cli_choices_text(plan, -1);
+    seqtopk_cli_ways_text(plan, desc->tokens, false);
 }
 
 static void json_plan(seqtopk_json *json, const seqtopk_plan *plan, const seqtopk_desc *desc) {
@@ -377,6 +374,7 @@ static void json_plan(seqtopk_json *json, const seqtopk_plan *plan, const seqtop
     seqtopk_json_int(json, "max_per_token", seqtopk_max_per_token(plan));
     seqtopk_json_int(json, "steps", seqtopk_route_steps(plan));
     seqtopk_cli_choices_json(json, plan, -1);
+    seqtopk_cli_ways_json(json, plan, desc->tokens, false);
     json_contenders(json, plan, desc);
     json_expected(json, plan, desc);
     seqtopk_json_end(json, '}');

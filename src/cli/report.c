@@ -3,6 +3,7 @@
 #include "cli.h"
 #include "desc.h"
 #include "draw.h"
+#include "ways.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -38,7 +39,7 @@ void seqtopk_cli_choices_text(const seqtopk_plan *plan, int64_t tokens) {
         seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
         if (!serves(plan, i, tokens, &choice))
             continue;
-        printf("  %-8s %-*s  %s", choice.op, width, choice.kernel, choice.why);
+        printf("  %-16s %-*s  %s", choice.op, width, choice.kernel, choice.why);
         if (tokens < 0 && choice.tokens_from > 0)
             printf(" (from %" PRId64 " tokens)", choice.tokens_from);
         putchar('\n');
@@ -193,6 +194,7 @@ static void print_text(const seqtopk_cli_report *r, const statistics *s) {
     printf("time       %.1f us, %.1f ns a token (%s%" PRId32 ", %" PRId32 " thread%s)\n", r->median_ns / 1e3,
            in->tokens ? r->median_ns / (double)in->tokens : 0, r->repetitions == 1 ? "runs: " : "median of ",
            r->repetitions, r->threads, r->threads == 1 ? "" : "s");
+    seqtopk_cli_taken_text(r->lists->ways, r->lists->fallbacks, r->lists->sequences);
     for (int next = 0; seqtopk_cli_desc_note(r->options, r->given, d, &next, note);)
         printf("note       %s\n", note);
     printf("\nkernels\n");
@@ -236,6 +238,7 @@ static void print_json(const seqtopk_cli_report *r, const statistics *s) {
     seqtopk_json_int(&j, "group_top_k", d->groups > 1 ? d->group_top_k : 1);
     seqtopk_json_int(&j, "budget", s->budget);
     seqtopk_json_int(&j, "selected", r->lists->selected);
+    seqtopk_cli_taken_json(&j, r->lists->ways, r->lists->fallbacks, r->lists->sequences);
     seqtopk_cli_choices_json(&j, r->plan, in->tokens);
     seqtopk_json_begin(&j, "time", '{');
     seqtopk_json_real(&j, "median_ns", r->median_ns);

@@ -80,6 +80,8 @@ static void job_free(job *j) {
     free(j->lists.expert_offsets);
     free(j->lists.expert_tokens);
     free(j->lists.expert_slots);
+    free(j->lists.ways);
+    free(j->lists.fallbacks);
     free(j->scratch);
 }
 
@@ -106,8 +108,11 @@ static int job_allocate(job *j, const char *path) {
     l->expert_tokens = j->out.expert_tokens = seqtopk_cli_alloc(n, sizeof(int32_t));
     l->expert_slots = j->out.expert_slots = seqtopk_cli_alloc(n, sizeof(int32_t));
     j->out.selected = &l->selected;
+    l->sequences = j->desc.scope == SEQTOPK_SCOPE_TOKEN ? 1 : sequences;
+    l->ways = j->out.ways = seqtopk_cli_alloc((unsigned long long)l->sequences, sizeof(int32_t));
+    l->fallbacks = j->out.fallbacks = seqtopk_cli_alloc((unsigned long long)l->sequences, sizeof(int32_t));
     if (!j->scratch || !l->token_offsets || !l->expert_ids || !l->weights || !l->expert_offsets || !l->expert_tokens ||
-        !l->expert_slots)
+        !l->expert_slots || !l->ways || !l->fallbacks)
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for lists of %llu pairs", path, n);
     j->in = seqtopk_cli_inputs_view(&j->inputs);
     if (j->desc.threads > 1) {

@@ -11,6 +11,8 @@ typedef struct seqtopk_cli_lists {
     int32_t *token_offsets, *expert_ids;
     float *weights;
     int32_t *expert_offsets, *expert_tokens, *expert_slots;
+    int64_t sequences;
+    int32_t *ways, *fallbacks; /* [sequences]; reported, not saved */
 } seqtopk_cli_lists;
 
 /*

@@ -139,7 +139,8 @@ static void decide(seqtopk_draft *d, seqtopk_op op, seqtopk_decision decision) {
 static int32_t ask_model(const seqtopk_draft *d, seqtopk_op op, const usable_rows *usable, const seqtopk_forced *f,
                          seqtopk_decision decision[SEQTOPK_MODEL_CHOICES]) {
     const int32_t isa = best_isa(op, usable, f);
-    const char *why = f->isa_index < 0      ? "model: the widest usable ISA"
+    const char *why = op >= SEQTOPK_KERNEL_OPS ? "model: the default"
+                      : f->isa_index < 0      ? "model: the widest usable ISA"
                       : isa == f->isa_index ? f->isa_from
                                             : "the reference: the forced ISA has no kernel for this stage";
     int64_t from = 0;

@@ -97,6 +97,8 @@ class Runner:
         number = sum(self.count.values())
         if self.isas:
             flags += ["--isa", self.isas[number % len(self.isas)]]
+        if number % 5 == 4:
+            flags += ["--way", "staged"]
         kernel = self.next_kernel(settings.get("dtype", "f32"), problem) if number % 4 else None
         out = self.folder / "out"
         command = self.command + ["route", str(self.folder / "logits.npy"), "--out", str(out), "--json"] + flags
@@ -146,6 +148,8 @@ class Runner:
     def report(problem, files, text):
         """The JSON report must agree with the files; returns None if it does."""
         report = json.loads(text)
+        if sum(w["sequences"] for w in report["ways"]) != (max(report["sequences"], 1) if problem.scope == "sequence" else 1):
+            return "wrong", f"not every sequence has a way: {report['ways']}"
         unmasked = oracle.unmasked(problem)
         per_token = np.diff(files["token_offsets"])
         want = {
