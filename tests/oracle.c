@@ -404,12 +404,12 @@ static int token_within_band(const band *b, int64_t t, int64_t *eligible, edge *
         }
     }
     for (int32_t e = 0; e < desc->experts; e++) {
-        int candidate = keys[e] != -INFINITY && (!grouped || b->keep[e / size]);
-        if (chosen[e] && !candidate) {
+        int may_be = keys[e] != -INFINITY && (!grouped || b->keep[e / size]);
+        if (chosen[e] && !may_be) {
             snprintf(b->why, b->size, "token %lld expert %d is no candidate", (long long)t, e);
             return 0;
         }
-        if (!candidate)
+        if (!may_be)
             continue;
         candidates++;
         taken += chosen[e];

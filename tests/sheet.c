@@ -40,8 +40,8 @@ uint32_t sheet_lse_bit(void) {
     return bit;
 }
 
-static size_t cells_of(extent extent, size_t tokens, size_t experts, size_t pairs, size_t padded) {
-    switch (extent) {
+static size_t cells_of(extent of, size_t tokens, size_t experts, size_t pairs, size_t padded) {
+    switch (of) {
     case PER_TOKEN: return tokens;
     case PER_TOKEN_AND_ONE: return tokens + 1;
     case PER_EXPERT_AND_ONE: return experts + 1;

@@ -121,7 +121,7 @@ bool seqtopk_tune_pin(const seqtopk_tune_topology *t, int32_t i) {
     if (i < 0 || i >= t->places || t->place[i] >= CPU_SETSIZE)
         return false;
     CPU_ZERO(&set);
-    CPU_SET(t->place[i], &set);
+    CPU_SET((size_t)t->place[i], &set);
     return sched_setaffinity(0, sizeof set, &set) == 0; /* memory comes from the node that first writes it */
 #else
     (void)t, (void)i;

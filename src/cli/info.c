@@ -42,11 +42,11 @@ static const seqtopk_options options = {
 };
 _Static_assert(sizeof rows / sizeof *rows <= 64, "one bit a row");
 
-typedef struct shape {
+typedef struct shape_values {
     int64_t tokens, experts, top_k;
-} shape;
+} shape_values;
 
-static bool parse_shape(const char *text, shape *shape) {
+static bool parse_shape(const char *text, shape_values *shape) {
     static const int64_t least[] = {0, 1, 1}, most[] = {INT32_MAX, 65536, 65536};
     int64_t sizes[3];
     if (!seqtopk_parse_shape(text, 3, least, most, sizes))
@@ -383,7 +383,7 @@ static void json_plan(seqtopk_json *json, const seqtopk_plan *plan, const seqtop
 /* --------------------------------------------------------------- command -- */
 
 static int make_plan(const info_values *values, uint64_t given, seqtopk_desc *desc, seqtopk_plan **plan) {
-    shape shape;
+    shape_values shape;
     if (!values->shape) {
         for (size_t r = OWN_ROWS; r < options.count; r++)
             if (given >> r & 1)

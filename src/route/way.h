@@ -33,7 +33,7 @@ int seqtopk_estimate_bound(const seqtopk_call *call, int64_t first, int64_t last
 /* The run does not suit its way. */
 static inline int64_t seqtopk_run_falls_back(seqtopk_run *run, seqtopk_fallback why) {
     run->size = -1;
-    run->fallback = (int32_t)why;
+    run->fallback = (int16_t)why;
     return -1;
 }
 

@@ -248,7 +248,8 @@ int seqtopk_tuning_file_read_numbers(const char **at, seqtopk_tuning_shape *shap
 int seqtopk_tuning_file_read_row(const char **at, const seqtopk_tuning_shape *shape, int32_t *row, int64_t *revision) {
     const char *word = *at;
     const size_t size = take_word(at);
-    *row = *revision = -1;
+    *row = -1;
+    *revision = -1;
     if (size == 0)
         return 0;
     if (**at == '@') {

@@ -16,7 +16,7 @@ enum {
     FARTHEST = 2 * OCTAVE
 };
 
-static const seqtopk_tuning_line empty; /* read, and no range of it was any good */
+static seqtopk_tuning_line empty; /* read, and no range of it was any good; never written */
 
 /* log2(n), straight between powers of two; n >= 1. */
 static int16_t logarithm(int32_t n) {
@@ -87,16 +87,16 @@ seqtopk_status seqtopk_tuning_index(seqtopk_tuning *tuning, seqtopk_error *error
 
 void seqtopk_tuning_unindex(seqtopk_tuning *tuning) {
     for (int32_t e = 0; e < tuning->entries; e++) {
-        const seqtopk_tuning_line *line = atomic_load_explicit(&tuning->entry[e].line, memory_order_acquire);
+        seqtopk_tuning_line *line = atomic_load_explicit(&tuning->entry[e].line, memory_order_acquire);
         if (line != &empty)
-            free((seqtopk_tuning_line *)line);
+            free(line);
     }
     free(tuning->entry);
     free(tuning->group);
 }
 
 /* Reads a line; no memory for it: `empty`. */
-static const seqtopk_tuning_line *read_line(const seqtopk_tuning *tuning, const seqtopk_tuning_entry *entry,
+static seqtopk_tuning_line *read_line(const seqtopk_tuning *tuning, const seqtopk_tuning_entry *entry,
                                            seqtopk_tuning_shape heading) {
     seqtopk_tuning_range range[SEQTOPK_TUNING_BUCKETS];
     seqtopk_tuning_reason reason;
@@ -113,14 +113,14 @@ static const seqtopk_tuning_line *read_line(const seqtopk_tuning *tuning, const 
 /* Two threads may both read it; the one that comes second takes the first's. */
 static const seqtopk_tuning_line *line_of(const seqtopk_tuning *tuning, seqtopk_tuning_entry *entry,
                                          const seqtopk_tuning_shape *heading) {
-    const seqtopk_tuning_line *line = atomic_load_explicit(&entry->line, memory_order_acquire);
+    seqtopk_tuning_line *line = atomic_load_explicit(&entry->line, memory_order_acquire);
     if (line)
         return line;
-    const seqtopk_tuning_line *mine = read_line(tuning, entry, *heading);
+    seqtopk_tuning_line *mine = read_line(tuning, entry, *heading);
     if (atomic_compare_exchange_strong_explicit(&entry->line, &line, mine, memory_order_acq_rel, memory_order_acquire))
         return mine;
     if (mine != &empty)
-        free((seqtopk_tuning_line *)mine);
+        free(mine);
     return line;
 }
 

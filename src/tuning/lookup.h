@@ -19,7 +19,7 @@ typedef struct seqtopk_tuning_entry {
     int16_t experts, top_k, threads; /* logarithms, see tuned.c */
     int32_t number;
     uint32_t at;                              /* where it begins in the text */
-    _Atomic(const seqtopk_tuning_line *) line; /* NULL: not read yet */
+    _Atomic(seqtopk_tuning_line *) line;  /* NULL: not read yet */
 } seqtopk_tuning_entry;
 
 /* The lines under one heading. */
