@@ -103,8 +103,8 @@ seqtopk_status seqtopk_tuning_file_parse(seqtopk_tuning_file *file, const char *
     int32_t line = parts.choices_line;
     for (const char *at = parts.choices; at < parts.decisions; at = line_end(at, parts.decisions) + 1)
         line++;
-    for (const char *at = parts.decisions, *end; at < parts.decisions_end; at = end + 1) {
-        seqtopk_measurement tuned = {.line = line++};
+    for (const char *at = parts.decisions, *end; at < parts.decisions_end; at = end + 1, line++) {
+        seqtopk_measurement tuned = {.line = line};
         end = line_end(at, parts.decisions_end);
         const seqtopk_tuning_reason reason = read_line(&p, at, end, &tuned);
         if (reason) {

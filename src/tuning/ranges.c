@@ -25,7 +25,7 @@ int seqtopk_ranges_same_heading(const seqtopk_tuning_shape *a, const seqtopk_tun
 
 int32_t seqtopk_ranges_of(const seqtopk_measurement *decision, int32_t size,
                            seqtopk_tuning_range range[SEQTOPK_TUNING_BUCKETS]) {
-    int32_t row[SEQTOPK_TUNING_BUCKETS], ranges = 0, last = -1;
+    int32_t row[SEQTOPK_TUNING_BUCKETS] = {0}, ranges = 0, last = -1;
     uint32_t measured = 0;
     for (int b = 0; b < SEQTOPK_TUNING_BUCKETS; b++)
         for (int32_t i = 0; i < size; i++)
