@@ -3,4 +3,4 @@
 #include "vec.h"
 
 #define ROWS_ISA ref
-#include "arch/common/rows.h"
+#include "arch/common/rows.c"

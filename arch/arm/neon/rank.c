@@ -3,4 +3,4 @@
 #include "vec.h"
 
 #define RANK_ISA neon
-#include "arch/common/rank_all.h"
+#include "arch/common/rank.c"

@@ -4,4 +4,4 @@
 
 #define ROWS_ISA neon
 #define ROWS_SWEEP
-#include "arch/common/rows.h"
+#include "arch/common/rows.c"

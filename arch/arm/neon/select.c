@@ -3,4 +3,4 @@
 #include "vec.h"
 
 #define SELECT_ISA neon
-#include "arch/common/select.h"
+#include "arch/common/select.c"

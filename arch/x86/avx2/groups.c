@@ -3,4 +3,4 @@
 #include "vec.h"
 
 #define GROUPS_ISA avx2
-#include "arch/common/groups.h"
+#include "arch/common/groups.c"

@@ -33,7 +33,7 @@ static inline float float_of_f16(uint16_t x) { return _cvtsh_ss(x); }
 #include "arch/common/limits.inc"
 #include "collect.inc"
 #include "whole.inc"
-#include "pick.inc"
+#include "topk_compress.inc"
 #include "arch/common/dtype_end.inc"
 
 void seqtopk_collect_keys_f32__avx512_compress(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
@@ -62,7 +62,7 @@ void seqtopk_topk_keys_f32__avx512_compress(const float *keys, int32_t experts, 
 #include "arch/common/limits.inc"
 #include "collect.inc"
 #include "whole.inc"
-#include "pick.inc"
+#include "topk_compress.inc"
 #include "arch/common/dtype_end.inc"
 
 #define ROWS_DTYPE f16
@@ -73,5 +73,5 @@ void seqtopk_topk_keys_f32__avx512_compress(const float *keys, int32_t experts, 
 #include "arch/common/limits.inc"
 #include "collect.inc"
 #include "whole.inc"
-#include "pick.inc"
+#include "topk_compress.inc"
 #include "arch/common/dtype_end.inc"

@@ -4,4 +4,4 @@
 
 #define ROWS_ISA avx512
 #define ROWS_SWEEP
-#include "arch/common/rows.h"
+#include "arch/common/rows.c"

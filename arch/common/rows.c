@@ -27,8 +27,8 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #ifdef ROWS_SWEEP
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
-#include "arch/common/pick.inc"
-#include "arch/common/collect.inc"
+#include "arch/common/topk_slots.inc"
+#include "arch/common/keys_slots.inc"
 #endif
 #include "arch/common/dtype_end.inc"
 
@@ -40,7 +40,7 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #ifdef ROWS_SWEEP
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
-#include "arch/common/pick.inc"
+#include "arch/common/topk_slots.inc"
 #endif
 #include "arch/common/dtype_end.inc"
 
@@ -52,7 +52,7 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #ifdef ROWS_SWEEP
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
-#include "arch/common/pick.inc"
+#include "arch/common/topk_slots.inc"
 #endif
 #include "arch/common/dtype_end.inc"
 
