@@ -6,13 +6,11 @@
  * folded together: two vectors of pairs become one, each group in half of its lanes, until every lane is a group.
  */
 #include "arch/common/lanes.h"
-#include "arch/kernel.h"
+#include "arch/kernels.h"
 
 #define GROUPS_NAME_(isa) seqtopk_mask_groups_f32__##isa##_pairs
 #define GROUPS_NAME(isa) GROUPS_NAME_(isa)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
-
-seqtopk_mask_groups_fn seqtopk_mask_groups_f32__ref_scan, GROUPS_NAME(GROUPS_ISA);
 
 enum { GROUPS_MOST = 64 };
 

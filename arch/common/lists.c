@@ -8,7 +8,7 @@
  * surplus, and pairs are taken from there without a look at tokens. For the ISA whose flags this is compiled with, named
  * LISTS_ISA, with LISTS_LANES int32 in a vector; the compiler's own vectors are all that is needed.
  */
-#include "arch/kernel.h"
+#include "arch/kernels.h"
 
 #include <string.h>
 
@@ -20,8 +20,6 @@
 #define LISTS_NAME__(op, isa, algorithm) seqtopk_##op##_i32__##isa##_##algorithm
 #define LISTS_NAME_(op, isa, algorithm) LISTS_NAME__(op, isa, algorithm)
 #define LISTS_NAME(op, algorithm) LISTS_NAME_(op, LISTS_ISA, algorithm)
-
-seqtopk_scatter_fn LISTS_NAME(scatter, packed);
 
 enum {
     LINE = 16,           /* int32 in a cache line, and */

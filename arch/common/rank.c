@@ -4,13 +4,11 @@
 #include "arch/common/rank_heap.h"
 #include "arch/common/rank_quickselect.h"
 #include "arch/common/rank_radix.h"
+#include "arch/kernels.h"
 
 #define RANK_NAME__(op, isa, algorithm) seqtopk_##op##_f32__##isa##_##algorithm
 #define RANK_NAME_(op, isa, algorithm) RANK_NAME__(op, isa, algorithm)
 #define RANK_NAME(op, algorithm) RANK_NAME_(op, RANK_ISA, algorithm)
-
-seqtopk_select_keys_fn RANK_NAME(select_keys, compress), RANK_NAME(select_keys, quickselect), RANK_NAME(select_keys, heap), RANK_NAME(select_keys, radix);
-seqtopk_nth_keys_fn RANK_NAME(nth_keys, quickselect);
 
 seqtopk_kth RANK_NAME(select_keys, compress)(const float *keys, int64_t n, int64_t k, float *work) {
     return rank_by_compression(keys, n, k, work);

@@ -5,19 +5,13 @@
 #endif
 #include "arch/common/lanes.h"
 #include "arch/common/weigh.h"
-#include "arch/kernel.h"
-#include "src/kernels/registry.h"
+#include "arch/kernels.h"
 
 #ifndef VEC_MASKED_LOADS
 static const float minus_infinity_f32 = -INFINITY;
 static const uint16_t minus_infinity_bf16 = 0xff80;
 static const uint16_t minus_infinity_f16 = 0xfc00;
 #endif
-
-#define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about)                                            \
-    seqtopk_##op##_fn seqtopk_##op##_##dtype##__##isa##_##algorithm;
-#include "arch/kernels.def"
-#undef SEQTOPK_KERNEL
 
 #define ROWS_DTYPE f32
 #define ROWS_TYPE float

@@ -4,16 +4,11 @@
  * its name SELECT_ISA.
  */
 #include "arch/common/few.h"
-#include "arch/kernel.h"
-#include "src/kernels/registry.h"
+#include "arch/kernels.h"
 
 #define SELECT_NAME__(op, isa, algorithm) seqtopk_##op##_f32__##isa##_##algorithm
 #define SELECT_NAME_(op, isa, algorithm) SELECT_NAME__(op, isa, algorithm)
 #define SELECT_NAME(op, algorithm) SELECT_NAME_(op, SELECT_ISA, algorithm)
-
-seqtopk_list_candidates_fn SELECT_NAME(list_candidates, compress);
-seqtopk_bound_candidates_fn SELECT_NAME(bound_candidates, sort16);
-seqtopk_topk_row_fn seqtopk_topk_row_f32__ref_insertion, SELECT_NAME(topk_row, lanes);
 
 static inline float next_up(float x) { return nextafterf(x, INFINITY); }
 

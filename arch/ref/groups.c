@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* groups in plain C: however many groups there are, and however many of their best count. */
-#include "arch/kernel.h"
+#include "arch/kernels.h"
 
 #include <float.h>
 #include <math.h>
-
-seqtopk_mask_groups_fn seqtopk_mask_groups_f32__ref_scan;
 
 /* heap [n] is a min-heap, but for its root, whose place `value` takes. */
 static void replace_least(float *heap, int32_t n, float value) {

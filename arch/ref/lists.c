@@ -1,18 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The lists in plain C: emit and filter (token-major), count and scatter (expert-major). */
-#include "arch/kernel.h"
+#include "arch/kernels.h"
 
 #include <seqtopk/seqtopk.h>
 
 #include <math.h>
-
-seqtopk_weigh_keys_fn seqtopk_weigh_keys_f32__ref_lanes16;
-seqtopk_list_keys_fn seqtopk_list_keys_f32__ref_scan;
-seqtopk_list_candidates_fn seqtopk_list_candidates_f32__ref_scan;
-seqtopk_collect_keys_fn seqtopk_collect_keys_f32__ref_scan;
-seqtopk_bound_candidates_fn seqtopk_bound_candidates_f32__ref_count;
-seqtopk_histogram_fn seqtopk_histogram_i32__ref_scan;
-seqtopk_scatter_fn seqtopk_scatter_i32__ref_scan;
 
 int32_t seqtopk_list_keys_f32__ref_scan(const float *keys, int32_t experts, int64_t token, const seqtopk_cut *cut,
                                    int32_t *ids) {

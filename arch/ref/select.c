@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Selection among keys in plain C: nth and rank (the k-th largest of many), top (the first k of one row, in order). */
-#include "arch/kernel.h"
+#include "arch/kernels.h"
 
 #include <math.h>
 #include <string.h>
-
-seqtopk_nth_keys_fn seqtopk_nth_keys_f32__ref_quickselect, seqtopk_nth_keys_f32__ref_heap;
-seqtopk_select_keys_fn seqtopk_select_keys_f32__ref_quickselect;
-seqtopk_topk_row_fn seqtopk_topk_row_f32__ref_insertion, seqtopk_topk_row_f32__ref_heap;
 
 static inline void swap(float *a, float *b) {
     float t = *a;

@@ -3,10 +3,7 @@
 #include "src/abi.h"
 #include "src/status.h"
 
-#define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about)                                            \
-    seqtopk_##op##_fn seqtopk_##op##_##dtype##__##isa##_##algorithm;
-#include "arch/kernels.def"
-#undef SEQTOPK_KERNEL
+#include "arch/kernels.h"
 
 enum {
 #define SEQTOPK_ISA(name, features) ISA_##name,

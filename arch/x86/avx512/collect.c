@@ -7,13 +7,7 @@
 #include "arch/common/few.h"
 #include "arch/common/rank.h"
 #include "arch/common/weigh.h"
-#include "arch/kernel.h"
-#include "src/kernels/registry.h"
-
-#define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about)                                            \
-    seqtopk_##op##_fn seqtopk_##op##_##dtype##__##isa##_##algorithm;
-#include "arch/kernels.def"
-#undef SEQTOPK_KERNEL
+#include "arch/kernels.h"
 
 static const uint16_t first_columns[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
                                            16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
