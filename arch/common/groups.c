@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * groups: a row's groups scored and chosen, for the ISA whose vec.h stands before this, with its name GROUPS_ISA.
+ * mask_groups: a row's groups scored and chosen.
  *
  * A group's best two are folded out of its lanes as pairs (first, second), so that equals count twice. Groups are
  * folded together: two vectors of pairs become one, each group in half of its lanes, until every lane is a group.
  */
+#include SEQTOPK_VEC_H
+
 #include "arch/common/lanes.h"
+#include "arch/common/name.h"
 #include "arch/kernels.h"
 
-#define GROUPS_NAME_(isa) seqtopk_mask_groups_f32__##isa##_pairs
-#define GROUPS_NAME(isa) GROUPS_NAME_(isa)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 enum { GROUPS_MOST = 64 };
@@ -132,8 +133,8 @@ ALWAYS_INLINE void lose(float *keys, int32_t size) {
     vec_store(keys + size - VEC_LANES, none);
 }
 
-void GROUPS_NAME(GROUPS_ISA)(const float *scores, float *keys, int32_t experts, int32_t groups, int32_t group_n,
-                             int32_t group_top_k, float *work) {
+void KERNEL(mask_groups, f32, pairs)(const float *scores, float *keys, int32_t experts, int32_t groups, int32_t group_n,
+                                     int32_t group_top_k, float *work) {
     if (group_n > 2 || groups > GROUPS_MOST) {
         seqtopk_mask_groups_f32__ref_scan(scores, keys, experts, groups, group_n, group_top_k, work);
         return;

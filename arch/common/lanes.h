@@ -28,7 +28,7 @@
  *   VEC_LOAD_FEW, VEC_STORE_FEW   vec_load_first, vec_store_first by no wider vector than n, at least 1, needs; what is
  *                          loaded beyond n may be anything
  *   VEC_PARTS_OF_ONE(x, e, n)  x[i] becomes x[i] / (1 + e[i]), rounded as a division is, for e in [0, 1] and x 1 or e
- * and, for the kernels that select (all but ref's):
+ * and, where it defines VEC_SELECTS, for the kernels that select (all but ref's):
  *   vec_mask_gt, _ge, _eq, _nlt (a, b)   a bit for each lane; _nlt: not less than, true of a NaN
  *   vec_bits16_nlt(x, limit)             the same of the 16 lanes x[VECS]
  *   vec_compress(a, mask)                the lanes of the mask in their order, moved together to the front; anything

@@ -5,9 +5,13 @@
  * Here token and slot go as one number, 16 bits each, counted from where a block of pairs begins, to the token's place; what
  * lies ready is then widened in one go. How many experts a token has cannot be foreseen, so that a loop over them
  * misjudges a branch for every token: instead whole lines of numbers are laid down for a token, the next token's over the
- * surplus, and pairs are taken from there without a look at tokens. For the ISA whose flags this is compiled with, named
- * LISTS_ISA, with LISTS_LANES int32 in a vector; the compiler's own vectors are all that is needed.
+ * surplus, and pairs are taken from there without a look at tokens. The compiler's own vectors are all that is needed,
+ * of as many int32 as vec.h has lanes.
  */
+#include SEQTOPK_VEC_H
+
+#include "arch/common/lanes.h"
+#include "arch/common/name.h"
 #include "arch/kernels.h"
 
 #include <string.h>
@@ -17,19 +21,14 @@
 /* What is wanted is known where a loop is called from, and must be known inside it. */
 #define INLINE static inline __attribute__((always_inline))
 
-#define LISTS_NAME__(op, isa, algorithm) seqtopk_##op##_i32__##isa##_##algorithm
-#define LISTS_NAME_(op, isa, algorithm) LISTS_NAME__(op, isa, algorithm)
-#define LISTS_NAME(op, algorithm) LISTS_NAME_(op, LISTS_ISA, algorithm)
-
 enum {
-    LINE = 16,           /* int32 in a cache line, and */
-    LANES = LISTS_LANES, /* in a vector */
+    LINE = 16,           /* int32 in a cache line */
     NUMBERED = 2048,     /* pairs that are numbered at a time, and */
     TOKENS_AT_ONCE = 64, /* their tokens: few enough for the first-level cache */
     BLOCK = 65536,       /* pairs and tokens that 16 bits can tell apart */
     WORTH_PACKING = 8    /* pairs of an expert in a block, below which widening costs more than a store */
 };
-typedef uint32_t ints __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint32_t ints __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias));
 
 /* How tokens and slots become numbers: packed, both counted from where the block begins, or the token alone. */
 typedef struct {
@@ -47,7 +46,7 @@ INLINE void number_pairs(uint32_t *numbers, const numbering *by, int64_t token, 
     const uint32_t number = number_of(by, token, slot);
     int32_t i = 0;
     do {
-        for (int32_t lane = 0; lane < LINE; lane += LANES) {
+        for (int32_t lane = 0; lane < LINE; lane += VEC_LANES) {
             ints numbered = (ints){0} + number;
             if (by->packed)
                 numbered += *(const ints *)(steps + lane) + (uint32_t)i;
@@ -129,7 +128,7 @@ static inline int64_t end_of_stretch(const int32_t *offsets, int64_t first, int6
 static inline void widen(int32_t *tokens, int32_t *slots, int32_t n, const numbering *by) {
     const uint32_t token = (uint32_t)by->token, slot = (uint32_t)by->slot;
     int32_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
+    for (; i + VEC_LANES <= n; i += VEC_LANES) {
         const ints packed = *(const ints *)(tokens + i);
         *(ints *)(slots + i) = (packed & 0xffff) + slot;
         *(ints *)(tokens + i) = (packed >> 16) + token;
@@ -186,8 +185,8 @@ INLINE void scatter_plain(const int32_t *offsets, const int32_t *ids, int64_t fi
     }
 }
 
-void LISTS_NAME(scatter, packed)(const int32_t *offsets, const int32_t *ids, int64_t first, int64_t last,
-                                 int32_t experts, int32_t *cursors, int32_t *work, int32_t *tokens, int32_t *slots) {
+void KERNEL(scatter, i32, packed)(const int32_t *offsets, const int32_t *ids, int64_t first, int64_t last,
+                                  int32_t experts, int32_t *cursors, int32_t *work, int32_t *tokens, int32_t *slots) {
     const int32_t pairs = offsets[last] - offsets[first];
     if (!tokens)
         scatter_plain(offsets, ids, first, last, &(places){cursors, NULL, slots});

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* All kernels that read logits, for the ISA whose vec.h stands before this and whose name is ROWS_ISA. */
-#ifdef ROWS_SWEEP
+/* All kernels that read logits, and weigh_keys. With no more than arithmetic in vec.h, the first few of them. */
+#include SEQTOPK_VEC_H
+
+#ifdef VEC_SELECTS
 #include "arch/common/few.h"
 #endif
 #include "arch/common/lanes.h"
+#include "arch/common/name.h"
 #include "arch/common/weigh.h"
 #include "arch/kernels.h"
 
@@ -18,7 +21,7 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/dtype.inc"
 #include "arch/common/score.inc"
 #include "arch/common/rows.inc"
-#ifdef ROWS_SWEEP
+#ifdef VEC_SELECTS
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
 #include "arch/common/topk_slots.inc"
@@ -31,7 +34,7 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/dtype.inc"
 #include "arch/common/score.inc"
 #include "arch/common/rows.inc"
-#ifdef ROWS_SWEEP
+#ifdef VEC_SELECTS
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
 #include "arch/common/topk_slots.inc"
@@ -43,17 +46,14 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/dtype.inc"
 #include "arch/common/score.inc"
 #include "arch/common/rows.inc"
-#ifdef ROWS_SWEEP
+#ifdef VEC_SELECTS
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
 #include "arch/common/topk_slots.inc"
 #endif
 #include "arch/common/dtype_end.inc"
 
-#define WEIGH_NAME_(isa) seqtopk_weigh_keys_f32__##isa##_lanes16
-#define WEIGH_NAME(isa) WEIGH_NAME_(isa)
-
-void WEIGH_NAME(ROWS_ISA)(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
-                          const int32_t *offsets, float *weights) {
+void KERNEL(weigh_keys, f32, lanes16)(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
+                                      const int32_t *offsets, float *weights) {
     weigh_tokens(score, how, first, last, offsets, weights);
 }

@@ -1,19 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The kernels that read the candidates of tokens: filter, trim and top. For the ISA whose vec.h stands before this, with
- * its name SELECT_ISA.
- */
-#include "arch/common/few.h"
-#include "arch/kernels.h"
+/* Of tokens' candidates: list_candidates, bound_candidates; of one row's keys: topk_row. */
+#include SEQTOPK_VEC_H
 
-#define SELECT_NAME__(op, isa, algorithm) seqtopk_##op##_f32__##isa##_##algorithm
-#define SELECT_NAME_(op, isa, algorithm) SELECT_NAME__(op, isa, algorithm)
-#define SELECT_NAME(op, algorithm) SELECT_NAME_(op, SELECT_ISA, algorithm)
+#include "arch/common/few.h"
+#include "arch/common/name.h"
+#include "arch/kernels.h"
 
 static inline float next_up(float x) { return nextafterf(x, INFINITY); }
 
-int64_t SELECT_NAME(list_candidates, compress)(const seqtopk_candidates *from, int64_t first, int64_t last, float key, int ties,
-                                      const seqtopk_lists *to, int64_t at, int64_t end) {
+int64_t KERNEL(list_candidates, f32, compress)(const seqtopk_candidates *from, int64_t first, int64_t last, float key,
+                                               int ties, const seqtopk_lists *to, int64_t at, int64_t end) {
     const vec cut = vec_set1(ties ? key : next_up(key));
     const float *keys = from->keys, *order = from->order;
     const uint16_t *ids = from->ids;
@@ -61,7 +57,8 @@ int64_t SELECT_NAME(list_candidates, compress)(const seqtopk_candidates *from, i
     return at;
 }
 
-void SELECT_NAME(bound_candidates, sort16)(seqtopk_candidates *candidates, int64_t first, int64_t last, int32_t sure, int32_t most) {
+void KERNEL(bound_candidates, f32, sort16)(seqtopk_candidates *candidates, int64_t first, int64_t last, int32_t sure,
+                                           int32_t most) {
     const first_k all = {-INFINITY, 0}, none = {INFINITY, 0};
     int64_t from = 0, to = 0;
     for (int64_t t = first; t < last; t++) {
@@ -107,7 +104,7 @@ void SELECT_NAME(bound_candidates, sort16)(seqtopk_candidates *candidates, int64
     candidates->size = to;
 }
 
-int32_t SELECT_NAME(topk_row, lanes)(const float *keys, int32_t n, int32_t k, int32_t *ids) {
+int32_t KERNEL(topk_row, f32, lanes)(const float *keys, int32_t n, int32_t k, int32_t *ids) {
     enum { FEW = 64 };
     float few[FEW + VEC_LANES];
     int32_t few_ids[FEW + VEC_LANES], size = 0, listed = 0;

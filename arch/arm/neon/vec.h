@@ -55,6 +55,7 @@ static inline vec vec_load_f16(const uint16_t *p, int i) {
 }
 
 /* What selection needs beside arithmetic: arch/common/lanes.h. */
+#define VEC_SELECTS 1
 #define VEC_SWEEP_ROWS 2
 static inline uint32_t vec_bits_of(uint32x4_t lanes) {
     static const uint32_t bit[4] = {1, 2, 4, 8};

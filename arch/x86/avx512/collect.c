@@ -5,6 +5,7 @@
 #include "columns.h"
 
 #include "arch/common/few.h"
+#include "arch/common/name.h"
 #include "arch/common/rank.h"
 #include "arch/common/weigh.h"
 #include "arch/kernels.h"
@@ -17,8 +18,6 @@ static inline float float_of_bf16(uint16_t x) {
 }
 static inline float float_of_f16(uint16_t x) { return _cvtsh_ss(x); }
 
-#define ROWS_ISA avx512
-
 #define ROWS_DTYPE f32
 #define ROWS_TYPE float
 #define ROWS_HALVES 0
@@ -30,8 +29,8 @@ static inline float float_of_f16(uint16_t x) { return _cvtsh_ss(x); }
 #include "topk_compress.inc"
 #include "arch/common/dtype_end.inc"
 
-void seqtopk_collect_keys_f32__avx512_compress(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
-                                          seqtopk_candidates *candidates) {
+void KERNEL(collect_keys, f32, compress)(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
+                                         seqtopk_candidates *candidates) {
     const seqtopk_rows rows = rows_of_keys(keys, experts);
     seqtopk_candidates own = *candidates;
     own.counts += first;
@@ -40,8 +39,8 @@ void seqtopk_collect_keys_f32__avx512_compress(const float *keys, int32_t expert
     candidates->size = own.size;
 }
 
-void seqtopk_topk_keys_f32__avx512_compress(const float *keys, int32_t experts, int64_t first, int64_t last, int32_t top_k,
-                                         seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end) {
+void KERNEL(topk_keys, f32, compress)(const float *keys, int32_t experts, int64_t first, int64_t last, int32_t top_k,
+                                      seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end) {
     const seqtopk_rows rows = rows_of_keys(keys, experts);
     seqtopk_lists own = *to;
     own.offsets += first;

@@ -1,6 +1,0 @@
-/* SPDX-License-Identifier: MIT */
-/* groups, from the template of arch/common. */
-#include "vec.h"
-
-#define GROUPS_ISA neon
-#include "arch/common/groups.c"

@@ -1,6 +1,0 @@
-/* SPDX-License-Identifier: MIT */
-/* rank and nth, from the templates of arch/common. */
-#include "vec.h"
-
-#define RANK_ISA neon
-#include "arch/common/rank.c"
