@@ -53,7 +53,7 @@ for pair in "$@"; do
     {
         echo '#define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about) seqtopk_##op##_##dtype##__##isa##_##algorithm'
         cat "$kernels"
-    } | ${CC:-cc} -E -P "-DSEQTOPK_WITH_$upper=1" -x c - | tr -s ' \t' '\n' | grep "^seqtopk_.*__${isa}_" | sort -u >"$work/rows"
+    } | ${CC:-cc} -E -P "-DSEQTOPK_WITH_$upper=1" -I"${kernels%/*}/.." -x c - | tr -s ' \t' '\n' | grep "^seqtopk_.*__${isa}_" | sort -u >"$work/rows"
     globals "$archive" >"$work/defined"
     [ -s "$work/defined" ] || fail "$archive defines nothing"
     diff "$work/rows" "$work/defined" >"$work/diff" || fail "rows of $isa (<) and what its objects define (>) differ:
