@@ -209,10 +209,10 @@ typedef struct seqtopk_desc {
     int64_t tokens;              /* reserved, 0 to 2^31-1: no effect in this version, whose plans choose for every T */
     int32_t threads;             /* of a typical call; 0: one. A hint for the choice of kernels, never a limit */
     /*
-     * Forcing. `isa` is "ref", "avx2", "avx512" or "neon": every stage takes its kernel of that ISA, and the
-     * reference where the ISA has none. `kernel` is one or more names from seqtopk_kernel_get, comma-separated, each
-     * for its own stage. What cannot run here is an error. Where these are NULL the environment's SEQTOPK_ISA and
-     * SEQTOPK_KERNEL are read instead. Read by seqtopk_plan_create only.
+     * Forcing. `isa` is a name that seqtopk_isa_name lists ("ref", "avx2", ...): every stage takes its kernel of that
+     * ISA, and the reference where the ISA has none. `kernel` is one or more names from seqtopk_kernel_get,
+     * comma-separated, each for its own stage. What cannot run here is an error. Where these are NULL the environment's
+     * SEQTOPK_ISA and SEQTOPK_KERNEL are read instead. Read by seqtopk_plan_create only.
      */
     const char *isa;
     const char *kernel;
