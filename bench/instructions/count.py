@@ -18,9 +18,11 @@ import re
 import subprocess
 import sys
 
+EMULATOR = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"]
+
 
 def build(folder, *targets):
-    run(["ninja", "-C", folder, *(f"bench/instructions/{target}" for target in targets)])
+    run(["ninja", "-C", folder, "seqtopk", *(f"bench/instructions/{target}" for target in targets)])
 
 
 def run(command):
@@ -36,27 +38,36 @@ def difference(command, pattern, arguments):
     return counts[1] - counts[0]
 
 
+def usable(command):
+    """The instruction sets that the command can run, narrowest first, and the features of each."""
+    isas = json.loads(run([*command, "info", "--json"]))["isas"]
+    return {isa["name"]: isa["features"] for isa in isas if isa["usable"]}
+
+
 class Machine:
     """How the instructions of each instruction set are counted here."""
 
     def __init__(self, native, foreign, stepped):
         self.native, self.foreign = native, foreign
         build(native, "bench-count", "bench-step", "bench-qemu-count.so")
+        own = usable([native / "seqtopk"])
+        self.stepped = {isa for isa, features in own.items() if "avx512" in features}
+        self.emulated = set()
         if foreign:
             build(foreign, "bench-count")
-        names = {i["name"] for i in json.loads(run([native / "seqtopk", "info", "--json"]))["isas"] if i["usable"]}
-        self.isas = [isa for isa in ("avx512", "avx2", "neon", "ref") if isa in names or (isa == "neon" and foreign)]
-        if not stepped and "avx512" in self.isas:
-            self.isas.remove("avx512")
+            self.emulated = usable([*EMULATOR, foreign / "seqtopk"]).keys() - own.keys()
+        # The widest first, the reference last.
+        self.isas = [isa for isa in reversed(own) if isa not in self.stepped or stepped]
+        self.isas[-1:-1] = sorted(self.emulated)
 
     def count(self, isa, arguments):
         folder = self.native / "bench" / "instructions"
         program = str(folder / "bench-count")
-        if isa == "neon" and self.foreign:
-            emulator = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-plugin", folder / "bench-qemu-count.so"]
+        if isa in self.emulated:
             foreign = str(self.foreign / "bench" / "instructions" / "bench-count")
-            return difference([*emulator, foreign], r"instructions: (\d+)", [isa, *arguments])
-        if isa == "avx512":
+            return difference([*EMULATOR, "-plugin", folder / "bench-qemu-count.so", foreign],
+                              r"instructions: (\d+)", [isa, *arguments])
+        if isa in self.stepped:
             return int(run([folder / "bench-step", program, isa, *arguments, "0"]))
         valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
         return difference([*valgrind, program], r"Collected\s*:\s*(\d+)", [isa, *arguments])
