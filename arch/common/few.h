@@ -24,39 +24,47 @@ static inline vec load_upto(const float *p, int64_t n) {
     return vec_load(part);
 }
 
-/* One column of the network below: each lane against the one `stride` away; `larger` tells which keep the larger. */
-static inline __attribute__((always_inline)) void sort16_step(vec x[VECS], const int stride, const int32_t *larger) {
+/*
+ * A bitonic network over 16 lanes, column by column: each lane against the one `stride` away, which keeps the larger of the
+ * two where `larger` is -1. The columns by the size of what is merged, and stride.
+ */
+static const int32_t larger16[10][LANES] = {
+    {-1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1}, /* 2, 1 */
+    {-1, -1, 0, 0, 0, 0, -1, -1, -1, -1, 0, 0, 0, 0, -1, -1}, /* 4, 2 */
+    {-1, 0, -1, 0, 0, -1, 0, -1, -1, 0, -1, 0, 0, -1, 0, -1}, /* 4, 1 */
+    {-1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1}, /* 8, 4 */
+    {-1, -1, 0, 0, -1, -1, 0, 0, 0, 0, -1, -1, 0, 0, -1, -1}, /* 8, 2 */
+    {-1, 0, -1, 0, -1, 0, -1, 0, 0, -1, 0, -1, 0, -1, 0, -1}, /* 8, 1 */
+    {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0}, /* 16, 8 */
+    {-1, -1, -1, -1, 0, 0, 0, 0, -1, -1, -1, -1, 0, 0, 0, 0}, /* 16, 4 */
+    {-1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0}, /* 16, 2 */
+    {-1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0}, /* 16, 1 */
+};
+
+/* One column, for a result that falls, or rises. */
+static inline __attribute__((always_inline)) void column16(vec x[VECS], const int stride, const int32_t *larger,
+                                                           const int rising) {
     vec across[VECS];
     for (int v = 0; v < VECS; v++)
         across[v] = VECS > 1 && stride >= VEC_LANES ? x[v ^ (stride / VEC_LANES)] : vec_across(x[v], stride);
-    for (int v = 0; v < VECS; v++)
-        x[v] = vec_choose(larger + v * VEC_LANES, vec_max(x[v], across[v]), vec_min(x[v], across[v]));
+    for (int v = 0; v < VECS; v++) {
+        const vec least = vec_min(x[v], across[v]), most = vec_max(x[v], across[v]);
+        x[v] = vec_choose(larger + v * VEC_LANES, rising ? least : most, rising ? most : least);
+    }
 }
 
-/* x [16] sorted, largest first: a bitonic network. Its columns are listed by the size of what is merged, and stride. */
+/* x [16] sorted, largest first. */
 static inline __attribute__((always_inline)) void sort16(vec x[VECS]) {
-    static const int32_t larger[10][LANES] = {
-        {-1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1}, /* 2, 1 */
-        {-1, -1, 0, 0, 0, 0, -1, -1, -1, -1, 0, 0, 0, 0, -1, -1}, /* 4, 2 */
-        {-1, 0, -1, 0, 0, -1, 0, -1, -1, 0, -1, 0, 0, -1, 0, -1}, /* 4, 1 */
-        {-1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1}, /* 8, 4 */
-        {-1, -1, 0, 0, -1, -1, 0, 0, 0, 0, -1, -1, 0, 0, -1, -1}, /* 8, 2 */
-        {-1, 0, -1, 0, -1, 0, -1, 0, 0, -1, 0, -1, 0, -1, 0, -1}, /* 8, 1 */
-        {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0}, /* 16, 8 */
-        {-1, -1, -1, -1, 0, 0, 0, 0, -1, -1, -1, -1, 0, 0, 0, 0}, /* 16, 4 */
-        {-1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0}, /* 16, 2 */
-        {-1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0}, /* 16, 1 */
-    };
-    sort16_step(x, 1, larger[0]);
-    sort16_step(x, 2, larger[1]);
-    sort16_step(x, 1, larger[2]);
-    sort16_step(x, 4, larger[3]);
-    sort16_step(x, 2, larger[4]);
-    sort16_step(x, 1, larger[5]);
-    sort16_step(x, 8, larger[6]);
-    sort16_step(x, 4, larger[7]);
-    sort16_step(x, 2, larger[8]);
-    sort16_step(x, 1, larger[9]);
+    column16(x, 1, larger16[0], 0);
+    column16(x, 2, larger16[1], 0);
+    column16(x, 1, larger16[2], 0);
+    column16(x, 4, larger16[3], 0);
+    column16(x, 2, larger16[4], 0);
+    column16(x, 1, larger16[5], 0);
+    column16(x, 8, larger16[6], 0);
+    column16(x, 4, larger16[7], 0);
+    column16(x, 2, larger16[8], 0);
+    column16(x, 1, larger16[9], 0);
 }
 
 /* The k-th largest of x [16], 1 <= k <= 16. */

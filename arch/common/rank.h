@@ -12,47 +12,27 @@ static inline vec load_first(const float *p, int64_t n) {
     return vec_load_first(p, n > VEC_LANES ? VEC_LANES : n > 0 ? (int)n : 0);
 }
 
-/* A column of a network over 16 lanes whose result falls, or rises. */
+/* Of several groups at once: whether to inline so many columns is left to the compiler. */
 static inline void order16(vec x[VECS], const int stride, const int32_t *larger, const int rising) {
-    vec across[VECS];
-    for (int v = 0; v < VECS; v++)
-        across[v] = VECS > 1 && stride >= VEC_LANES ? x[v ^ (stride / VEC_LANES)] : vec_across(x[v], stride);
-    for (int v = 0; v < VECS; v++) {
-        const vec most = vec_max(x[v], across[v]), least = vec_min(x[v], across[v]);
-        x[v] = vec_choose(larger + v * VEC_LANES, rising ? least : most, rising ? most : least);
-    }
+    column16(x, stride, larger, rising);
 }
 
 /* Sorts x [16] that first falls and then rises, or the other way round, or is a rotation of such. */
 static inline void merge16(vec x[VECS], const int rising) {
-    static const int32_t larger[4][LANES] = {
-        {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0},
-        {-1, -1, -1, -1, 0, 0, 0, 0, -1, -1, -1, -1, 0, 0, 0, 0},
-        {-1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0},
-        {-1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0},
-    };
-    order16(x, 8, larger[0], rising);
-    order16(x, 4, larger[1], rising);
-    order16(x, 2, larger[2], rising);
-    order16(x, 1, larger[3], rising);
+    order16(x, 8, larger16[6], rising);
+    order16(x, 4, larger16[7], rising);
+    order16(x, 2, larger16[8], rising);
+    order16(x, 1, larger16[9], rising);
 }
 
 /* What comes before merge16: one run of 8 that falls, and one that rises. */
 static inline void runs8(vec x[VECS]) {
-    static const int32_t larger[6][LANES] = {
-        {-1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1}, /* 2, 1 */
-        {-1, -1, 0, 0, 0, 0, -1, -1, -1, -1, 0, 0, 0, 0, -1, -1}, /* 4, 2 */
-        {-1, 0, -1, 0, 0, -1, 0, -1, -1, 0, -1, 0, 0, -1, 0, -1}, /* 4, 1 */
-        {-1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1}, /* 8, 4 */
-        {-1, -1, 0, 0, -1, -1, 0, 0, 0, 0, -1, -1, 0, 0, -1, -1}, /* 8, 2 */
-        {-1, 0, -1, 0, -1, 0, -1, 0, 0, -1, 0, -1, 0, -1, 0, -1}, /* 8, 1 */
-    };
-    order16(x, 1, larger[0], 0);
-    order16(x, 2, larger[1], 0);
-    order16(x, 1, larger[2], 0);
-    order16(x, 4, larger[3], 0);
-    order16(x, 2, larger[4], 0);
-    order16(x, 1, larger[5], 0);
+    order16(x, 1, larger16[0], 0);
+    order16(x, 2, larger16[1], 0);
+    order16(x, 1, larger16[2], 0);
+    order16(x, 4, larger16[3], 0);
+    order16(x, 2, larger16[4], 0);
+    order16(x, 1, larger16[5], 0);
 }
 
 /* Lane by lane the larger to a and the smaller to b. Of two zeros, which are equal, each is kept. */
