@@ -123,29 +123,34 @@ static inline vec exp_term(vec x) {
  */
 static inline __attribute__((always_inline)) void exp_full_of(vec *x, const int n) {
     vec k[SCORE_VECS], f[SCORE_VECS];
-#define EACH for (int i = 0; i < n; i++)
 #ifdef VEC_SCALE
     /* What comes to nothing is not computed at all: an underflow can take as long as a hundred instructions. */
     VEC_MASK counts[SCORE_VECS];
-    EACH counts[i] = VEC_KEEP(x + i, -104.0f);
+    for (int i = 0; i < n; i++)
+        counts[i] = VEC_KEEP(x + i, -104.0f);
 #else
-    EACH x[i] = vec_max(vec_set1(-160.0f), x[i]);
+    for (int i = 0; i < n; i++)
+        x[i] = vec_max(vec_set1(-160.0f), x[i]);
 #endif
-    EACH k[i] = vec_fma(x[i], vec_set1(LOG2_E), vec_set1(ROUND_TO_INT));
-    EACH k[i] = vec_sub(k[i], vec_set1(ROUND_TO_INT));
-    EACH f[i] = vec_fms(x[i], vec_set1(LOG2_E), k[i]);
-    EACH f[i] = vec_fma(x[i], vec_set1(LOG2_E_REST), f[i]);
+    for (int i = 0; i < n; i++)
+        k[i] = vec_fma(x[i], vec_set1(LOG2_E), vec_set1(ROUND_TO_INT));
+    for (int i = 0; i < n; i++)
+        k[i] = vec_sub(k[i], vec_set1(ROUND_TO_INT));
+    for (int i = 0; i < n; i++)
+        f[i] = vec_fms(x[i], vec_set1(LOG2_E), k[i]);
+    for (int i = 0; i < n; i++)
+        f[i] = vec_fma(x[i], vec_set1(LOG2_E_REST), f[i]);
     exp_polynomial_of(f, x, n);
 #ifdef VEC_SCALE
-    EACH x[i] = VEC_SCALE(counts[i], x[i], k[i]);
+    for (int i = 0; i < n; i++)
+        x[i] = VEC_SCALE(counts[i], x[i], k[i]);
 #else
-    EACH {
+    for (int i = 0; i < n; i++) {
         vec half = vec_fma(k[i], vec_set1(0.5f), vec_set1(ROUND_TO_INT));
         vec rest = vec_add(vec_sub(k[i], vec_sub(half, vec_set1(ROUND_TO_INT))), vec_set1(ROUND_TO_INT));
         x[i] = vec_mul(vec_add_exponent(x[i], half), vec_add_exponent(vec_set1(1.0f), rest));
     }
 #endif
-#undef EACH
 }
 
 static inline vec exp_full(vec x) {

@@ -138,15 +138,20 @@ static inline __mmask16 keep_from(vec *x, float least) {
 static inline __attribute__((always_inline)) void parts_of_one(vec *x, const vec *e, const int n) {
     const vec one = _mm512_set1_ps(1.0f), above_half = _mm512_set1_ps(0x1.000002p-1f);
     vec d[VEC_SCORE_GROUPS], y[VEC_SCORE_GROUPS], q[VEC_SCORE_GROUPS];
-#define EACH for (int i = 0; i < n; i++)
-    EACH d[i] = _mm512_add_ps(one, e[i]);
-    EACH y[i] = _mm512_rcp14_ps(d[i]);
-    EACH y[i] = _mm512_fmadd_ps(y[i], _mm512_fnmadd_ps(d[i], y[i], one), y[i]);
-    EACH y[i] = _mm512_max_ps(y[i], above_half);
-    EACH q[i] = _mm512_mul_ps(x[i], y[i]);
-    EACH x[i] = _mm512_fnmadd_ps(d[i], q[i], x[i]);
-    EACH x[i] = _mm512_fmadd_ps(x[i], y[i], q[i]);
-#undef EACH
+    for (int i = 0; i < n; i++)
+        d[i] = _mm512_add_ps(one, e[i]);
+    for (int i = 0; i < n; i++)
+        y[i] = _mm512_rcp14_ps(d[i]);
+    for (int i = 0; i < n; i++)
+        y[i] = _mm512_fmadd_ps(y[i], _mm512_fnmadd_ps(d[i], y[i], one), y[i]);
+    for (int i = 0; i < n; i++)
+        y[i] = _mm512_max_ps(y[i], above_half);
+    for (int i = 0; i < n; i++)
+        q[i] = _mm512_mul_ps(x[i], y[i]);
+    for (int i = 0; i < n; i++)
+        x[i] = _mm512_fnmadd_ps(d[i], q[i], x[i]);
+    for (int i = 0; i < n; i++)
+        x[i] = _mm512_fmadd_ps(x[i], y[i], q[i]);
 }
 
 /* What selection needs beside arithmetic: arch/common/lanes.h. */
