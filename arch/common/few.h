@@ -67,6 +67,17 @@ static inline __attribute__((always_inline)) void sort16(vec x[VECS]) {
     column16(x, 1, larger16[9], 0);
 }
 
+/* Keys [16], -inf for those from the n-th on, as they are and sorted. */
+static inline __attribute__((always_inline)) void load_sorted16(const float *keys, int32_t n, vec x[VECS],
+                                                                float sorted[LANES]) {
+    vec y[VECS];
+    for (int v = 0; v < VECS; v++)
+        y[v] = x[v] = vec_keep_first(vec_load(keys + v * VEC_LANES), n - v * VEC_LANES, -INFINITY);
+    sort16(y);
+    for (int v = 0; v < VECS; v++)
+        vec_store(sorted + v * VEC_LANES, y[v]);
+}
+
 /* The k-th largest of x [16], 1 <= k <= 16. */
 static inline float kth16(const vec x[VECS], int k) {
     float sorted[LANES];

@@ -3,6 +3,7 @@
 #include SEQTOPK_VEC_H
 
 #include "arch/common/few.h"
+#include "arch/common/insert.h"
 #include "arch/common/name.h"
 #include "arch/kernels.h"
 
@@ -72,12 +73,8 @@ void KERNEL(bound_candidates, f32, sort16)(seqtopk_candidates *candidates, int64
                 certain = first_of_place(rank_few(candidates->keys + from, n, sure), sure);
         } else if (n > most || (sure && n > sure)) {
             float sorted[LANES];
-            vec x[VECS], y[VECS];
-            for (int v = 0; v < VECS; v++)
-                y[v] = x[v] = vec_keep_first(vec_load(candidates->keys + from + v * VEC_LANES), n - v * VEC_LANES, -INFINITY);
-            sort16(y);
-            for (int v = 0; v < VECS; v++)
-                vec_store(sorted + v * VEC_LANES, y[v]);
+            vec x[VECS];
+            load_sorted16(candidates->keys + from, n, x, sorted);
             if (n > most)
                 stay = first_of_cut(sorted[most - 1], x, most);
             if (n > sure && sure)
@@ -106,8 +103,7 @@ void KERNEL(bound_candidates, f32, sort16)(seqtopk_candidates *candidates, int64
 
 int32_t KERNEL(topk_row, f32, lanes)(const float *keys, int32_t n, int32_t k, int32_t *ids) {
     enum { FEW = 64 };
-    float few[FEW + VEC_LANES];
-    int32_t few_ids[FEW + VEC_LANES], size = 0, listed = 0;
+    int32_t few_ids[FEW], size = 0, listed = 0;
     vec most[VECS];
     if (k > LANES || k < 1)
         return seqtopk_topk_row_f32__ref_insertion(keys, n, k, ids);
@@ -127,19 +123,10 @@ int32_t KERNEL(topk_row, f32, lanes)(const float *keys, int32_t n, int32_t k, in
         for (uint32_t in = vec_mask_ge(x, limit) & first_lanes(n - i); in; in &= in - 1) {
             if (size == FEW) /* ties */
                 return seqtopk_topk_row_f32__ref_insertion(keys, n, k, ids);
-            few_ids[size] = i + __builtin_ctz(in);
-            few[size] = keys[few_ids[size]];
-            size++;
+            few_ids[size++] = i + __builtin_ctz(in);
         }
     }
-    for (int32_t i = 0; i < size; i++) { /* insertion, best first; equals stay in the order of ids */
-        int32_t place = listed < k ? listed : k;
-        if (place == k && !(few[i] > keys[ids[k - 1]]))
-            continue;
-        place = listed < k ? listed++ : k - 1;
-        for (; place > 0 && few[i] > keys[ids[place - 1]]; place--)
-            ids[place] = ids[place - 1];
-        ids[place] = few_ids[i];
-    }
+    for (int32_t i = 0; i < size; i++)
+        listed = insert_id(keys, few_ids[i], k, ids, listed);
     return listed;
 }

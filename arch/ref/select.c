@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Selection among keys in plain C: nth and rank (the k-th largest of many), top (the first k of one row, in order). */
+#include "arch/common/insert.h"
 #include "arch/kernels.h"
 
 #include <math.h>
@@ -109,14 +110,9 @@ static inline int before(const float *keys, int32_t a, int32_t b) {
 
 int32_t seqtopk_topk_row_f32__ref_insertion(const float *keys, int32_t n, int32_t k, int32_t *ids) {
     int32_t size = 0;
-    for (int32_t e = 0; e < n && k > 0; e++) {
-        if (keys[e] == -INFINITY || (size == k && !(keys[e] > keys[ids[k - 1]])))
-            continue;
-        int32_t place = size < k ? size++ : k - 1;
-        for (; place > 0 && keys[e] > keys[ids[place - 1]]; place--)
-            ids[place] = ids[place - 1];
-        ids[place] = e;
-    }
+    for (int32_t e = 0; e < n && k > 0; e++)
+        if (keys[e] != -INFINITY)
+            size = insert_id(keys, e, k, ids, size);
     return size;
 }
 
