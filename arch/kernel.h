@@ -26,6 +26,9 @@ typedef enum seqtopk_key {
     SEQTOPK_KEY_SCORE    /* s(x), + bias where there is one */
 } seqtopk_key;
 
+/* How many bytes ahead memory is asked for where nothing was tuned. */
+enum { SEQTOPK_AHEAD = 4096 };
+
 /*
  * Rows of logits and what is known of them. Rows are numbered by token over the whole batch.
  * shift, lse: [T], written by `score` for softmax; the row's log-sum-exp is shift + lse, in two parts so that a large
@@ -39,6 +42,7 @@ typedef struct seqtopk_rows {
     float *shift;
     float *lse;
     int32_t experts;
+    int32_t ahead; /* bytes ahead that memory is asked for (size `ahead`), where rows are read in step; 0: the next rows */
     int32_t score; /* seqtopk_score */
     int32_t key;   /* seqtopk_key */
 } seqtopk_rows;

@@ -97,6 +97,7 @@ void add_floors(Group &group, const Shape &shape) {
         rows.shift = lse->data();
         rows.lse = lse->data() + shape.tokens;
         rows.experts = shape.experts;
+        rows.ahead = SEQTOPK_AHEAD;
         rows.score = SEQTOPK_SCORE_SOFTMAX;
         rows.key = SEQTOPK_KEY_LOGPROB;
         group.add(std::string("floor:") + row.name,

@@ -34,6 +34,7 @@ void run_floor(benchmark::State &state, Shape shape, const seqtopk_row *row) {
     rows.shift = shift.data();
     rows.lse = lse.data();
     rows.experts = shape.experts;
+    rows.ahead = SEQTOPK_AHEAD;
     rows.score = SEQTOPK_SCORE_SOFTMAX;
     rows.key = SEQTOPK_KEY_LOGPROB;
     auto *score = function_of<seqtopk_lse_fn>(*row);

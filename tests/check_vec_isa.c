@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The primitives of one vec.h, compiled once for each instruction set with exactly its flags: CHECK_VEC_ISA is its
- * name, CHECK_VEC_HEADER its vec.h. Nothing is judged here: what is right is plain C that was compiled without
+ * The primitives of one vec.h, compiled once for each instruction set with exactly its flags: SEQTOPK_ISA_NAME is its
+ * name, SEQTOPK_VEC_H its vec.h. Nothing is judged here: what is right is plain C that was compiled without
  * those flags.
  */
 #include "check_vec.h"
 
-#include CHECK_VEC_HEADER
+#include SEQTOPK_VEC_H
 
 #include "arch/common/lanes.h"
 
@@ -66,7 +66,7 @@ typedef uint16_t element_bf16, element_f16, element_u16;
 #define STRING_(a) #a
 #define STRING(a) STRING_(a)
 
-const check_vec_isa PASTE(check_vec_, CHECK_VEC_ISA) = {STRING(CHECK_VEC_ISA),
+const check_vec_isa PASTE(check_vec_, SEQTOPK_ISA_NAME) = {STRING(SEQTOPK_ISA_NAME),
                                                         VEC_LANES,
                                                         SCORE_VECS,
                                                         {

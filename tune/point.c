@@ -503,6 +503,7 @@ static double floor_of(seqtopk_tune_bench *b, const seqtopk_tune_point *p, const
         .shift = b->shift,
         .lse = b->lse,
         .experts = p->experts,
+        .ahead = SEQTOPK_AHEAD,
         .score = SEQTOPK_SCORE_SOFTMAX,
         .key = SEQTOPK_KEY_LOGPROB,
     };

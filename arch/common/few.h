@@ -12,6 +12,7 @@ static inline seqtopk_rows rows_of_keys(const float *keys, int32_t experts) {
     return (seqtopk_rows){.logits = keys,
                           .stride = (int64_t)experts * (int64_t)sizeof *keys,
                           .experts = experts,
+                          .ahead = SEQTOPK_AHEAD,
                           .score = SEQTOPK_SCORE_LOGITS,
                           .key = SEQTOPK_KEY_LOGIT};
 }

@@ -188,6 +188,7 @@ static void describe_rows(seqtopk_call *call) {
     call->rows.token_mask = in->token_mask;
     call->rows.bias = in->bias;
     call->rows.experts = desc->experts;
+    call->rows.ahead = (int32_t)call->kernels->ahead;
     call->rows.score = (int32_t)desc->score;
     call->rows.key = (int32_t)key_of(desc, in);
     call->weighing =
@@ -252,8 +253,8 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
         call->expert_ids = call->out.expert_ids;
     if (call->out.weights)
         call->list_weights = call->out.weights;
-    describe_rows(call);
     call->kernels = seqtopk_plan_kernels(plan, call->in.tokens);
+    describe_rows(call);
     seqtopk_ask ask = seqtopk_plan_ask(plan);
     call->is_biased = ask.is_biased = call->in.bias != NULL;
     call->is_keyed = seqtopk_is_keyed(&ask);
