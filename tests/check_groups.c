@@ -75,8 +75,11 @@ static void check_groups_case(const float *scores, const float *keys, int32_t si
     choose_slowly(group, groups, k, stays);
     for (size_t e = 0; e < experts; e++)
         expected[e] = stays[e / (size_t)size] ? keys[e] : -INFINITY;
+    const seqtopk_desc desc = {.groups = groups, .group_n = n}; /* all that decides whether a kernel applies */
     for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_mask_groups, -1));) {
         size_t where;
+        if (!row->applies(&desc))
+            continue;
         check_context("%s size %d groups %d n %d k %d kind %s, scores %s (seed %llu)", row->name, (int)size,
                       (int)groups, (int)n, (int)k, kind_name(kind), scores == keys ? "are keys" : "of their own",
                       (unsigned long long)run.seed);

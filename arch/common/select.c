@@ -106,7 +106,7 @@ int32_t KERNEL(topk_row, f32, lanes)(const float *keys, int32_t n, int32_t k, in
     int32_t few_ids[FEW], size = 0, listed = 0;
     vec most[VECS];
     if (k > LANES || k < 1)
-        return seqtopk_topk_row_f32__ref_insertion(keys, n, k, ids);
+        return insert_row(keys, n, k, ids);
     for (int v = 0; v < VECS; v++)
         most[v] = vec_set1(-FLT_MAX);
     for (int32_t i = 0; i < n; i += LANES)
@@ -122,7 +122,7 @@ int32_t KERNEL(topk_row, f32, lanes)(const float *keys, int32_t n, int32_t k, in
         const vec x = i + VEC_LANES <= n ? vec_load(keys + i) : load_upto(keys + i, n - i);
         for (uint32_t in = vec_mask_ge(x, limit) & first_lanes(n - i); in; in &= in - 1) {
             if (size == FEW) /* ties */
-                return seqtopk_topk_row_f32__ref_insertion(keys, n, k, ids);
+                return insert_row(keys, n, k, ids);
             few_ids[size++] = i + __builtin_ctz(in);
         }
     }

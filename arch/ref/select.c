@@ -109,11 +109,7 @@ static inline int before(const float *keys, int32_t a, int32_t b) {
 }
 
 int32_t seqtopk_topk_row_f32__ref_insertion(const float *keys, int32_t n, int32_t k, int32_t *ids) {
-    int32_t size = 0;
-    for (int32_t e = 0; e < n && k > 0; e++)
-        if (keys[e] != -INFINITY)
-            size = insert_id(keys, e, k, ids, size);
-    return size;
+    return insert_row(keys, n, k, ids);
 }
 
 /* ids [n] is a heap whose root stands last in the order, but for the place `hole`, which `id` is to fill. */
