@@ -120,7 +120,7 @@ typedef int64_t seqtopk_collect_logits_fn(const seqtopk_rows *rows, int64_t firs
  * rank is what it finds it with; work: [16 * (rows + 4)], the kernel's to use. Returns the first row with NaN or +inf, or -1.
  */
 typedef int64_t seqtopk_collect_short_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int64_t budget,
-                                 seqtopk_select_keys_fn *rank, float *work, float *low, seqtopk_candidates *candidates);
+                                 seqtopk_select_keys_fn *select, float *work, float *low, seqtopk_candidates *candidates);
 
 /*
  * collect: what sweep catches, of keys [last - first, E] that are there already: those not below `low` (finite), +inf among

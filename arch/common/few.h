@@ -50,7 +50,7 @@ static inline __attribute__((always_inline)) void column16(vec x[VECS], const in
         across[v] = VECS > 1 && stride >= VEC_LANES ? x[v ^ (stride / VEC_LANES)] : vec_across(x[v], stride);
     for (int v = 0; v < VECS; v++) {
         const vec least = vec_min(x[v], across[v]), most = vec_max(x[v], across[v]);
-        x[v] = vec_choose(larger + v * VEC_LANES, rising ? least : most, rising ? most : least);
+        x[v] = vec_blend(larger + v * VEC_LANES, rising ? least : most, rising ? most : least);
     }
 }
 
@@ -92,7 +92,7 @@ static inline float kth16(const vec x[VECS], int k) {
 }
 
 /* Few keys: each is counted against all. */
-static inline seqtopk_kth rank_few(const float *keys, int64_t n, int64_t k) {
+static inline seqtopk_kth select_few(const float *keys, int64_t n, int64_t k) {
     for (int64_t i = 0; i < n; i++) {
         const vec x = vec_set1(keys[i]);
         int64_t greater = 0, equal = 0;

@@ -55,8 +55,8 @@ ALWAYS_INLINE best_two join_two(best_two a, best_two b, const int stride, const 
         {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0},
     };
     const int32_t *mask = is_clear[stride == 1 ? 0 : stride == 2 ? 1 : stride == 4 ? 2 : 3];
-    const best_two stay = {vec_choose(mask, a.first, b.first), vec_choose(mask, a.second, b.second)};
-    const best_two move = {vec_choose(mask, b.first, a.first), vec_choose(mask, b.second, a.second)};
+    const best_two stay = {vec_blend(mask, a.first, b.first), vec_blend(mask, a.second, b.second)};
+    const best_two move = {vec_blend(mask, b.first, a.first), vec_blend(mask, b.second, a.second)};
     return better_two(stay, (best_two){vec_across(move.first, stride), vec_across(move.second, stride)}, n);
 }
 

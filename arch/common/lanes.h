@@ -41,7 +41,7 @@
  *                                        their order; other lanes may be written within a vector's length of either,
  *                                        and there are two vectors between them
  *   vec_across(a, stride)                lanes whose numbers differ in the bit `stride` change places
- *   vec_choose(mask, a, b)               lanes of a where mask[VEC_LANES] is -1, of b where it is 0
+ *   vec_blend(mask, a, b)               lanes of a where mask[VEC_LANES] is -1, of b where it is 0
  *   vec_raise(a, mask)                   +inf in the lanes of the mask, a in the others
  * tests/check_vec.def holds each of them to this.
  */

@@ -1,132 +1,32 @@
 /* SPDX-License-Identifier: MIT */
-/* Of tokens' candidates: list_candidates, bound_candidates; of one row's keys: topk_row. */
+/* select_keys and nth_keys, by name: rank_*.h have the algorithms. */
 #include SEQTOPK_VEC_H
 
-#include "arch/common/few.h"
-#include "arch/common/insert.h"
 #include "arch/common/name.h"
+#include "arch/common/select_compress.h"
+#include "arch/common/select_heap.h"
+#include "arch/common/select_quickselect.h"
+#include "arch/common/select_radix.h"
 #include "arch/kernels.h"
 
-static inline float next_up(float x) { return nextafterf(x, INFINITY); }
-
-int64_t KERNEL(list_candidates, f32, compress)(const seqtopk_candidates *from, int64_t first, int64_t last, float key,
-                                               int ties, const seqtopk_lists *to, int64_t at, int64_t end) {
-    const vec cut = vec_set1(ties ? key : next_up(key));
-    const float *keys = from->keys, *order = from->order;
-    const uint16_t *ids = from->ids;
-    if (!to) {
-        int64_t n = 0;
-        for (int64_t t = first; t < last; t++)
-            n += from->counts[t];
-        for (int64_t i = 0; i < n; i += VEC_LANES)
-            at += __builtin_popcount(vec_mask_ge(vec_load(order + i), cut) & first_lanes(n - i));
-        return at;
-    }
-    /* Candidates by whole vectors, whosever they are: where a token's begin, its offset is what was listed up to there. */
-    enum { GROUP = 64 };
-    const int32_t *counts = from->counts;
-    const seqtopk_lists lists = *to;
-    for (int64_t t = first; t < last;) {
-        uint32_t masks[GROUP + 1], before[GROUP + 1];
-        int64_t n = counts[t], next = t + 1;
-        while (next < last && n + counts[next] <= GROUP * VEC_LANES)
-            n += counts[next++];
-        lists.offsets[t] = (int32_t)at;
-        for (int64_t i = 0, group = 0; i < n; i += VEC_LANES, group += group < GROUP) {
-            const uint32_t in = vec_mask_ge(vec_load(order + i), cut) & first_lanes(n - i);
-            masks[group] = in;
-            before[group] = (uint32_t)at;
-            __builtin_prefetch(lists.keys + at + 8 * LANES, 1);
-            __builtin_prefetch(lists.ids + at + 8 * LANES, 1);
-            append(&lists, at, end, vec_compress(vec_load(keys + i), in), vec_compress(vec_load_u16(ids + i), in),
-                   __builtin_popcount(in));
-            at += __builtin_popcount(in);
-        }
-        keys += n;
-        order += n;
-        ids += n;
-        if (n > GROUP * VEC_LANES) { /* of one token */
-            t = next;
-            continue;
-        }
-        masks[n / VEC_LANES] = n % VEC_LANES ? masks[n / VEC_LANES] : 0;
-        before[n / VEC_LANES] = n % VEC_LANES ? before[n / VEC_LANES] : (uint32_t)at;
-        for (uint32_t start = 0; t < next; start += (uint32_t)counts[t++])
-            lists.offsets[t] = (int32_t)(before[start / VEC_LANES] +
-                                         (uint32_t)__builtin_popcount(masks[start / VEC_LANES] & ((1u << start % VEC_LANES) - 1)));
-    }
-    return at;
+seqtopk_kth KERNEL(select_keys, f32, compress)(const float *keys, int64_t n, int64_t k, float *work) {
+    return select_by_compression(keys, n, k, work);
 }
 
-void KERNEL(bound_candidates, f32, sort16)(seqtopk_candidates *candidates, int64_t first, int64_t last, int32_t sure,
-                                           int32_t most) {
-    const first_k all = {-INFINITY, 0}, none = {INFINITY, 0};
-    int64_t from = 0, to = 0;
-    for (int64_t t = first; t < last; t++) {
-        const int32_t n = candidates->counts[t];
-        first_k stay = all, certain = sure ? all : none;
-        int32_t kept = 0;
-        if (n > LANES) {
-            if (n > most)
-                stay = first_of_place(rank_few(candidates->keys + from, n, most), most);
-            if (n > sure && sure)
-                certain = first_of_place(rank_few(candidates->keys + from, n, sure), sure);
-        } else if (n > most || (sure && n > sure)) {
-            float sorted[LANES];
-            vec x[VECS];
-            load_sorted16(candidates->keys + from, n, x, sorted);
-            if (n > most)
-                stay = first_of_cut(sorted[most - 1], x, most);
-            if (n > sure && sure)
-                certain = first_of_cut(sorted[sure - 1], x, sure);
-        }
-        /* All of a token is read before its first place is written: what moves may overlap. */
-        for (int32_t i = 0; i < n; i += VEC_LANES) {
-            const uint32_t inside = first_lanes(n - i);
-            const vec key = vec_load(candidates->keys + from + i), id = vec_load_u16(candidates->ids + from + i);
-            const uint32_t in = take_first(key, inside, &stay), up = take_first(key, inside, &certain);
-            const int count = __builtin_popcount(in);
-            int32_t ids[VEC_LANES];
-            vec_store_first(candidates->keys + to + kept, vec_compress(key, in), count);
-            vec_store_first(candidates->order + to + kept, vec_compress(vec_raise(key, up), in), count);
-            vec_store_bits(ids, vec_compress(id, in));
-            for (int j = 0; j < count; j++)
-                candidates->ids[to + kept + j] = (uint16_t)ids[j];
-            kept += count;
-        }
-        candidates->counts[t] = kept;
-        from += n;
-        to += kept;
-    }
-    candidates->size = to;
+seqtopk_kth KERNEL(select_keys, f32, quickselect)(const float *keys, int64_t n, int64_t k, float *work) {
+    if (work != keys)
+        memcpy(work, keys, (size_t)n * sizeof *work);
+    return quickselect(work, n, k);
 }
 
-int32_t KERNEL(topk_row, f32, lanes)(const float *keys, int32_t n, int32_t k, int32_t *ids) {
-    enum { FEW = 64 };
-    int32_t few_ids[FEW], size = 0, listed = 0;
-    vec most[VECS];
-    if (k > LANES || k < 1)
-        return insert_row(keys, n, k, ids);
-    for (int v = 0; v < VECS; v++)
-        most[v] = vec_set1(-FLT_MAX);
-    for (int32_t i = 0; i < n; i += LANES)
-        for (int v = 0; v < VECS; v++) {
-            const int32_t at = i + v * VEC_LANES;
-            const vec x = at + VEC_LANES <= n ? vec_load(keys + at)
-                          : at < n            ? vec_keep_first(load_upto(keys + at, n - at), n - at, -INFINITY)
-                                              : vec_set1(-INFINITY);
-            most[v] = vec_max(most[v], x);
-        }
-    const vec limit = vec_set1(kth16(most, k));
-    for (int32_t i = 0; i < n; i += VEC_LANES) {
-        const vec x = i + VEC_LANES <= n ? vec_load(keys + i) : load_upto(keys + i, n - i);
-        for (uint32_t in = vec_mask_ge(x, limit) & first_lanes(n - i); in; in &= in - 1) {
-            if (size == FEW) /* ties */
-                return insert_row(keys, n, k, ids);
-            few_ids[size++] = i + __builtin_ctz(in);
-        }
-    }
-    for (int32_t i = 0; i < size; i++)
-        listed = insert_id(keys, few_ids[i], k, ids, listed);
-    return listed;
+seqtopk_kth KERNEL(select_keys, f32, heap)(const float *keys, int64_t n, int64_t k, float *work) {
+    return select_by_reservoir(keys, n, k, work);
+}
+
+seqtopk_kth KERNEL(select_keys, f32, radix)(const float *keys, int64_t n, int64_t k, float *work) {
+    return select_by_digits(keys, n, k, work);
+}
+
+float KERNEL(nth_keys, f32, quickselect)(float *keys, size_t n, size_t k) {
+    return quickselect(keys, (int64_t)n, (int64_t)k).key;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The lists in plain C: emit and filter (token-major), count and scatter (expert-major). */
+/* Lists in plain C: list_keys and list_candidates (token-major), histogram and scatter (expert-major), and candidates. */
 #include "arch/kernels.h"
 
 #include <seqtopk/seqtopk.h>
@@ -78,7 +78,7 @@ static int32_t rank_of(const float *keys, int32_t n, int32_t i) {
     return before;
 }
 
-void seqtopk_bound_candidates_f32__ref_count(seqtopk_candidates *candidates, int64_t first, int64_t last, int32_t sure, int32_t most) {
+void seqtopk_bound_candidates_f32__ref_count(seqtopk_candidates *candidates, int64_t first, int64_t last, int32_t min_experts, int32_t max_experts) {
     int64_t from = 0, to = 0;
     for (int64_t t = first; t < last; t++) {
         const int32_t n = candidates->counts[t];
@@ -87,11 +87,11 @@ void seqtopk_bound_candidates_f32__ref_count(seqtopk_candidates *candidates, int
             candidates->order[from + i] = (float)rank_of(candidates->keys + from, n, i);
         for (int32_t i = 0; i < n; i++) {
             const float rank = candidates->order[from + i], key = candidates->keys[from + i];
-            if (rank >= (float)most)
+            if (rank >= (float)max_experts)
                 continue;
             candidates->keys[to + kept] = key;
             candidates->ids[to + kept] = candidates->ids[from + i];
-            candidates->order[to + kept] = rank < (float)sure ? INFINITY : key;
+            candidates->order[to + kept] = rank < (float)min_experts ? INFINITY : key;
             kept++;
         }
         candidates->counts[t] = kept;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Selection among keys in plain C: nth and rank (the k-th largest of many), top (the first k of one row, in order). */
+/* Selection among keys in plain C: nth_keys and select_keys (the k-th largest), topk_row (the first k of a row, in order). */
 #include "arch/common/insert.h"
 #include "arch/kernels.h"
 

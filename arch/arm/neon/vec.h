@@ -138,7 +138,7 @@ static inline void vec_store_split(float *left, float *right, vec a, uint32_t ma
 /* The lanes `stride` away by exclusive or; stride is a constant once loops are unrolled. */
 static inline vec vec_across(vec a, int stride) { return stride == 1 ? vrev64q_f32(a) : vextq_f32(a, a, 2); }
 
-static inline vec vec_choose(const int32_t *mask, vec a, vec b) {
+static inline vec vec_blend(const int32_t *mask, vec a, vec b) {
     return vbslq_f32(vreinterpretq_u32_s32(vld1q_s32(mask)), a, b);
 }
 

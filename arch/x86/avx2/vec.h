@@ -142,7 +142,7 @@ static inline vec vec_across(vec a, int stride) {
     }
 }
 
-static inline vec vec_choose(const int32_t *mask, vec a, vec b) {
+static inline vec vec_blend(const int32_t *mask, vec a, vec b) {
     return _mm256_blendv_ps(b, a, _mm256_loadu_ps((const float *)(const void *)mask));
 }
 

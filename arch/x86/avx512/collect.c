@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* sweep, whole, pick and collect by compression of ids. */
+/* The collect and topk kernels by compression of ids. */
 #include "vec.h"
 
 #include "columns.h"
 
 #include "arch/common/few.h"
 #include "arch/common/name.h"
-#include "arch/common/rank.h"
+#include "arch/common/select.h"
 #include "arch/common/weigh.h"
 #include "arch/kernels.h"
 
@@ -25,7 +25,7 @@ static inline float float_of_f16(uint16_t x) { return _cvtsh_ss(x); }
 #include "arch/common/score.inc"
 #include "arch/common/limits.inc"
 #include "collect.inc"
-#include "whole.inc"
+#include "collect_short.inc"
 #include "topk_compress.inc"
 #include "arch/common/dtype_end.inc"
 
@@ -35,7 +35,7 @@ void KERNEL(collect_keys, f32, compress)(const float *keys, int32_t experts, int
     seqtopk_candidates own = *candidates;
     own.counts += first;
     collect_f32 c = collect_of_f32(&rows, &own, 0, low);
-    collect_rows_f32(&c, 0, last - first, 0, catch_logits_f32, no_end_f32);
+    collect_rows_f32(&c, 0, last - first, 0, take_logits_f32, no_end_f32);
     candidates->size = own.size;
 }
 
@@ -44,7 +44,7 @@ void KERNEL(topk_keys, f32, compress)(const float *keys, int32_t experts, int64_
     const seqtopk_rows rows = rows_of_keys(keys, experts);
     seqtopk_lists own = *to;
     own.offsets += first;
-    (void)pick_all_f32(&rows, 0, last - first, top_k, work, &own, at, end);
+    (void)topk_all_f32(&rows, 0, last - first, top_k, work, &own, at, end);
 }
 
 #define ROWS_DTYPE bf16
@@ -54,7 +54,7 @@ void KERNEL(topk_keys, f32, compress)(const float *keys, int32_t experts, int64_
 #include "arch/common/score.inc"
 #include "arch/common/limits.inc"
 #include "collect.inc"
-#include "whole.inc"
+#include "collect_short.inc"
 #include "topk_compress.inc"
 #include "arch/common/dtype_end.inc"
 
@@ -65,6 +65,6 @@ void KERNEL(topk_keys, f32, compress)(const float *keys, int32_t experts, int64_
 #include "arch/common/score.inc"
 #include "arch/common/limits.inc"
 #include "collect.inc"
-#include "whole.inc"
+#include "collect_short.inc"
 #include "topk_compress.inc"
 #include "arch/common/dtype_end.inc"

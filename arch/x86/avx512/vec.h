@@ -225,7 +225,7 @@ static inline vec vec_across(vec a, int stride) {
 }
 
 /* Tables of masks are constant: so are the bits made of them here. */
-static inline __attribute__((always_inline)) vec vec_choose(const int32_t *mask, vec a, vec b) {
+static inline __attribute__((always_inline)) vec vec_blend(const int32_t *mask, vec a, vec b) {
     __mmask16 lanes = 0;
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i++)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rank by compression: a sorted sample tells between which two values the key is likely to be; one pass compresses what
- * is there, and counts what is above; and again, until the network of rank.h can sort the rest. For the ISA whose vec.h
+ * select_keys by compression: a sorted sample tells between which two values the key is likely to be; one pass compresses what
+ * is there, and counts what is above; and again, until the network of select.h can sort the rest. For the ISA whose vec.h
  * stands before this.
  */
-#ifndef SEQTOPK_ARCH_COMMON_RANK_COMPRESS_H
-#define SEQTOPK_ARCH_COMMON_RANK_COMPRESS_H
+#ifndef SEQTOPK_ARCH_COMMON_SELECT_COMPRESS_H
+#define SEQTOPK_ARCH_COMMON_SELECT_COMPRESS_H
 
-#include "arch/common/rank.h"
+#include "arch/common/select.h"
 
 /* A guess: the keys to keep. */
 typedef struct {
@@ -72,7 +72,7 @@ static __attribute__((noinline)) void keep_other(int above, const float *keys, i
         keep(KEEP_BELOW, keys, n, g.least, g.most, to, NULL);
 }
 
-static inline seqtopk_kth rank_by_compression(const float *keys, int64_t n, int64_t k, float *work) {
+static inline seqtopk_kth select_by_compression(const float *keys, int64_t n, int64_t k, float *work) {
     enum { PATIENCE = 8 }; /* rounds that leave more than half; three-way ones among them */
     const int64_t wanted = k, size = n;
     between where = anywhere();
@@ -119,7 +119,7 @@ static inline seqtopk_kth rank_by_compression(const float *keys, int64_t n, int6
         bad += n > before / 2;
         keys = to;
     }
-    seqtopk_kth place = rank_few64(keys, n, k);
+    seqtopk_kth place = select_few64(keys, n, k);
     place.above += wanted - k;
     return place;
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rank by digits of the keys' numbers in the order of floats. The digits are counted from the range in which the keys
+ * select_keys by digits of the keys' numbers in the order of floats. The digits are counted from the range in which the keys
  * lie, since the exponents of a router's keys are few; what shares the k-th largest's digit is compressed for the next.
  * Four rounds at the most, whatever the keys are.
  */
-#ifndef SEQTOPK_ARCH_COMMON_RANK_RADIX_H
-#define SEQTOPK_ARCH_COMMON_RANK_RADIX_H
+#ifndef SEQTOPK_ARCH_COMMON_SELECT_RADIX_H
+#define SEQTOPK_ARCH_COMMON_SELECT_RADIX_H
 
-#include "arch/common/rank.h"
+#include "arch/common/select.h"
 
 enum { DIGIT_BITS = 10, DIGITS = 1 << DIGIT_BITS };
 
@@ -58,7 +58,7 @@ static inline void count_digits(const float *keys, int64_t n, uint32_t from, int
     }
 }
 
-static inline seqtopk_kth rank_by_digits(const float *keys, int64_t n, int64_t k, float *work) {
+static inline seqtopk_kth select_by_digits(const float *keys, int64_t n, int64_t k, float *work) {
     const int64_t wanted = k;
     const uint32_t minus_zero = number_of(-0.0f);
     if (n > FEW) {
@@ -83,7 +83,7 @@ static inline seqtopk_kth rank_by_digits(const float *keys, int64_t n, int64_t k
             keys = work;
         }
     }
-    seqtopk_kth place = rank_few64(keys, n, k);
+    seqtopk_kth place = select_few64(keys, n, k);
     place.above += wanted - k;
     return place;
 }

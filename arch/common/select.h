@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What the variants of rank share: up to 64 keys ranked by a network, larger arrays sampled, counted and compressed. */
-#ifndef SEQTOPK_ARCH_COMMON_RANK_H
-#define SEQTOPK_ARCH_COMMON_RANK_H
+/* What the variants of select_keys share: up to 64 keys sorted by a network, larger arrays sampled, counted and compressed. */
+#ifndef SEQTOPK_ARCH_COMMON_SELECT_H
+#define SEQTOPK_ARCH_COMMON_SELECT_H
 
 #include "arch/common/few.h"
 
@@ -67,7 +67,7 @@ static inline void sort_groups(vec *x, const int groups) {
 }
 
 /* The place of the k-th largest of keys [n], n <= 16 * groups. */
-static inline seqtopk_kth rank_groups(const float *keys, int64_t n, int64_t k, const int groups) {
+static inline seqtopk_kth select_groups(const float *keys, int64_t n, int64_t k, const int groups) {
     vec x[FEW_VECS], sorted[FEW_VECS];
     float fallen[FEW];
     for (int v = 0; v < groups * VECS; v++)
@@ -85,10 +85,10 @@ static inline seqtopk_kth rank_groups(const float *keys, int64_t n, int64_t k, c
 }
 
 /* The same for n <= FEW. */
-static inline seqtopk_kth rank_few64(const float *keys, int64_t n, int64_t k) {
-    return n <= LANES       ? rank_groups(keys, n, k, 1)
-           : n <= 2 * LANES ? rank_groups(keys, n, k, 2)
-                            : rank_groups(keys, n, k, 4);
+static inline seqtopk_kth select_few64(const float *keys, int64_t n, int64_t k) {
+    return n <= LANES       ? select_groups(keys, n, k, 1)
+           : n <= 2 * LANES ? select_groups(keys, n, k, 2)
+                            : select_groups(keys, n, k, 4);
 }
 
 /*

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rank for few of many: a reservoir of keys that may be among the first k, whose cut turns most vectors away by one
+ * select_keys for few of many: a reservoir of keys that may be among the first k, whose cut turns most vectors away by one
  * comparison. Where it is full all but a little more than k of it go, which costs less for each key taken in than to
  * keep a heap in order. For the smallest k there is a cut to begin with: at least k keys reach the k-th largest of the
  * maxima of groups.
  */
-#ifndef SEQTOPK_ARCH_COMMON_RANK_HEAP_H
-#define SEQTOPK_ARCH_COMMON_RANK_HEAP_H
+#ifndef SEQTOPK_ARCH_COMMON_SELECT_HEAP_H
+#define SEQTOPK_ARCH_COMMON_SELECT_HEAP_H
 
-#include "arch/common/rank_compress.h"
-#include "arch/common/rank_quickselect.h"
+#include "arch/common/select_compress.h"
+#include "arch/common/select_quickselect.h"
 
 /* At least k keys are at or above `cut`: `size` above it, all of them in the reservoir, and `ties` that equal it. */
 typedef struct {
@@ -63,7 +63,7 @@ static inline float least_maximum(const float *keys, int64_t n, int64_t k) {
     return maxima[k - 1];
 }
 
-static inline seqtopk_kth rank_by_reservoir(const float *keys, int64_t n, int64_t k, float *work) {
+static inline seqtopk_kth select_by_reservoir(const float *keys, int64_t n, int64_t k, float *work) {
     enum { BLOCK = 4, BLOCK_KEYS = BLOCK * VEC_LANES, LEAST = 4 * FEW };
     const int64_t full = k < LEAST / 4 ? LEAST : 4 * k;
     reservoir r = {work, least_maximum(keys, n, k), 0, 0};
@@ -85,7 +85,7 @@ static inline seqtopk_kth rank_by_reservoir(const float *keys, int64_t n, int64_
     }
     for (; i < n; i += VEC_LANES)
         take_in(&r, load_first(keys + i, n - i), first_lanes(n - i), vec_set1(r.cut), 0);
-    return r.size < k ? (seqtopk_kth){r.cut, r.size, r.ties} : rank_by_compression(work, r.size, k, work);
+    return r.size < k ? (seqtopk_kth){r.cut, r.size, r.ties} : select_by_compression(work, r.size, k, work);
 }
 
 #endif

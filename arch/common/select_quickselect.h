@@ -3,10 +3,10 @@
  * Quickselect in place: keys above a pivot are moved to the front, whole vectors at a time, from both ends; then one of
  * the two sides is gone on with. Where many keys equal the pivot a second pass puts those in the middle.
  */
-#ifndef SEQTOPK_ARCH_COMMON_RANK_QUICKSELECT_H
-#define SEQTOPK_ARCH_COMMON_RANK_QUICKSELECT_H
+#ifndef SEQTOPK_ARCH_COMMON_SELECT_QUICKSELECT_H
+#define SEQTOPK_ARCH_COMMON_SELECT_QUICKSELECT_H
 
-#include "arch/common/rank.h"
+#include "arch/common/select.h"
 
 enum { SIDE = 4, SIDE_KEYS = SIDE * VEC_LANES }; /* vectors read from one end before the ends are compared again */
 
