@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The figures of the README, one JSON object a line; figures.py makes tables of them.
+ * The figures of docs/measured.md, one JSON object a line; figures.py makes tables of them.
  *
  *     bench-figures [--seconds S] [SECTION ...]       S: for each group of figures that stand side by side (default: 1)
  *

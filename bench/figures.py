@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The figures of the README in one run, as Markdown: figures.py BUILD [OPTIONS]
+"""The figures of docs/measured.md in one run, as Markdown: figures.py BUILD [OPTIONS]
 
 BUILD is a build directory with -Dbench=enabled. Peers: std::nth_element and what of Highway is installed; with
 -Dbench_highway=DIR and -Dbench_x86_simd_sort=DIR, sources of these, their selectors too. --torch names a Python that
@@ -210,20 +210,20 @@ def main():
     parser.add_argument("--aarch64", metavar="BUILD", type=pathlib.Path, help="count instructions too")
     parser.add_argument("--tuning", metavar="FILE", type=pathlib.Path,
                         help="take kernels by this tuning file (default: by no file)")
-    parser.add_argument("--readme", type=pathlib.Path,
+    parser.add_argument("--write", metavar="FILE", type=pathlib.Path,
                         help="put them into this file, between the lines <!-- figures --> and <!-- end of figures -->")
     arguments = parser.parse_args()
-    if not arguments.readme:
+    if not arguments.write:
         report(arguments)
         return 0
     begin, end = "<!-- figures -->\n", "<!-- end of figures -->\n"
-    text = arguments.readme.read_text()
+    text = arguments.write.read_text()
     if text.count(begin) != 1 or text.count(end) != 1:
-        sys.exit(f"{arguments.readme}: has no lines <!-- figures --> and <!-- end of figures -->; write them once each")
+        sys.exit(f"{arguments.write}: has no lines <!-- figures --> and <!-- end of figures -->; write them once each")
     with contextlib.redirect_stdout(io.StringIO()) as out:
         report(arguments)
     head, tail = text.split(begin)[0], text.split(end)[1]
-    arguments.readme.write_text(f"{head}{begin}{out.getvalue()}{end}{tail}")
+    arguments.write.write_text(f"{head}{begin}{out.getvalue()}{end}{tail}")
     return 0
 
 
