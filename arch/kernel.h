@@ -1,15 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a microkernel is: the contracts of the stages. Data goes one way,
+ * The contracts of the kernels: a function type for each op of ops.def, whose name says what it does and what it reads.
  *
- *     logits --score--> row lse --keys, groups--> keys --top, nth--> cut --emit--> ids --weights--> weights
- *         |                                         |                              \--count, scatter--> expert-major lists
- *         |                                         |--collect--> candidates
- *         |                                         \--choose--> ids, keys (token scope)
- *         |--sweep, whole--> row lse, candidates --trim, rank--> cut --filter--> ids, scores --weigh--> weights
- *         \--pick--> row lse, ids, scores (token scope)
+ *     logits [T, E]
+ *       | collect   lse: the log-sum-exp of each row        keys, mask_groups: the keys of whole rows
+ *       |           collect_logits, collect_short, collect_keys: the candidates down to a bound; bound_candidates
+ *       |           topk_logits, topk_keys: the first K of each token; token scope needs no cut
+ *     candidates
+ *       | cut       select_keys, nth_keys: the k-th largest key        topk_row: the first k of one row
+ *     cut
+ *       | list      list_candidates, list_keys
+ *     ids and keys, by token
+ *       | weigh     weigh_keys, weigh_logits
+ *     ids and weights, by token
+ *       | permute   histogram, scatter
+ *     lists by expert
  *
- * stage by stage above, neighbours in one pass below. Each is a plain C function. kernels.def lists all of them; nothing else does.
+ * Which of them a call goes through is its way (src/plan/ways.def). A kernel is a plain C function that allocates
+ * nothing and keeps nothing between calls; an argument called `work` is scratch that the caller provides. kernels.def
+ * lists all kernels; nothing else does.
  */
 #ifndef SEQTOPK_ARCH_KERNEL_H
 #define SEQTOPK_ARCH_KERNEL_H
@@ -31,8 +40,8 @@ enum { SEQTOPK_AHEAD = 4096 };
 
 /*
  * Rows of logits and what is known of them. Rows are numbered by token over the whole batch.
- * shift, lse: [T], written by `score` for softmax; the row's log-sum-exp is shift + lse, in two parts so that a large
- * common offset costs no precision. Masked rows have both 0.
+ * shift, lse: [T], written for softmax by lse and by the ops that make keys or lists from logits alone. The row's
+ * log-sum-exp is shift + lse, in two parts so that a large common offset costs no precision. Masked rows have both 0.
  */
 typedef struct seqtopk_rows {
     const void *logits;
@@ -47,7 +56,7 @@ typedef struct seqtopk_rows {
     int32_t key;   /* seqtopk_key */
 } seqtopk_rows;
 
-/* The place in the order down to which a sequence's candidates are selected, the last selected one itself. */
+/* Where a sequence is cut: the last candidate, in the order, that is selected. */
 typedef struct seqtopk_cut {
     float key;
     int32_t expert;
@@ -60,7 +69,8 @@ typedef struct seqtopk_weighing {
     float eps, floor, scale;
 } seqtopk_weighing;
 
-/* score: shift and lse of rows [first, last), and a look at every logit: the first row with NaN or +inf, or -1. */
+/* lse: writes shift and lse of rows [first, last) for softmax, and looks at every logit whatever the score. Returns
+ * the first unmasked row that has a NaN or +inf, or -1. */
 typedef int64_t seqtopk_lse_fn(const seqtopk_rows *rows, int64_t first, int64_t last);
 
 /*
@@ -70,127 +80,140 @@ typedef int64_t seqtopk_lse_fn(const seqtopk_rows *rows, int64_t first, int64_t 
 typedef void seqtopk_keys_fn(const seqtopk_rows *rows, int64_t first, int64_t last, float *keys);
 
 /*
- * groups: loses a row's candidates outside its best groups: their keys become -inf. Experts [g * size, (g + 1) * size),
- * size = experts / groups, are group g. Its score is the sum, best first, of its best group_n of `scores`, clamped to
- * +-FLT_MAX; -inf, no score, if it has fewer candidates. The best group_top_k groups stay, of equals the lower; those
- * without a score, which can still hold candidates, fill what places are left, the lower first. scores, keys [E]: finite
- * or -inf; may be one row. work [2 * E] is the kernel's to use. 1 <= group_n <= size, 1 <= group_top_k <= groups.
+ * mask_groups: sets to -inf the keys of one row [E] that are outside its best groups. Group g is the experts
+ * [g * size, (g + 1) * size), size = experts / groups. Its score is the sum of its best group_n of `scores`, added best
+ * first and clamped to +-FLT_MAX; a group with fewer candidates than that has no score. The best group_top_k groups are
+ * kept, of equal scores the lower group; where fewer have a score, the lowest of the others are kept too. scores, keys
+ * [E]: finite or -inf; they may be the same array. work: [2 * E]. 1 <= group_n <= size, 1 <= group_top_k <= groups.
  */
 typedef void seqtopk_mask_groups_fn(const float *scores, float *keys, int32_t experts, int32_t groups, int32_t group_n,
-                               int32_t group_top_k, float *work);
+                                    int32_t group_top_k, float *work);
 
-/* nth: rearranges keys [n] so that the first k are the k largest; returns the smallest of those. 1 <= k <= n; no NaN. */
+/* nth_keys: rearranges keys [n] so that the first k are the k largest; returns the smallest of those. 1 <= k <= n;
+ * no NaN. */
 typedef float seqtopk_nth_keys_fn(float *keys, size_t n, size_t k);
 
-/* Where the k-th largest of many keys stands: its key, how many are above it, how many equal it. */
+/* The k-th largest of many keys, how many keys are above it, and how many equal it. */
 typedef struct seqtopk_kth {
     float key;
     int64_t above, equal;
 } seqtopk_kth;
 
-/* rank: the place of the k-th largest of keys [n]; work [n] is the kernel's to use and may be `keys` itself. 1 <= k <= n;
- * no NaN; -inf are answered as such, without counts. */
+/* select_keys: the k-th largest of keys [n], with counts. work: [n]; it may be `keys` itself, which is then
+ * overwritten. 1 <= k <= n; no NaN. Where the k-th largest is -inf, only its key is valid, not the counts. */
 typedef seqtopk_kth seqtopk_select_keys_fn(const float *keys, int64_t n, int64_t k, float *work);
 
-/* What a sweep catches: the candidates of successive tokens, one behind the other, ids ascending within a token. */
+/*
+ * Candidates of successive tokens, token by token, ids ascending within a token.
+ * counts: how many candidates each token has. [T], indexed by the token's number in the batch; but topk_logits and
+ * topk_keys are given [SEQTOPK_TOPK_COUNTS] of scratch, indexed as they like.
+ */
 typedef struct seqtopk_candidates {
     float *keys;      /* [capacity + SEQTOPK_CANDIDATES_SLACK] */
-    float *order;     /* as many: what places them; `keys` itself, or after `trim` +inf for those that are sure */
+    float *order;     /* as many: their sort keys: `keys` itself, or what bound_candidates wrote */
     uint16_t *ids;    /* as many */
-    int32_t *counts;  /* [T] by token of the batch */
-    uint64_t *work;   /* [SEQTOPK_COLLECT_WORK(E)] */
+    int32_t *counts;  /* see above */
+    uint64_t *work;   /* [SEQTOPK_COLLECT_WORK(E)]: scratch of the kernel */
     int64_t capacity;
-    int64_t size;     /* how many there are, or -1: there was no space for all */
+    int64_t size;     /* how many there are; -1: they did not all fit */
 } seqtopk_candidates;
-/* Kernels write whole vectors and words: so much beyond the end may be overwritten. */
+/* Kernels write whole vectors and words: so many elements beyond the end may be overwritten. */
 enum { SEQTOPK_CANDIDATES_SLACK = 64 };
 #define SEQTOPK_COLLECT_WORK(experts) (64 * (((experts) + 63) / 64) + 64)
 
 /*
- * sweep: scores rows [first, last) as `score` does and catches at least all candidates whose key is not below `low`, and
- * each row's first `sure` (0 to 16). rows->key is LOGPROB or LOGIT, without bias; |low| <= 1e30. Returns the first row with NaN or +inf, or -1; where
- * candidates->size ends as -1, rows may have been left out of that search.
+ * collect_logits: does what lse does for rows [first, last), and collects at least all candidates whose key is `low` or
+ * more, and the first min_experts (0 to 16) of each row. rows->key is LOGPROB or LOGIT, without bias; |low| <= 1e30.
+ * Overwrites *candidates from its beginning. Returns the first unmasked row that has a NaN or +inf, or -1; where
+ * candidates->size ends as -1, later rows may not have been looked at.
  */
-typedef int64_t seqtopk_collect_logits_fn(const seqtopk_rows *rows, int64_t first, int64_t last, float low, int32_t sure,
-                                 seqtopk_candidates *candidates);
+typedef int64_t seqtopk_collect_logits_fn(const seqtopk_rows *rows, int64_t first, int64_t last, float low,
+                                          int32_t min_experts, seqtopk_candidates *candidates);
 
 /*
- * whole: the sweep of a sequence that is its own sample: catches at least `budget` of the candidates of rows [first, last),
- * if there are so many, and all of those not below `*low`, which it finds. rows as sweep's; 1 <= budget <= 16 * rows.
- * rank is what it finds it with; work: [16 * (rows + 4)], the kernel's to use. Returns the first row with NaN or +inf, or -1.
+ * collect_short: the same for a whole sequence [first, last), whose bound it finds by itself: writes to *low a key
+ * such that at least `budget` candidates reach it, if there are so many, and collects all candidates that do. `select`
+ * finds it. rows: as for collect_logits. 1 <= budget <= 16 * rows. work: [16 * (rows + 4)].
  */
 typedef int64_t seqtopk_collect_short_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int64_t budget,
-                                 seqtopk_select_keys_fn *select, float *work, float *low, seqtopk_candidates *candidates);
+                                         seqtopk_select_keys_fn *select, float *work, float *low,
+                                         seqtopk_candidates *candidates);
 
-/*
- * collect: what sweep catches, of keys [last - first, E] that are there already: those not below `low` (finite), +inf among
- * them, -inf never. Goes on behind the candidates->size candidates that there are; that ends as -1 where there was no space.
- */
+/* collect_keys: collects from keys [last - first, E], which are made already: those that are `low` (finite) or
+ * more, +inf among them, -inf never. Appends to the candidates->size candidates that there are. */
 typedef void seqtopk_collect_keys_fn(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
-                                seqtopk_candidates *candidates);
+                                     seqtopk_candidates *candidates);
 
 /*
- * trim: bounds the candidates of tokens [first, last), `candidates` beginning at the first: of each token those after its first
- * `most` go (1 <= most), and order becomes +inf for its first `sure` (at most 16). Moves what stays together; candidates->size
- * becomes how many that is.
+ * bound_candidates: applies the bounds on the experts of a token to the candidates of tokens [first, last), the
+ * first token's at the beginning of *candidates. Removes all but the first max_experts (at least 1) of each token,
+ * closing the gaps, and sets order to +inf for its first min_experts (at most 16), elsewhere to the key. order must
+ * not be `keys`.
  */
-typedef void seqtopk_bound_candidates_fn(seqtopk_candidates *candidates, int64_t first, int64_t last, int32_t sure, int32_t most);
+typedef void seqtopk_bound_candidates_fn(seqtopk_candidates *candidates, int64_t first, int64_t last,
+                                         int32_t min_experts, int32_t max_experts);
 
-/* Token-major lists in the making: keys stand where weights will, or with to_scores the scores (`score`) of such keys. */
+/* Lists by token before weights are known: in the places of the weights stand the keys of the pairs, or, if
+ * to_scores, the scores (seqtopk_score `score`) of those keys. */
 typedef struct seqtopk_lists {
     int32_t *offsets, *ids;
     float *keys;
     int32_t to_scores, score;
 } seqtopk_lists;
 
-/* How many counts topk_logits and topk_keys are given. */
+/* The length of seqtopk_candidates.counts in calls of topk_logits and topk_keys. */
 enum { SEQTOPK_TOPK_COUNTS = 16 };
 
 /*
- * pick: token scope at once. Scores rows [first, last) as `score` does and lists the first top_k candidates of each, ids
- * ascending, with keys x, for softmax LOGPROB. rows->key is LOGIT, without bias; 1 <= top_k <= 16. Writes
- * offsets[first .. last), and ids and keys from place *at, never at or beyond `end`; moves *at. `work` is the kernel's to
- * use. Returns the first row with NaN or +inf, or -1; where work->size ends as -1 (no space for so many ties), it has
- * done nothing that counts.
+ * topk_logits: token scope in one pass. Does what lse does for rows [first, last), and lists the first top_k
+ * candidates of each, ids ascending, with their keys: the logit, for softmax the log-probability. rows->key is LOGIT,
+ * without bias; 1 <= top_k <= 16. Writes offsets[first .. last), and ids and keys from pair *at on, never at or beyond
+ * `end`; adds the number of pairs to *at. `work` is scratch. Returns the first unmasked row that has a NaN or +inf, or
+ * -1; where work->size ends as -1 (too many ties to fit), nothing that it wrote or returned is valid.
  */
 typedef int64_t seqtopk_topk_logits_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int32_t top_k,
-                                seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end);
+                                       seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end);
 
-/* choose: what pick lists, of keys [last - first, E] of tokens [first, last) that are there already; -inf never. 1 <= top_k
- * <= 16. Where work->size ends as -1, it has done nothing that counts. */
+/* topk_keys: the same lists from keys [last - first, E] of tokens [first, last), which are made already; keys of
+ * -inf are never listed. 1 <= top_k <= 16. Where work->size ends as -1, nothing that it wrote is valid. */
 typedef void seqtopk_topk_keys_fn(const float *keys, int32_t experts, int64_t first, int64_t last, int32_t top_k,
-                               seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end);
+                                  seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end);
 
 /*
- * filter: of the candidates of tokens [first, last), `from` beginning at the first, those whose order is above `key`, or
- * at it too if `ties`. Writes their offsets[first .. last), and ids and keys from place `at`, never at or beyond `end`; with `to` NULL
- * it writes nothing. Returns the place after the last.
+ * list_candidates: lists those candidates of tokens [first, last), the first token's at the beginning of *from,
+ * whose order is above `key`, or if `ties` also those at it. Writes offsets[first .. last), and ids and keys from pair
+ * `at` on, never at or beyond `end`. With `to` NULL it only counts. Returns the index after the last pair.
  */
-typedef int64_t seqtopk_list_candidates_fn(const seqtopk_candidates *from, int64_t first, int64_t last, float key, int ties,
-                                  const seqtopk_lists *to, int64_t at, int64_t end);
+typedef int64_t seqtopk_list_candidates_fn(const seqtopk_candidates *from, int64_t first, int64_t last, float key,
+                                           int ties, const seqtopk_lists *to, int64_t at, int64_t end);
 
-/* weigh: the keys (LOGPROB or LOGIT) of the winners of tokens [first, last) become their weights, in place; scores do
- * as well, as keys whose score is LOGITS. Not for a softmax over sqrtsoftplus scores, whose roundings count: weights sees the logits. */
+/*
+ * weigh_keys: turns the keys (LOGPROB or LOGIT) of the pairs of tokens [first, last) into their weights, in place.
+ * Scores may stand there too: `score` is LOGITS then. Not for a softmax over sqrtsoftplus scores, where what their
+ * rounding lost would show: weigh_logits reads the logits.
+ */
 typedef void seqtopk_weigh_keys_fn(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
-                              const int32_t *offsets, float *weights);
+                                   const int32_t *offsets, float *weights);
 
-/* top: the ids of the first k of keys [n] in the order (larger key, then lower id), best first, those at -inf left out.
- * Returns how many: min(k, candidates). k >= 0. */
+/* topk_row: writes the ids of the first k of keys [n] in the order (larger key, then lower id), best first, without
+ * those at -inf. Returns how many it wrote. k >= 0. */
 typedef int32_t seqtopk_topk_row_fn(const float *keys, int32_t n, int32_t k, int32_t *ids);
 
-/* emit: the ids, ascending, of the row's candidates that are not behind `cut`; returns how many. +inf keys always are
- * selected, -inf never. ids may be NULL (count only), else has space for the answer. */
-typedef int32_t seqtopk_list_keys_fn(const float *keys, int32_t experts, int64_t token, const seqtopk_cut *cut, int32_t *ids);
+/* list_keys: writes the ids, ascending, of those candidates of one row, keys [E], that are not after `cut` in the
+ * order; keys of +inf are always selected, of -inf never. Returns how many. ids may be NULL, to count only. */
+typedef int32_t seqtopk_list_keys_fn(const float *keys, int32_t experts, int64_t token, const seqtopk_cut *cut,
+                                     int32_t *ids);
 
-/* weights: of the pairs of tokens [first, last); the pairs of token t are [offsets[t], offsets[t + 1]), ids ascending. */
+/* weigh_logits: writes the weights of the pairs of tokens [first, last) from their logits. The pairs of token t are
+ * [offsets[t], offsets[t + 1]), ids ascending. */
 typedef void seqtopk_weigh_logits_fn(const seqtopk_rows *rows, const seqtopk_weighing *how, int64_t first, int64_t last,
-                                const int32_t *offsets, const int32_t *ids, float *weights);
+                                     const int32_t *offsets, const int32_t *ids, float *weights);
 
-/* count: adds to histogram [E] the pairs of each expert. */
+/* histogram: adds to histogram [E] how many of ids [n] each expert has. */
 typedef void seqtopk_histogram_fn(const int32_t *ids, int64_t n, int32_t *histogram);
 
-/* scatter: puts the pairs of tokens [first, last) at their experts' cursors [E], which ascend with the experts and move on.
- * work [E] is the kernel's to use. tokens, slots: or NULL. */
+/* scatter: writes each pair of tokens [first, last) to the index cursors[its expert], and adds 1 to that: the token to
+ * tokens, the pair's own index to slots. Either may be NULL. cursors [E] ascend. work: [E]. */
 typedef void seqtopk_scatter_fn(const int32_t *offsets, const int32_t *ids, int64_t first, int64_t last,
                                 int32_t experts, int32_t *cursors, int32_t *work, int32_t *tokens, int32_t *slots);
 

@@ -201,7 +201,7 @@ static int ids_in_range(const seqtopk_candidates *c, int32_t experts) {
     return 1;
 }
 
-/* Rows of keys, NaNs among them, for the kernels that catch, choose, bound and list. */
+/* Rows of keys, NaNs among them, for collect_keys, topk_keys, bound_candidates and list_candidates. */
 static void check_nan_rows(int32_t experts, int64_t tokens) {
     const size_t cells = (size_t)(experts * tokens);
     const int32_t few = 1 + (int32_t)below(16), top_k = few < experts ? few : experts;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Kernels that read logits: score, keys, weights and weigh, sweep, pick. */
+/* Kernels that read logits: lse, keys, weigh_logits and weigh_keys, collect_logits, collect_short, topk_logits. */
 #include "check.h"
 #include "guard.h"
 #include "oracle.h"

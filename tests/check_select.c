@@ -327,7 +327,7 @@ static float some_low(const float *keys, size_t n) {
     return way == 2 || !(fabsf(low) <= FLT_MAX) ? -FLT_MAX : low;
 }
 
-/* What a catch holds, or ought to. */
+/* The candidates that were collected, or ought to be. */
 typedef struct collected {
     float *keys;
     uint16_t *ids;

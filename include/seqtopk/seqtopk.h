@@ -386,7 +386,7 @@ typedef struct seqtopk_kernel {
     uint32_t struct_size;
     int32_t revision;      /* rises when a kernel's speed may have changed; tuning files name it */
     const char *name;      /* seqtopk_<op>_<dtype>__<isa>_<algorithm> */
-    const char *op;        /* the stage: "score", "keys", "nth", ... */
+    const char *op;        /* the stage: "lse", "keys", "collect_logits", ... */
     const char *dtype;
     const char *isa;
     const char *algorithm;
@@ -451,9 +451,9 @@ SEQTOPK_API seqtopk_status seqtopk_plan_choice(const seqtopk_plan *plan, int32_t
  * nothing else: not a bit of what comes out, and it never makes a kernel run that this machine cannot run or that does
  * not apply.
  *
- * Files are of one machine, library version and build. A file that is damaged or another's is not used at all, a line
- * of it that makes no sense here (a kernel that is gone or has changed since) not either; both can be asked for the
- * reason.
+ * Files are of one machine, library version and build. A file that is damaged or another machine's is ignored whole; a
+ * line that cannot be used (its kernel is gone or has changed since) is ignored alone. seqtopk_tuning_get_info and
+ * seqtopk_tuning_dropped tell the reasons.
  *
  * A plan takes, stage by stage, what was measured for the shape nearest to its own. Where none is near, and for T far
  * from those that were measured, the model chooses.

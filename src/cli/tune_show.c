@@ -22,7 +22,7 @@ typedef struct show_values {
     { SEQTOPK_OPTION_##kind, false, name, argument, offsetof(show_values, field), least, most, help }
 static const seqtopk_option rows[] = {
     ROW(POSITIONAL, "FILE", NULL, file, 0, 0, "a tuning file of any machine (default: the one in force)"),
-    ROW(TEXT, "op", "NAME", op, 0, 0, "one stage only: sweep, pick, rank, ..."),
+    ROW(TEXT, "op", "NAME", op, 0, 0, "one stage only: lse, collect_logits, select_keys, ..."),
     ROW(CHOICE, "scope", SEQTOPK_WORDS_SCOPE, scope, 0, 0, "one scope only"),
     ROW(CHOICE, "dtype", SEQTOPK_WORDS_DTYPE, dtype, 0, 0, "one type of logits only"),
     ROW(INT, "experts", "E", experts, 1, 65536, "one number of experts only"),
@@ -36,7 +36,7 @@ static const seqtopk_options options = {
     "next best kernel makes a call. A ~ stands where the noise was larger than that.",
     "A decision matters where the kernels differ by more than 5 %, by either file.\n\n"
     "Examples:\n"
-    "  seqtopk tune show --op sweep\n"
+    "  seqtopk tune show --op collect_logits\n"
     "  seqtopk tune show monday.tuning --against tuesday.tuning",
     rows,
     sizeof rows / sizeof *rows,

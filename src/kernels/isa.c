@@ -76,7 +76,7 @@ seqtopk_cpuid seqtopk_cpuid_get(void) {
     if (atomic_load_explicit(&state, memory_order_acquire) == KNOWN)
         return known;
     const seqtopk_cpuid cpu = ask_cpu();
-    int expected = UNKNOWN; /* of threads that come at the same time one writes, the others keep what they heard */
+    int expected = UNKNOWN; /* one thread stores its result, others return theirs */
     if (atomic_compare_exchange_strong_explicit(&state, &expected, BEING_WRITTEN, memory_order_relaxed,
                                                 memory_order_relaxed)) {
         known = cpu;

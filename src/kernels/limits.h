@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The largest shapes that the library takes. Ids of experts stand in 16 bits inside. */
+/* The largest shapes that the library takes. Inside, ids of experts are 16 bits. */
 #ifndef SEQTOPK_SRC_KERNELS_LIMITS_H
 #define SEQTOPK_SRC_KERNELS_LIMITS_H
 

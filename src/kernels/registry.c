@@ -11,13 +11,13 @@ enum {
 #undef SEQTOPK_ISA
 };
 
-/* The predicates that kernels.def names: what a kernel cannot do. */
+/* The predicates that kernels.def names: for which plans a kernel can serve. */
 static int always(const seqtopk_desc *desc) {
     (void)desc;
     return 1;
 }
 
-/* A group's best two fold as pairs, and a word has a bit for each of 64 groups. */
+/* It keeps a group's best two, and a bit in a word for each group. */
 static int pairs_of_groups(const seqtopk_desc *desc) { return desc->group_n <= 2 && desc->groups <= 64; }
 
 const seqtopk_row seqtopk_registry[] = {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The kernels of arch/kernels.def and the sizes of sizes.def as one table, and what this machine can run of it. */
+/* The kernels of arch/kernels.def and the sizes of sizes.def as one table, and which of them this machine can run. */
 #ifndef SEQTOPK_SRC_KERNELS_REGISTRY_H
 #define SEQTOPK_SRC_KERNELS_REGISTRY_H
 
@@ -41,8 +41,8 @@ typedef void seqtopk_any_fn(void);
 typedef struct seqtopk_row {
     const char *name, *op_name, *dtype_name, *isa_name, *algorithm, *about;
     const char *variant;      /* "<isa>_<algorithm>": the name without op and dtype */
-    seqtopk_any_fn *function; /* of type seqtopk_<op>_fn; NULL: the row is a size, and */
-    int64_t value;            /* this is it */
+    seqtopk_any_fn *function; /* of type seqtopk_<op>_fn; NULL: the row is a size, */
+    int64_t value;            /* and this is its value */
     int (*applies)(const seqtopk_desc *desc);
     seqtopk_op op;
     int32_t dtype;
@@ -52,7 +52,7 @@ typedef struct seqtopk_row {
 
 extern const seqtopk_row seqtopk_registry[];
 
-/* Whether the rows of an op are of one dtype of logits each; else they are of keys or ids, whatever the logits are. */
+/* Whether an op reads logits and has rows for each dtype of them; the rows of the others are of keys or ids. */
 int seqtopk_op_reads_logits(seqtopk_op op);
 
 /* Rows of isa.def by name; -1 if there is none. */

@@ -61,7 +61,7 @@ static seqtopk_status force_kernels(seqtopk_forced *f, const seqtopk_desc *desc,
     return SEQTOPK_OK;
 }
 
-/* Whether it serves a call depends on the call as well: seqtopk_call_open asks again. */
+/* Whether the way serves a call depends on the call as well: seqtopk_call_open checks again. */
 static seqtopk_status force_way(seqtopk_forced *f, const seqtopk_desc *desc, seqtopk_error *error) {
     f->way_index = -1;
     if (!f->way)
@@ -93,7 +93,7 @@ seqtopk_status seqtopk_force(seqtopk_forced *f, const seqtopk_desc *desc, seqtop
 
 /* --------------------------------------------------------------- choosing -- */
 
-/* The rows that fit a plan and run here, op by op, each op's as the registry has them. */
+/* The rows that fit a plan and run here, by op, in the order of the registry. */
 typedef struct {
     const seqtopk_row *row[seqtopk_registry_size];
     int32_t first[SEQTOPK_OPS + 1];
@@ -127,7 +127,7 @@ static int32_t best_isa(seqtopk_op op, const usable_rows *usable, const seqtopk_
     return best;
 }
 
-/* The same kernel for the same reason goes on. */
+/* Appends a decision, unless it only repeats the last one of this op. */
 static void decide(seqtopk_draft *d, seqtopk_op op, seqtopk_decision decision) {
     const seqtopk_decision *last = d->decision + d->decisions - 1;
     if (d->decisions > d->first[op] && last->row == decision.row && !last->line == !decision.line)
@@ -135,7 +135,7 @@ static void decide(seqtopk_draft *d, seqtopk_op op, seqtopk_decision decision) {
     d->decision[d->decisions++] = decision;
 }
 
-/* What the model has to say about an op; returns how many. */
+/* The decisions of the model on an op, by T; returns how many. */
 static int32_t ask_model(const seqtopk_draft *d, seqtopk_op op, const usable_rows *usable, const seqtopk_forced *f,
                          seqtopk_decision decision[SEQTOPK_MODEL_CHOICES]) {
     const int32_t isa = best_isa(op, usable, f);
@@ -158,7 +158,7 @@ static int32_t ask_model(const seqtopk_draft *d, seqtopk_op op, const usable_row
     return decisions;
 }
 
-/* What the model decides for calls of [from, to) tokens. */
+/* Appends the model's decisions for calls of [from, to) tokens. */
 static void take_model(seqtopk_draft *d, seqtopk_op op, const seqtopk_decision *model, int32_t count, int64_t from,
                        int64_t to) {
     for (int32_t i = 0; i < count && model[i].tokens_from < to; i++) {
@@ -186,7 +186,7 @@ static void choose_op(seqtopk_draft *d, seqtopk_op op, const usable_rows *usable
         take_model(d, op, model, count, 0, INT64_MAX);
         return;
     }
-    for (int32_t r = -1; r < tuned->ranges; r++) { /* before the first the model chooses, too */
+    for (int32_t r = -1; r < tuned->ranges; r++) { /* below the first range the model chooses */
         const int32_t tuned_row = r < 0 ? -1 : tuned->range[r].row;
         const seqtopk_row *row = tuned_row < 0 ? NULL : seqtopk_registry + tuned_row;
         const int64_t from = r < 0 ? 0 : tokens_from(tuned->range + r);

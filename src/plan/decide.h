@@ -6,7 +6,7 @@
 #include "src/plan/plan.h"
 #include "src/tuning/lookup.h"
 
-/* What the caller insists on, and where that was said. */
+/* What is forced, and by what: a field of desc or a variable of the environment. */
 typedef struct seqtopk_forced {
     const char *isa, *isa_from;
     const char *kernels, *kernels_from;
@@ -19,7 +19,7 @@ typedef struct seqtopk_forced {
 /* From the fields of `desc`, or where these are NULL from the environment. */
 seqtopk_status seqtopk_force(seqtopk_forced *forced, const seqtopk_desc *desc, seqtopk_error *error);
 
-/* A plan in the making. */
+/* A plan while it is made. */
 enum {
     SEQTOPK_MODEL_CHOICES = 8,
     SEQTOPK_DRAFT_DECISIONS = SEQTOPK_OPS * (SEQTOPK_MODEL_CHOICES + SEQTOPK_TUNING_BUCKETS)
@@ -27,7 +27,7 @@ enum {
 typedef struct seqtopk_draft {
     seqtopk_desc desc;
     const seqtopk_tuning *tuning; /* NULL: not asked */
-    int32_t way; /* that is forced; -1: none */
+    int32_t way; /* the forced one; -1: none */
     int32_t first[SEQTOPK_OPS + 1], decisions;
     seqtopk_decision decision[SEQTOPK_DRAFT_DECISIONS]; /* why is NULL where line is not 0 */
 } seqtopk_draft;

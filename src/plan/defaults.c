@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* The choice without a tuning file: how far each kernel is worth preferring, by shape. */
+/* The model, which chooses where no tuning file does: up to how many tokens each kernel is preferred, by shape. */
 #include "src/plan/plan.h"
 
 #include <string.h>
 
 int64_t seqtopk_model_limit(const seqtopk_row *row, const seqtopk_desc *desc) {
-    const double candidates = 1.25 * 64 * desc->top_k / desc->experts; /* bits of a word, about */
+    const double candidates = 1.25 * 64 * desc->top_k / desc->experts; /* candidates in 64 columns, about */
     const int is_heap = strcmp(row->algorithm, "heap") == 0;
     if (row->op == SEQTOPK_OP_nth_keys && is_heap)
-        return 64 / desc->top_k; /* a heap of so few keys stays in cache lines that are hot anyway */
+        return 64 / desc->top_k; /* a heap of so few keys stays in the cache */
     if (row->op == SEQTOPK_OP_select_keys && is_heap)
-        return desc->top_k <= 32 ? 32 / desc->top_k : -1; /* the keys of a few tokens: maxima tell of so few at once */
+        return desc->top_k <= 32 ? 32 / desc->top_k : -1; /* of few keys most vectors have none for the heap */
     if (row->op == SEQTOPK_OP_topk_row && strcmp(row->algorithm, "insertion") == 0)
         return desc->top_k <= 32 ? INT64_MAX : -1; /* its moves grow with k * k */
     if (strcmp(row->algorithm, "slots6") == 0)

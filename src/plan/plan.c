@@ -36,7 +36,7 @@ static char *write_text(char *to, const seqtopk_tuning *tuning, int32_t line) {
 
 /* --------------------------------------------------------------- kernels -- */
 
-/* The T at which any decision changes, ascending from 0; returns how many. */
+/* The T from which on any decision differs, ascending from 0; returns how many there are. */
 static int32_t find_ranges(const seqtopk_draft *d, int64_t from[SEQTOPK_DRAFT_DECISIONS]) {
     int32_t ranges = 0;
     for (int32_t i = 0; i < d->decisions; i++) {
@@ -61,7 +61,8 @@ static uint32_t ways_of(const seqtopk_kernels *kernels) {
     return ways;
 }
 
-/* The first way that serves; if one is forced, that one, and a call that it does not serve is refused. */
+/* The first way that serves. A forced one is returned in any case: seqtopk_call_open refuses calls that it does not
+ * serve. */
 static uint8_t first_way(const seqtopk_plan *plan, const seqtopk_kernels *kernels, int is_biased, int is_short) {
     seqtopk_ask ask = seqtopk_plan_ask(plan);
     int way = plan->way;
@@ -138,7 +139,7 @@ seqtopk_status seqtopk_plan_create(seqtopk_plan **plan, const seqtopk_desc *desc
     status = seqtopk_force(&forced, &made.desc, error);
     if (status)
         return status;
-    /* A forced instruction set leaves a tuning file no choice worth the reading. */
+    /* With a forced instruction set no tuning file is read: that leaves it no choice worth the time. */
     made.tuning = forced.isa ? NULL : made.desc.tuning ? made.desc.tuning : seqtopk_tuning_machine();
     made.way = forced.way_index;
     made.desc.isa = made.desc.kernel = made.desc.way = NULL;

@@ -14,7 +14,7 @@ typedef struct seqtopk_decision {
     int32_t line; /* of the tuning file; 0: not by it */
 } seqtopk_decision;
 
-/* What serves calls of so many tokens and more. */
+/* The kernels, sizes and ways of calls of at least tokens_from tokens. */
 typedef struct seqtopk_kernels {
     int64_t tokens_from;
     union {
@@ -23,7 +23,7 @@ typedef struct seqtopk_kernels {
 #include "arch/ops.def"
 #undef SEQTOPK_OP
         };
-        seqtopk_any_fn *of[SEQTOPK_KERNEL_OPS]; /* by op; NULL: none is compiled in, or it is out of reach */
+        seqtopk_any_fn *of[SEQTOPK_KERNEL_OPS]; /* by op; NULL: there is no kernel, or no way of this plan needs it */
     };
     union {
         struct {
@@ -42,9 +42,9 @@ struct seqtopk_plan {
     /* Every token's first min_experts candidates are selected, those after its first max_experts never are: the desc's
      * in sequence scope, K and K in token scope. */
     int32_t min_experts, max_experts;
-    int32_t way;                    /* that is forced; -1: none */
-    int64_t most_tokens;            /* whose pairs int32 lists can index */
-    int64_t work_rows;              /* whose keys a part has room for */
+    int32_t way;                    /* the forced one; -1: none */
+    int64_t most_tokens;            /* the most tokens whose pairs int32 lists can index */
+    int64_t work_rows;              /* for whose keys a part's scratch has space */
     int32_t ranges;                 /* of T between which no decision changes */
     seqtopk_kernels *kernels;       /* [ranges], by tokens_from, the first from 0; behind the decisions */
     int32_t first[SEQTOPK_OPS + 1]; /* the decisions on op o: [first[o], first[o + 1]), by tokens_from */
@@ -71,7 +71,7 @@ static inline seqtopk_ask seqtopk_plan_ask(const seqtopk_plan *plan) {
     return (seqtopk_ask){.desc = &plan->desc, .min_experts = plan->min_experts, .max_experts = plan->max_experts};
 }
 
-/* How many rows at a time have their keys made. */
+/* For how many rows at a time keys are made. */
 static inline int64_t seqtopk_plan_block(const seqtopk_plan *plan, const seqtopk_kernels *kernels) {
     const int64_t rows = kernels->block / plan->desc.experts, most = plan->work_rows;
     return rows < 1 ? 1 : rows < most ? rows : most;
@@ -88,7 +88,7 @@ static inline const seqtopk_row *seqtopk_plan_row(const seqtopk_plan *plan, seqt
 /* Copies *desc with every default resolved, or says which field is wrong. */
 seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *desc, seqtopk_error *error);
 
-/* The most tokens up to which a row is preferred to the rows after it; INT64_MAX: always, -1: never. */
+/* Up to how many tokens a row is preferred to the rows after it; INT64_MAX: always, -1: never. */
 int64_t seqtopk_model_limit(const seqtopk_row *row, const seqtopk_desc *desc);
 
 #endif

@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum {
-    /* Lane maxima and sorting networks are 16 wide: so many of a token's candidates are certain after one pass. */
+    /* Lane maxima and sorting networks are 16 wide: one pass over a row finds its best 16 candidates at most. */
     MOST_CERTAIN = 16,
     /*
      * A row's 16 lane maxima bound it closely where a lane has more than an expert or two, and where not nearly all of
@@ -97,7 +97,7 @@ const seqtopk_way_row seqtopk_ways[SEQTOPK_WAYS] = {
 #undef SEQTOPK_WAY
 };
 
-/* What the calls of a description can ask: `kind` of 4, biased or not and short or not. */
+/* The four kinds of calls of a description: biased or not, short or not. */
 static seqtopk_ask ask_of(const seqtopk_desc *desc, int kind) {
     const int by_token = desc->scope == SEQTOPK_SCOPE_TOKEN;
     return (seqtopk_ask){.desc = desc,
@@ -109,7 +109,7 @@ static seqtopk_ask ask_of(const seqtopk_desc *desc, int kind) {
 
 const char *seqtopk_ways_why_never(int32_t way, const seqtopk_desc *desc) {
     const char *why = NULL;
-    for (int kind = 3; kind >= 0; kind--) { /* the plainest call's reason is the one that is told */
+    for (int kind = 3; kind >= 0; kind--) { /* the reason for the plainest call is returned */
         const seqtopk_ask ask = ask_of(desc, kind);
         if (!(why = seqtopk_ways[way].why_not(&ask)))
             return NULL;
@@ -118,7 +118,7 @@ const char *seqtopk_ways_why_never(int32_t way, const seqtopk_desc *desc) {
 }
 
 uint32_t seqtopk_ways_reach(const seqtopk_desc *desc) {
-    /* Best first (order by rank) and the lists by expert are any way's. */
+    /* Order by rank and the lists by expert may be asked of any way. */
     uint32_t reach = NEEDS(topk_row) | NEEDS(histogram) | NEEDS(scatter);
     for (int32_t way = 0; way < SEQTOPK_WAYS; way++)
         reach |= seqtopk_ways_why_never(way, desc) ? 0 : seqtopk_ways[way].kernels;

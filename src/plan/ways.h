@@ -17,7 +17,7 @@ typedef struct seqtopk_ask {
     const seqtopk_desc *desc;         /* resolved */
     int32_t min_experts, max_experts; /* of a token: K and K in token scope */
     int32_t is_biased;                /* there is a selection bias */
-    int32_t is_short;                 /* all of the sequence goes through in one block of keys, on one thread */
+    int32_t is_short;                 /* the whole sequence fits into one block of keys, on one thread */
 } seqtopk_ask;
 
 typedef struct seqtopk_way_row {
@@ -32,10 +32,11 @@ extern const seqtopk_way_row seqtopk_ways[SEQTOPK_WAYS];
 /* Whether groups keep any expert from being selected. */
 int seqtopk_is_grouped(const seqtopk_desc *desc);
 
-/* Whether keys are more than one pass over the logits can make: a bias, groups, too many experts certain of a token. */
+/* Whether keys of whole rows must be made, which one pass over the logits cannot: a bias, groups, or min_experts
+ * above 16. */
 int seqtopk_is_keyed(const seqtopk_ask *ask);
 
-/* The ops that any way reaches which may serve calls of such a description, and those that every call may reach. */
+/* The ops of all ways that may serve calls of such a description, and those that a call of any way may need. */
 uint32_t seqtopk_ways_reach(const seqtopk_desc *desc);
 
 /* Why a way serves no call of such a description, whatever its length and bias; NULL: it may serve some. */

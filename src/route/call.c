@@ -102,7 +102,7 @@ typedef struct {
     size_t used;
 } arena;
 
-/* By way of integers: whether the scratch reaches so far is asked at the end. */
+/* Addresses are computed as integers: whether the scratch is large enough is checked at the end. */
 static void *take(arena *a, int64_t count, size_t size) {
     void *p = (void *)(a->base + a->used);
     a->used += ((size_t)count * size + 63) & ~(size_t)63;
@@ -122,7 +122,7 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
         const int64_t places = 2 * pairs + SEQTOPK_CANDIDATES_SLACK * (sequences + parts);
         call->candidates.keys = take(&a, places, sizeof *call->candidates.keys);
         call->candidates.ids = take(&a, places, sizeof *call->candidates.ids);
-        /* Order differs from keys only where some candidates are certain, and is written only where there are bounds. */
+        /* `order` differs from `keys` only where there are bounds. */
         call->candidates.order = call->candidates.keys;
         if (plan->min_experts > 0 || plan->max_experts < experts)
             call->candidates.order = take(&a, places, sizeof *call->candidates.order);
@@ -148,7 +148,7 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
         if (p == part)
             call->work = work;
     }
-    return a.used + 63; /* the base is brought to a cache line */
+    return a.used + 63; /* the base is aligned to a cache line */
 }
 
 size_t seqtopk_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences, int32_t threads) {
@@ -195,7 +195,7 @@ static void describe_rows(seqtopk_call *call) {
         (seqtopk_weighing){(int32_t)desc->norm, desc->norm_eps, desc->norm_floor, desc->scale};
 }
 
-/* What is forced must serve every sequence of the call. */
+/* A forced way must serve every sequence of the call. */
 static seqtopk_status check_forced_way(const seqtopk_call *call, seqtopk_error *error) {
     seqtopk_ask ask = seqtopk_plan_ask(call->plan);
     ask.is_biased = call->is_biased;
@@ -262,7 +262,7 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
 }
 
 void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, int64_t *last) {
-    if (call->parts == 1) { /* divisions are felt where there is one token */
+    if (call->parts == 1) { /* with one token in the call, divisions would cost noticeably */
         *first = 0;
         *last = call->in.tokens;
         return;

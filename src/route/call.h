@@ -5,7 +5,7 @@
 
 #include "src/plan/plan.h"
 
-/* What a part of the team tells the others. A cache line each, so that parts do not slow one another. */
+/* What a part writes for the others to read. A cache line each, so that parts do not slow one another. */
 typedef struct seqtopk_report {
     int64_t bad_token; /* -1: none */
     int64_t pairs;     /* that it will list */
@@ -13,13 +13,14 @@ typedef struct seqtopk_report {
     char pad[40];
 } seqtopk_report;
 
-/* What a part collected of a sequence; the runs of tokens that both share come one after the other. */
+/* What a part collected of a sequence. Runs are numbered s + part: consecutive tokens, so no two have the same
+ * number. */
 typedef struct seqtopk_run {
-    int64_t size;     /* candidates, or pairs that are listed; -1: the way did not suit it */
-    float low;        /* no candidate down to this key is missing */
+    int64_t size;     /* candidates, or listed pairs in token scope; -1: the way could not serve it */
+    float low;        /* all candidates with this key or a larger one are collected */
     int16_t way;      /* seqtopk_way_id */
-    int16_t fallback; /* seqtopk_fallback: why it is not the one that was meant for it */
-    int64_t is_cut;   /* the run is the whole sequence, and kth where it is cut */
+    int16_t fallback; /* seqtopk_fallback: why it is not the way that the plan chose */
+    int64_t is_cut;   /* nonzero: the run is the whole sequence, and kth is where it is cut */
     seqtopk_kth kth;
 } seqtopk_run;
 
@@ -27,10 +28,10 @@ typedef struct seqtopk_run {
 typedef struct seqtopk_sequence {
     seqtopk_cut cut;
     int16_t way, fallback;
-    int32_t has_keys; /* the keys of what was collected tell the scores: no logit need be read again for weights */
+    int32_t has_keys; /* scores follow from the collected keys: weights need not read the logits again */
 } seqtopk_sequence;
 
-/* A part's own work. */
+/* Scratch of one part. */
 typedef struct seqtopk_work {
     float *keys;        /* [work_rows, E] */
     float *spare;       /* as many */
@@ -60,7 +61,7 @@ typedef struct seqtopk_call {
     seqtopk_run *runs;                   /* [sequences + parts] */
     seqtopk_candidates candidates;       /* of all runs: seqtopk_run_candidates */
     int32_t *histograms;                 /* [parts, E] */
-    float *reservoir;                    /* [2 * T * K]; dead once the cuts are known, then: */
+    float *reservoir;                    /* [2 * T * K], until the cuts are known; then in its place: */
     int32_t *token_offsets, *expert_ids; /* the caller's, or in scratch if the caller wants none */
     float *list_weights;
     seqtopk_work work; /* of this part */
@@ -73,10 +74,10 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
                                  const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
                                  int32_t parts, seqtopk_error *error);
 
-/* How many rows at a time have their keys made. */
+/* For how many rows at a time keys are made. */
 static inline int64_t seqtopk_call_block(const seqtopk_call *call) { return seqtopk_plan_block(call->plan, call->kernels); }
 
-/* The first token after a block of keys from `first` on, of those before `last`. */
+/* Where a block of rows from `first` on ends, `last` at the latest. */
 static inline int64_t seqtopk_block_end(int64_t first, int64_t last, int64_t block) {
     return last - first < block ? last : first + block;
 }
@@ -85,32 +86,34 @@ static inline int64_t seqtopk_block_end(int64_t first, int64_t last, int64_t blo
 void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, int64_t *last);
 
 /*
- * keys [last - first, E] as selection sees them: -inf for what is not eligible (excluded, in a lost group, behind the
- * token's first max_experts), +inf for what is selected in any case (among the token's first min_experts).
+ * keys [last - first, E] for selection: -inf for candidates that are not eligible (excluded, outside the token's best
+ * groups, after its first max_experts), +inf for those that are selected in any case (its first min_experts).
  */
 void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys);
 
-/* The same before the bounds: -inf for what is excluded or in a lost group. */
+/* The same before the bounds: -inf for candidates that are excluded or outside the token's best groups. */
 void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys);
 
 /* The tokens of sequence s: [*first, *last). */
 void seqtopk_call_sequence(const seqtopk_call *call, int64_t s, int64_t *first, int64_t *last);
 
-/* Of the sequence s, the tokens that a part has: [*first, *last); returns 0 if those are none. */
+/* The tokens of sequence s that a part has: [*first, *last); returns 0 if it has none. */
 int seqtopk_call_run(const seqtopk_call *call, int64_t s, int32_t part, int64_t *first, int64_t *last);
 
-/* How many tokens of [first, last) are to be routed. */
+/* How many tokens of [first, last) are unmasked. */
 int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last);
 
-/* How many pairs the unmasked tokens of [first, last) pay for. */
+/* The budget of [first, last), in pairs: its unmasked tokens times K. */
 static inline int64_t seqtopk_call_budget(const seqtopk_call *call, int64_t first, int64_t last) {
     return seqtopk_unmasked(call->in.token_mask, first, last) * call->plan->desc.top_k;
 }
 
-/* Where lists with keys (or, if that is wanted and does, scores) in the places of weights are written. */
+/* The lists to write, with keys in the places of weights; with has_keys scores, if weights can be computed from
+ * those. */
 seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys);
 
-/* After ids and offsets: weights of tokens [first, last), from scores that stand in their places or from the logits. */
+/* After ids and offsets: weights of tokens [first, last), from the keys or scores in their places or from the
+ * logits. */
 void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores);
 
 /* After weights: order, padded and dense rows of tokens [first, last). */

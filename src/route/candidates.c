@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* A sequence by what its runs collected: where it is cut, exactly, and its winners. */
+/* The cut and list steps of the ways that collect candidates: the exact cut among them, and the lists of the
+ * selected. */
 #include "src/route/way.h"
 
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
-/* Whether candidates were collected from keys, which are as groups and bounds leave them: those that are certain are +inf. */
+/* Whether candidates were collected from keys after groups and bounds (seqtopk_candidate_keys), where the key of a
+ * candidate that is selected in any case is +inf. */
 static int is_of_keys(int32_t way) { return way == SEQTOPK_WAY_short_keys || way == SEQTOPK_WAY_sweep_keys; }
 
 seqtopk_candidates seqtopk_run_candidates(const seqtopk_call *call, int64_t s, int32_t part, int64_t first,
@@ -24,14 +26,15 @@ seqtopk_candidates seqtopk_run_candidates(const seqtopk_call *call, int64_t s, i
 
 /* -------------------------------------------------------------------- cut -- */
 
-/* A run of a sequence, as the part that cuts it sees what another part collected. */
+/* What some part collected of a sequence, as the part that cuts the sequence reads it. */
 typedef struct {
     const seqtopk_run *run;
     seqtopk_candidates candidates;
     int64_t first, last;
 } run_view;
 
-/* The run after *part, which moves on; 0 after the last. Runs come in the order of tokens. */
+/* Iterates over the runs of a sequence, in the order of tokens: the run of the first part from *part on that has
+ * one; *part becomes the part after it. Returns 0 after the last. */
 static int next_run(const seqtopk_call *call, int64_t s, int32_t *part, run_view *view) {
     for (; *part < call->parts; ++*part) {
         if (!seqtopk_call_run(call, s, *part, &view->first, &view->last))
@@ -44,7 +47,7 @@ static int next_run(const seqtopk_call *call, int64_t s, int32_t *part, run_view
     return 0;
 }
 
-/* The n-th candidate whose key is `key`, in the order of tokens and experts. */
+/* The n-th candidate, by token and expert, among those whose key is `key`. */
 static seqtopk_cut find_tie(const seqtopk_call *call, int64_t s, float key, int64_t n) {
     run_view view;
     for (int32_t part = 0; next_run(call, s, &part, &view);) {
@@ -57,13 +60,14 @@ static seqtopk_cut find_tie(const seqtopk_call *call, int64_t s, float key, int6
     return (seqtopk_cut){key, INT32_MAX - 1, INT64_MAX};
 }
 
-/* The n-th candidate, by what `kth` says about its key. */
+/* The n-th candidate, whose key and counts are `kth`. A cut behind all tokens needs no search: all ties are
+ * selected. */
 static seqtopk_cut cut_at(const seqtopk_call *call, int64_t s, seqtopk_kth kth, int64_t n) {
     return kth.above + kth.equal == n ? (seqtopk_cut){kth.key, INT32_MAX - 1, INT64_MAX}
                                       : find_tie(call, s, kth.key, n - kth.above);
 }
 
-/* All keys of a sequence's runs: where they stand if they are of one run, else a copy. */
+/* All keys of a sequence's runs: in place if there is one run, else a copy. */
 static const float *gather_keys(const seqtopk_call *call, int64_t s, float *copy) {
     run_view view, other;
     int64_t at = 0;
@@ -89,19 +93,19 @@ int seqtopk_candidates_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence
     seqtopk_call_sequence(call, s, &begin, &end);
     const int64_t budget = seqtopk_call_budget(call, begin, end);
     for (int32_t part = 0; next_run(call, s, &part, &view);) {
-        low = view.run->low > low ? view.run->low : low; /* parts may have come to different ones */
+        low = view.run->low > low ? view.run->low : low; /* each part may have lowered its bound by itself */
         size += view.run->size;
-        is_cut = view.run->is_cut != 0; /* of a whole sequence, hence of its only run */
+        is_cut = view.run->is_cut != 0; /* is set only where one run is the whole sequence */
         kth = view.run->kth;
     }
     if (budget < 1 || size < budget)
         return falls_back(sequence, SEQTOPK_FALLBACK_FEW);
-    /* Keys with a bias are not scores, and of those that are certain only +inf is known. */
+    /* Weights can be computed from keys, unless these include a bias or are +inf for min_experts. */
     sequence->has_keys = !call->is_keyed && !(is_of_keys(sequence->way) && call->plan->min_experts > 0);
     if (!is_cut) {
         float *work = call->reservoir + 2 * call->plan->desc.top_k * begin;
         kth = call->kernels->select_keys(gather_keys(call, s, work), size, budget, work);
-        if (!(kth.key >= low && kth.key <= FLT_MAX)) /* candidates of such keys were not all collected */
+        if (!(kth.key >= low && kth.key <= FLT_MAX)) /* below `low` not all candidates were collected */
             return falls_back(sequence, SEQTOPK_FALLBACK_SAMPLE);
     }
     sequence->cut = cut_at(call, s, kth, budget);
@@ -118,7 +122,7 @@ static void skip_tokens(seqtopk_candidates *from, int64_t first, int64_t last) {
     }
 }
 
-/* The cut's own token: ties up to the cut's expert. */
+/* Lists the token of the cut: of the candidates with the cut's key, those up to the cut's expert. */
 static int64_t list_cut_token(const seqtopk_call *call, const seqtopk_candidates *from, const seqtopk_cut *cut,
                               const seqtopk_lists *to, int64_t at) {
     static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f};
@@ -144,7 +148,7 @@ int64_t seqtopk_candidates_list(const seqtopk_call *call, int64_t s, int64_t fir
     const seqtopk_lists lists = seqtopk_lists_of(call, call->sequence[s].has_keys), *to = list ? &lists : NULL;
     seqtopk_candidates from = seqtopk_run_candidates(call, s, call->part, first, last);
     seqtopk_list_candidates_fn *const filter = call->kernels->list_candidates;
-    /* Beyond these pairs stand another part's. */
+    /* Kernels must not write at or beyond this pair: the lists of the next part begin there. */
     const int64_t end =
         call->parts > 1 ? call->reports[call->part].end : seqtopk_max_selected(call->plan, call->in.tokens);
     if (cut->token < first || cut->token >= last)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A bound that the cut of a sequence is likely to be above, by a sample of its rows. Exactness never rests on it.
+ * An estimated lower bound on the key where a sequence will be cut, from a sample of its rows. Exactness never rests on
+ * it.
  *
- * Of n sampled rows, n * K candidates are expected above the cut. How many really are varies: were rows alike, as the
- * square root of that, sqrt(n * K) (a Poisson count). So the bound is put where 3 standard deviations more are let in,
- * and 2 for the smallest samples: the true cut is below it for about one sequence in a thousand, which then is asked again.
+ * Of n sampled rows, n * K candidates are expected above the cut. Were rows alike, their true number would vary with a
+ * standard deviation of sqrt(n * K) (a Poisson count). The bound is the sample's key at place n * K + 3 * sqrt(n * K) + 2,
+ * that is 3 standard deviations farther down, and 2 places for the smallest samples: the true cut is below it for about
+ * one sequence in a thousand, which is then swept again.
  */
 #include "src/route/way.h"
 
@@ -12,7 +14,7 @@
 
 enum { LEAST_ROWS = 8, MOST_ROWS_BY_SHARE = 2048, MOST_ROWS = 128 };
 
-/* How many rows are looked at: one in kernels->sample, no more than there is work space for, a quarter at the most. */
+/* How many rows are sampled: one in kernels->sample, no more than fit the work space, at most a quarter. */
 static int64_t sampled_rows(const seqtopk_call *call, int64_t tokens) {
     const int64_t share = call->kernels->sample, most = MOST_ROWS_BY_SHARE / share;
     int64_t n = tokens / share;
@@ -21,12 +23,12 @@ static int64_t sampled_rows(const seqtopk_call *call, int64_t tokens) {
     return n > tokens / 4 ? tokens / 4 : n;
 }
 
-/* Which of the sample's keys is taken: the place, from the largest, that `routed` rows and a share make of it. */
+/* Which of the sample's keys is the bound: its place from the largest on, for `routed` unmasked rows. */
 static double place_in_sample(const seqtopk_call *call, int64_t routed, double share) {
     const double expected = (double)routed * call->plan->desc.top_k;
     const double eligible = (double)routed * call->plan->max_experts;
     double place = share * (expected + 3.0 * sqrt(expected) + 2.0);
-    /* Bounds leave little beyond the budget, and make counts vary less: 0.6 of what is eligible beyond it is enough. */
+    /* With max_experts few candidates beyond the budget are eligible, and counts vary less: 0.6 of those are enough. */
     if (share == 1.0 && place > expected + 0.6 * (eligible - expected))
         place = expected + 0.6 * (eligible - expected);
     return place > eligible ? eligible : place;
@@ -39,7 +41,7 @@ int seqtopk_estimate_bound(const seqtopk_call *call, int64_t first, int64_t last
     float shift[MOST_ROWS], lse[MOST_ROWS];
     uint8_t mask[MOST_ROWS];
     const int64_t step = tokens / n, from = first + step / 2;
-    seqtopk_call sample = *call; /* the same call of these rows alone, so that keys are as its bounds leave them */
+    seqtopk_call sample = *call; /* the same call with these rows alone: groups and bounds apply */
     seqtopk_rows *rows = &sample.rows;
     rows->logits = (const char *)rows->logits + from * rows->stride;
     rows->stride *= step;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Candidates' keys: what groups and bounds leave of them. */
+/* Keys of rows after group limits and bounds. */
 #include "src/route/call.h"
 
 #include <math.h>
 
-/* Marks the row's first min_experts candidates with +inf and loses those after its first max_experts. */
+/* Sets the keys of the row's first min_experts candidates to +inf, and of those after its first max_experts to -inf. */
 static void bound(const seqtopk_call *call, float *keys) {
     const int32_t experts = call->plan->desc.experts, min = call->plan->min_experts, max = call->plan->max_experts;
     int32_t *ids = call->work.ids;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What is made of a token's selected experts: weights, the order asked for, padded and dense rows. */
+/* The outputs of selected experts: weights, order by rank, padded and dense rows. */
 #include "src/route/call.h"
 
 #include <math.h>
 #include <string.h>
 
-/* Lists the token's experts best first. Weights move along; they were computed in ascending order of experts. */
+/* Lists the token's experts best first. Their weights, computed while experts ascended, move along. */
 static void order_by_rank(const seqtopk_call *call, int64_t token) {
     const int32_t from = call->token_offsets[token], n = call->token_offsets[token + 1] - from;
     int32_t *ids = call->expert_ids + from;
@@ -25,7 +25,7 @@ static void order_by_rank(const seqtopk_call *call, int64_t token) {
         weights[i] = weight_of[ids[i]];
 }
 
-/* Puts `id` at place i of a padded row, in whichever widths are wanted. */
+/* Writes `id` to column i of a padded row, in 32 and 64 bits, whichever are wanted. */
 static inline void put_id(const seqtopk_output *out, int64_t row, int32_t i, int32_t id) {
     if (out->padded_ids)
         out->padded_ids[row + i] = id;
@@ -33,7 +33,7 @@ static inline void put_id(const seqtopk_output *out, int64_t row, int32_t i, int
         out->padded_ids64[row + i] = id;
 }
 
-/* The token's own n experts, then what the padding policy wants. */
+/* The token's n experts, then padding. */
 static void write_padded_ids(const seqtopk_call *call, const int32_t *ids, int32_t n, int64_t row) {
     const seqtopk_output *out = &call->out;
     for (int32_t i = 0; i < n; i++)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The straight line from logits to lists, in steps that a team of threads can share. Each run of each sequence goes the
- * way (src/plan/ways.def) that its plan chose for it; what a way does in a step is in the file of its name.
+ * From logits to lists, in steps that a team of threads can share: collect, cut, count, list, weigh, permute. Each
+ * run of each sequence goes the way (src/plan/ways.def) that the plan chose for it; what a way does in a step is in
+ * way.h.
  */
 #include "src/abi.h"
 #include "src/route/way.h"
@@ -22,7 +23,7 @@ static const struct {
 
 /* ---------------------------------------------------------------- collect -- */
 
-/* One run, the way that is meant for it, or the one that takes over where the data do not suit it. */
+/* Collects one run by the way that the plan chose, or by the one that takes over where that cannot serve the data. */
 static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int is_short) {
     seqtopk_run *run = call->runs + s + call->part;
     *run = (seqtopk_run){.way = call->kernels->way[call->is_biased][is_short]};
@@ -47,9 +48,9 @@ static void step_collect(const seqtopk_call *call) {
     }
 }
 
-/* ----------------------------------------------------------------- select -- */
+/* -------------------------------------------------------------------- cut -- */
 
-/* The way that all runs of a sequence went; if they went different ones, that which serves everything. */
+/* The way of all runs of a sequence; if they went different ones, the staged way, which serves everything. */
 static void agree_on_way(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence) {
     *sequence = (seqtopk_sequence){.way = -1};
     for (int32_t part = 0; part < call->parts; part++) {
@@ -64,7 +65,7 @@ static void agree_on_way(const seqtopk_call *call, int64_t s, seqtopk_sequence *
         sequence->way = SEQTOPK_WAY_staged;
 }
 
-/* select: where each sequence is cut. */
+/* Finds where each sequence is cut. */
 static void step_cut(const seqtopk_call *call) {
     for (int64_t s = call->part; s < call->sequences; s += call->parts) {
         seqtopk_sequence *sequence = call->sequence + s;
@@ -78,10 +79,10 @@ static void step_cut(const seqtopk_call *call) {
     }
 }
 
-/* ------------------------------------------------------------------- emit -- */
+/* ------------------------------------------------------------------- list -- */
 
-/* Lists this part's tokens from pair `at` on, or counts their pairs. A part writes the offsets of its own tokens and no
- * others, so that no two write one place. */
+/* Lists this part's tokens from pair `at` on, or counts their pairs. A part writes the offsets of its own tokens
+ * only, so that no two parts write to the same place. */
 static int64_t list_runs(const seqtopk_call *call, int64_t at, int list) {
     for (int64_t s = 0; s < call->sequences; s++) {
         int64_t first, last;
@@ -91,7 +92,7 @@ static int64_t list_runs(const seqtopk_call *call, int64_t at, int list) {
     return at;
 }
 
-/* Where each part's pairs begin must be known before any part can write: a team counts first. */
+/* Before any part can write, it must be known where each part's pairs begin: a team counts first. */
 static void step_count(const seqtopk_call *call) {
     if (call->parts > 1)
         call->reports[call->part].pairs = list_runs(call, 0, 0);
@@ -110,13 +111,13 @@ static void step_emit(const seqtopk_call *call) {
     }
 }
 
-/* ----------------------------------------------------------------- finish -- */
+/* ------------------------------------------------------ weigh and permute -- */
 
 static int wants_experts(const seqtopk_call *call) {
     return call->out.expert_offsets || call->out.expert_tokens || call->out.expert_slots;
 }
 
-/* Weights and rows of this part's tokens, and how many pairs each expert has of them. */
+/* Weights, padded and dense rows of this part's tokens, and how many pairs of theirs each expert has. */
 static void step_finish(const seqtopk_call *call) {
     int64_t first, last;
     for (int64_t s = 0; s < call->sequences; s++)
@@ -132,8 +133,8 @@ static void step_finish(const seqtopk_call *call) {
     call->kernels->histogram(call->expert_ids + from, call->token_offsets[last] - from, histogram);
 }
 
-/* Where this part's first pair of each expert goes, and where each expert's pairs begin. An expert's pairs stand in the
- * order of the parts, hence of the tokens. */
+/* cursors: where this part's first pair of each expert goes; offsets: where each expert's pairs begin. An expert's
+ * pairs are listed part after part, hence in the order of tokens. */
 static void find_places(const seqtopk_call *call, int32_t *restrict cursors, int32_t *restrict offsets) {
     const int32_t experts = call->rows.experts;
     int32_t at = 0;
@@ -154,7 +155,7 @@ static void find_places(const seqtopk_call *call, int32_t *restrict cursors, int
     }
 }
 
-/* permute: the expert-major lists. */
+/* Writes the lists by expert. */
 static void step_permute(const seqtopk_call *call) {
     const int32_t experts = call->rows.experts;
     int32_t *cursors = call->work.ids, *work = call->work.group_ids;
@@ -177,7 +178,7 @@ enum { STEPS = sizeof steps / sizeof *steps };
 
 int32_t seqtopk_route_steps(const seqtopk_plan *plan) { return plan ? STEPS : 0; }
 
-/* What the collect step of all parts found, once it has ended. */
+/* The first bad token that any part found in the collect step, once that has ended. */
 static seqtopk_status check_logits(const seqtopk_call *call, seqtopk_error *error) {
     for (int32_t p = 0; p < call->parts; p++) {
         const int64_t token = call->reports[p].bad_token;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A sequence of no more than a block of keys is its own sample: its candidates are bounded by all of its rows. */
+/* A sequence of at most one block needs no sample: all of its rows together give the bound on its candidates. */
 #include "src/route/way.h"
 
 #include <float.h>

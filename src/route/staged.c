@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Stage by stage, for every scope, bias, group and bound: the keys of all rows, block by block; the cut, which is the last
- * candidate in the order that the budget pays for; the lists. Keys stream through a reservoir that keeps the best of them,
- * so that memory follows the budget and not the T * E candidates.
+ * Stage by stage, for every scope, bias, group and bound: the keys of all rows, block by block; the cut; the keys
+ * again, and the lists. For the cut, keys go through a reservoir that keeps the best of them, so that memory grows
+ * with the budget and not with the T * E candidates.
  */
 #include "src/route/way.h"
 
@@ -13,7 +13,7 @@ typedef struct {
     seqtopk_nth_keys_fn *nth;
     float *keys;
     size_t size, capacity, budget;
-    float floor; /* keys up to this were dropped, once any was */
+    float floor; /* keys up to this may have been dropped; -inf: none was */
 } reservoir;
 
 static const seqtopk_cut everything = {-FLT_MAX, INT32_MAX - 1, INT64_MAX};
@@ -33,7 +33,7 @@ static void pour(reservoir *r, const float *keys, int64_t n, int64_t *certain) {
     }
 }
 
-/* The place of the n-th candidate, in token and expert order, whose key is `key`; 1 <= n <= how many there are. */
+/* The n-th candidate, by token and expert, among those whose key is `key`; there are at least n >= 1. */
 static seqtopk_cut find_tie(const seqtopk_call *call, int64_t first, int64_t last, float key, int64_t n) {
     const int32_t experts = call->plan->desc.experts;
     for (int64_t t = first; t < last; t++) {
@@ -88,7 +88,7 @@ int64_t seqtopk_staged_collect(const seqtopk_call *call, int64_t s, int64_t firs
 int seqtopk_staged_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence) {
     int64_t first, last;
     seqtopk_call_sequence(call, s, &first, &last);
-    /* In token scope all that is selected is certain. */
+    /* In token scope min_experts is K: the keys of all selected candidates are +inf. */
     sequence->cut = call->plan->desc.scope == SEQTOPK_SCOPE_TOKEN ? only_the_certain : find_cut(call, first, last);
     sequence->has_keys = 0;
     return 1;

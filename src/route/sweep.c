@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A long sequence: one sweep scores all rows and collects the candidates down to an estimate of where it will be cut. The
- * estimate only decides how much is collected: if that was too little or too much it is asked for again.
+ * A long sequence: one pass over its rows collects the candidates down to a bound that a sample of rows gives
+ * (estimate.c). The bound only decides how many are collected: with too few or too many of them, another bound is
+ * estimated.
  */
 #include "src/route/way.h"
 
 #include <math.h>
 
-/* Collects a run's candidates down to run->low; where there is no space for all, candidates->size ends as -1. Rows from
- * token *looked on have not been scored yet, and are on the way. Returns the first bad token, or -1. */
+/*
+ * Collects a run's candidates down to run->low; where they do not all fit, candidates->size ends as -1. The rows
+ * before token *looked have their log-sum-exp from an earlier pass; *looked moves on. Returns the first bad token, or
+ * -1.
+ */
 typedef int64_t sweep_fn(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
                          seqtopk_candidates *candidates, int64_t *looked);
 
@@ -38,9 +42,9 @@ static int64_t sweep_keys(const seqtopk_call *call, int64_t first, int64_t last,
 }
 
 /*
- * Where an estimate lets in too much for the space that there is, or too little though this run is the whole sequence,
- * another one is made between what is known to be too little and too much: each costs as much again as the first, and to
- * go stage by stage ten times as much, so that four may be tried before that.
+ * Where a bound lets in more candidates than fit, or, if this run is the whole sequence, fewer than the budget,
+ * another is estimated for a share of candidates between the shares that turned out too small and too large. Each pass
+ * costs as much as the first, and the staged way ten times as much: hence up to four passes.
  */
 static int64_t collect_estimated(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, sweep_fn *sweep,
                                  seqtopk_run *run) {

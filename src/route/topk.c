@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Token scope. Each part lists its tokens while it scores them, as if every token before had all its top_k; where some had
- * fewer candidates, the lists are moved together afterwards.
+ * Token scope. Each part lists its tokens in the collect step, from the index that holds if every token before had
+ * top_k experts; where some had fewer candidates, the gaps are closed afterwards.
  */
 #include "src/route/way.h"
 
@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-/* A part's own work as room for candidates. counts: [SEQTOPK_TOPK_COUNTS] */
+/* Scratch of this part, as space for candidates. counts: [SEQTOPK_TOPK_COUNTS] */
 static seqtopk_candidates own_candidates(const seqtopk_call *call, int32_t *counts) {
     return (seqtopk_candidates){.keys = call->work.spare,
                                 .ids = call->work.key_ids,
@@ -30,7 +30,8 @@ int64_t seqtopk_topk_logits_collect(const seqtopk_call *call, int64_t s, int64_t
     return bad < 0 && few.size < 0 ? seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_TIES) : bad;
 }
 
-/* Lists tokens [first, last) by their keys [last - first, E], which are in call->work.keys, and moves *at. 0: cannot. */
+/* Lists tokens [first, last) by their keys [last - first, E], which are in call->work.keys, from pair *at on, and
+ * adds their number to *at. Returns 0 if their candidates do not fit. */
 typedef int list_rows(const seqtopk_call *call, int64_t first, int64_t last, int64_t *at, int64_t end);
 
 static int list_rows_at_once(const seqtopk_call *call, int64_t first, int64_t last, int64_t *at, int64_t end) {
@@ -67,7 +68,7 @@ static int list_rows_one_by_one(const seqtopk_call *call, int64_t first, int64_t
     return 1;
 }
 
-/* Scores and lists a run by keys that are made for it, block by block. */
+/* Makes a run's keys block by block, and lists each block's tokens by them. */
 static int64_t collect_by_keys(const seqtopk_call *call, int64_t first, int64_t last, list_rows *list, seqtopk_run *run) {
     const int32_t top_k = call->plan->desc.top_k;
     const int64_t block = seqtopk_call_block(call);
@@ -95,14 +96,14 @@ int64_t seqtopk_topk_rows_collect(const seqtopk_call *call, int64_t s, int64_t f
     return collect_by_keys(call, first, last, list_rows_one_by_one, run);
 }
 
-/* A token's experts compete with nobody: nothing is cut. */
+/* Tokens do not compete with each other: there is nothing to cut. */
 int seqtopk_topk_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence) {
     (void)call, (void)s;
     sequence->has_keys = sequence->way == SEQTOPK_WAY_topk_logits;
     return 1;
 }
 
-/* Moves the parts' lists together, which stand as if every token had all its top_k. */
+/* Closes the gaps between the parts' lists, each of which begins where it would if every token had top_k experts. */
 static void join_lists(const seqtopk_call *call) {
     const int32_t top_k = call->plan->desc.top_k;
     int64_t at = 0;
@@ -123,7 +124,7 @@ static void join_lists(const seqtopk_call *call) {
 
 int64_t seqtopk_topk_list(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
     (void)last;
-    if (list && first == 0) /* one part, the first that has tokens, moves them all: they overlap */
+    if (list && first == 0) /* one part moves all lists, which overlap: the one that has the first token */
         join_lists(call);
     return at + call->runs[s + call->part].size;
 }

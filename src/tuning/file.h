@@ -24,9 +24,9 @@
  * in thousandths, then the runner-up with its median and whether the winner won by more than the noise; or `alone`,
  * where no other row could have served.
  *
- * Before it stand the choices, which follow from the decisions and are all that plans read (src/choices.h): they are a
- * tenth of the file, so that a program's first plan does not wait for thousands of measurements. `choices` has how many
- * bytes come after its line up to the end of the line `measured`.
+ * Before it stand the choices, which follow from the decisions and are all that plans read (src/tuning/ranges.h): they
+ * are a tenth of the file, so that a program's first plan does not wait for thousands of measurements. `choices` has how
+ * many bytes come after its line up to the end of the line `measured`.
  *
  * Headings ascend (ops as they follow each other in seqtopk_op, the rest by value), so do the E, K, threads and T under
  * them; what does not is dropped, so that of two decisions on the same thing the first counts. The end line has the
@@ -98,7 +98,7 @@ typedef struct seqtopk_tuning_note {
 /* A file in memory. All zero is an empty one. */
 typedef struct seqtopk_tuning_file {
     char library[SEQTOPK_TUNING_LIBRARY]; /* the library's version */
-    char machine[SEQTOPK_TUNING_MACHINE]; /* the machine's key (src/machine_key.h) */
+    char machine[SEQTOPK_TUNING_MACHINE]; /* the machine's key (src/tuning/machine.h) */
     seqtopk_measurement *measurement; /* [size], ascending as in the file */
     int32_t size, capacity;
     int32_t dropped; /* decisions and other lines that were left out when it was read */
@@ -151,7 +151,7 @@ const seqtopk_measurement *seqtopk_tuning_file_find(const seqtopk_tuning_file *f
 seqtopk_status seqtopk_tuning_file_merge(seqtopk_tuning_file *file, const seqtopk_tuning_file *newer, seqtopk_error *error);
 
 /*
- * Writes the file's text, without a final NUL; returns how long it is. With `text` NULL or `capacity` below the answer
+ * Writes the file's text, without a final NUL; returns how long it is. With `text` NULL or `capacity` below that
  * nothing is written. The same decisions give the same bytes, and what it writes is read back as it was.
  */
 size_t seqtopk_tuning_file_encode(const seqtopk_tuning_file *file, char *text, size_t capacity);

@@ -30,7 +30,8 @@ static int16_t logarithm(int32_t n) {
     return (int16_t)(power * OCTAVE + (int32_t)(((int64_t)n * OCTAVE) >> power) - OCTAVE);
 }
 
-/* An array with room for one element more than `count`, from `usual` on; NULL: no memory, and the array stands. */
+/* The array, grown if need be so that one more element than `count` fits, to `usual` elements at first; NULL: no
+ * memory, and the array is as it was. */
 static void *with_room(void *array, int32_t count, int32_t *capacity, int32_t usual, size_t size) {
     if (count < *capacity)
         return array;
@@ -126,8 +127,8 @@ static const seqtopk_tuning_line *line_of(const seqtopk_tuning *tuning, seqtopk_
 
 static int32_t apart(int32_t a, int32_t b) { return a < b ? b - a : a - b; }
 
-/* The entry nearest to what `desc` asks for, and its group; the first of equals, those left out that turned out to be
- * empty; NULL: none. */
+/* The entry nearest to the shape of `desc`, the first of equally near ones, and its group; NULL: none is near.
+ * Entries that turned out to have no usable choice are skipped. */
 static seqtopk_tuning_entry *nearest(const seqtopk_tuning *tuning, const seqtopk_desc *desc, seqtopk_op op,
                                     const seqtopk_tuning_group **of) {
     const int32_t experts = logarithm(desc->experts), top_k = logarithm(desc->top_k);
@@ -158,7 +159,7 @@ static seqtopk_tuning_entry *nearest(const seqtopk_tuning *tuning, const seqtopk
 const seqtopk_tuning_line *seqtopk_tuning_look_up(const seqtopk_tuning *tuning, const seqtopk_desc *desc, seqtopk_op op) {
     const seqtopk_tuning_line *line = NULL;
     const seqtopk_tuning_group *group = NULL;
-    do { /* until one has choices: every turn but the last leaves one entry less to find */
+    do { /* until an entry has choices: every turn but the last marks one as empty */
         seqtopk_tuning_entry *entry = nearest(tuning, desc, op, &group);
         line = entry ? line_of(tuning, entry, &group->shape) : NULL;
     } while (line == &empty);

@@ -16,7 +16,7 @@ typedef struct seqtopk_tuning_line {
 
 /* A line of the choices, of which only the shape is read at once. */
 typedef struct seqtopk_tuning_entry {
-    int16_t experts, top_k, threads; /* logarithms, see tuned.c */
+    int16_t experts, top_k, threads; /* logarithms, see lookup.c */
     int32_t number;
     uint32_t at;                              /* where it begins in the text */
     _Atomic(seqtopk_tuning_line *) line;  /* NULL: not read yet */

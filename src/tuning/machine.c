@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The machine's key. On x86 all of it is asked of the CPU; a CPUID is a trap under a hypervisor, so there are few and
- * the returns are kept. On Arm the kernel tells of the first core, so that big and little cores give the same key.
+ * what it says is kept. On Arm the system describes the first core, so that big and little cores give the same key.
  */
 #define _GNU_SOURCE
 #include "src/tuning/machine.h"
@@ -77,7 +77,7 @@ static void add_cpu(key *k) {
         (unsigned)((version >> 4 & 15) | (version >> 12 & 0xf0)), (unsigned)(version & 15));
 }
 
-/* Data caches in KiB, level by level. Where cores differ, which one returns is chance: then none. */
+/* Data caches in KiB, level by level. Where cores differ, chance decides which one is asked: then none. */
 static void add_caches(key *k) {
     const seqtopk_cpuid cpu = seqtopk_cpuid_get();
     if (cpu.seven[EDX] >> 15 & 1) {
@@ -178,7 +178,7 @@ static void find_out(machine *m) {
 
 static _Atomic(machine *) known;
 
-/* Two threads may both find out; the one that comes second takes the first's answer. */
+/* Two threads may both find out; the second one takes what the first one stored. */
 static const machine *this_machine(void) {
     static const machine nothing = {"unknown", "unknown"};
     machine *found = atomic_load_explicit(&known, memory_order_acquire);

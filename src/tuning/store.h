@@ -31,7 +31,7 @@ seqtopk_status seqtopk_store_target(char path[SEQTOPK_STORE_PATH], seqtopk_error
  */
 seqtopk_status seqtopk_store_read(const char *path, char **text, size_t *size, int *missing, seqtopk_error *error);
 
-/* Of a tuning file only what plans read, if it is one: src/choices.h. */
+/* Reads only the beginning that plans read, if it is a tuning file: src/tuning/ranges.h. */
 seqtopk_status seqtopk_store_read_start(const char *path, char **text, size_t *size, int *missing,
                                         seqtopk_error *error);
 

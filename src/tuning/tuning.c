@@ -135,7 +135,7 @@ static seqtopk_tuning *find(void) {
 
 static _Atomic(seqtopk_tuning *) known;
 
-/* No lock: threads that come at the same time all look, and one of them is heard. */
+/* No lock: threads that come at the same time all look, and the result of the first is kept. */
 const seqtopk_tuning *seqtopk_tuning_machine(void) {
     seqtopk_tuning *tuning = atomic_load_explicit(&known, memory_order_acquire);
     if (tuning)
