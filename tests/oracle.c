@@ -114,7 +114,7 @@ void oracle_load(oracle_problem *problem, const seqtopk_desc *desc, const seqtop
         problem->masked[t] = input->token_mask && !input->token_mask[t];
         for (size_t e = 0; e < experts; e++)
             problem->x[t * experts + e] =
-                problem->masked[t] ? -INFINITY : oracle_decode(input->logits, desc->dtype, t * stride + e);
+                problem->masked[t] ? -INFINITY : oracle_decode(input->logits, (int)desc->dtype, t * stride + e);
         if (!problem->masked[t])
             problem->rest[t] = oracle_lse(problem->x + t * experts, desc->experts, problem->top + t);
     }
@@ -150,9 +150,9 @@ void oracle_keys(const oracle_problem *problem, oracle_key kind, double *keys, d
             keys[i] = saturate(x - problem->top[t] - problem->rest[t]);
             slack = RELATIVE + PER_LOG * fabs(keys[i]);
         } else {
-            double s = oracle_score(problem->desc.score, x, problem->top[t], problem->rest[t]);
+            double s = oracle_score((int)problem->desc.score, x, problem->top[t], problem->rest[t]);
             keys[i] = saturate(s + b);
-            slack = oracle_score_tolerance(problem->desc.score, s) + HALF_ULP * fabs(keys[i]) + DENORMAL;
+            slack = oracle_score_tolerance((int)problem->desc.score, s) + HALF_ULP * fabs(keys[i]) + DENORMAL;
         }
         if (tolerance)
             tolerance[i] = slack;
@@ -520,7 +520,7 @@ static void weigh_token(const oracle_problem *problem, int64_t t, const int32_t 
     double scale = desc->scale != 0 ? desc->scale : 1, sum = 0, size = 0, top = -INFINITY;
     int norm = norm_of(desc);
     for (int32_t i = 0; i < n; i++) {
-        w[i] = oracle_score(desc->score, problem->x[t * problem->experts + ids[i]], problem->top[t], problem->rest[t]);
+        w[i] = oracle_score((int)desc->score, problem->x[t * problem->experts + ids[i]], problem->top[t], problem->rest[t]);
         sum += w[i];
         size += fabs(w[i]);
         top = fmax(top, w[i]);

@@ -116,7 +116,7 @@ static bool is_lost(const session *s, const seqtopk_row *row, double times) {
 
 static void remember(session *s) {
     for (int op = 0; op < SEQTOPK_OPS; op++) {
-        double best = s->stat[0].median ? s->stat[0].median : s->entry[0].screen;
+        double best = s->stat[0].median > 0 ? s->stat[0].median : s->entry[0].screen;
         for (int32_t c = 1; c < s->count; c++)
             if (s->entry[c].op == (seqtopk_op)op && s->stat[c].rounds && s->stat[c].median < best)
                 best = s->stat[c].median;
@@ -411,7 +411,7 @@ static seqtopk_status run_pass(session *s, state *st, double budget, bool *chang
     const double left = budget - (seqtopk_tune_now() - started);
     int32_t group[SEQTOPK_TUNE_CANDIDATES];
     for (int32_t c = 0; c < s->count; c++)
-        group[c] = s->entry[c].op;
+        group[c] = (int32_t)s->entry[c].op;
     const seqtopk_tune_race race = {
         .contenders = s->count,
         .group = group,

@@ -181,7 +181,7 @@ static bool make_floor(job *j) {
     r->stride = size * j->desc.experts;
     r->experts = j->desc.experts;
     r->ahead = SEQTOPK_AHEAD;
-    r->score = j->desc.score;
+    r->score = (int32_t)j->desc.score;
     r->key = SEQTOPK_KEY_LOGPROB;
     r->shift = seqtopk_cli_alloc((unsigned long long)j->tokens, sizeof(float));
     r->lse = seqtopk_cli_alloc((unsigned long long)j->tokens, sizeof(float));

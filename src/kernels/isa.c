@@ -61,7 +61,7 @@ static seqtopk_cpuid ask_cpu(void) {
     ask_leaf(0, 0, cpu.zero);
     ask_leaf(cpu.zero[EAX], 1, cpu.one);
     ask_leaf(cpu.zero[EAX], 7, cpu.seven);
-    ask_leaf(__get_cpuid_max(0x80000000, NULL), 0x80000001, cpu.extended);
+    ask_leaf((uint32_t)__get_cpuid_max(0x80000000, NULL), 0x80000001, cpu.extended);
     if (cpu.one[ECX] & 1u << 27) { /* OSXSAVE */
         uint32_t high;
         __asm__("xgetbv" : "=a"(cpu.xcr0), "=d"(high) : "c"(0));
