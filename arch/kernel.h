@@ -51,7 +51,8 @@ typedef struct seqtopk_rows {
     float *shift;
     float *lse;
     int32_t experts;
-    int32_t ahead; /* bytes ahead that memory is asked for (size `ahead`), where rows are read in step; 0: the next rows */
+    int32_t
+        ahead; /* bytes ahead that memory is asked for (size `ahead`), where rows are read in step; 0: the next rows */
     int32_t score; /* seqtopk_score */
     int32_t key;   /* seqtopk_key */
 } seqtopk_rows;
@@ -109,13 +110,13 @@ typedef seqtopk_kth seqtopk_select_keys_fn(const float *keys, int64_t n, int64_t
  * topk_keys are given [SEQTOPK_TOPK_COUNTS] of scratch, indexed as they like.
  */
 typedef struct seqtopk_candidates {
-    float *keys;      /* [capacity + SEQTOPK_CANDIDATES_SLACK] */
-    float *order;     /* as many: their sort keys: `keys` itself, or what bound_candidates wrote */
-    uint16_t *ids;    /* as many */
-    int32_t *counts;  /* see above */
-    uint64_t *work;   /* [SEQTOPK_COLLECT_WORK(E)]: scratch of the kernel */
+    float *keys;     /* [capacity + SEQTOPK_CANDIDATES_SLACK] */
+    float *order;    /* as many: their sort keys: `keys` itself, or what bound_candidates wrote */
+    uint16_t *ids;   /* as many */
+    int32_t *counts; /* see above */
+    uint64_t *work;  /* [SEQTOPK_COLLECT_WORK(E)]: scratch of the kernel */
     int64_t capacity;
-    int64_t size;     /* how many there are; -1: they did not all fit */
+    int64_t size; /* how many there are; -1: they did not all fit */
 } seqtopk_candidates;
 /* Kernels write whole vectors and words: so many elements beyond the end may be overwritten. */
 enum { SEQTOPK_CANDIDATES_SLACK = 64 };

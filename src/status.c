@@ -74,15 +74,16 @@ int seqtopk_struct_is_sized(const void *theirs, size_t first_size) {
     return size >= first_size && size <= SEQTOPK_STRUCT_MOST && size % SEQTOPK_STRUCT_STEP == 0;
 }
 
-seqtopk_status seqtopk_take_struct(void *ours, size_t our_size, size_t first_size, const void *theirs,
-                                   const char *name, seqtopk_error *error) {
+seqtopk_status seqtopk_take_struct(void *ours, size_t our_size, size_t first_size, const void *theirs, const char *name,
+                                   seqtopk_error *error) {
     if (!theirs)
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "%s is NULL", name);
     const uint32_t size = size_of(theirs);
     if (!seqtopk_struct_is_sized(theirs, first_size))
         return seqtopk_fail(error, SEQTOPK_E_STRUCT, -1,
                             "%s.struct_size is %" PRIu32 ", which it never was (now %zu): begin with the struct's "
-                            "*_INIT macro", name, size, our_size);
+                            "*_INIT macro",
+                            name, size, our_size);
     for (size_t i = our_size; i < size; i++)
         if (((const unsigned char *)theirs)[i])
             return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,

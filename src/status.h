@@ -25,8 +25,8 @@ int seqtopk_struct_is_sized(const void *theirs, size_t first_size);
 
 /* Takes a caller's struct into one of ours: copies what both know, leaves the rest zero. What a newer program sets and
  * this library does not know is an error, since to ignore it could be wrong. */
-seqtopk_status seqtopk_take_struct(void *ours, size_t our_size, size_t first_size, const void *theirs,
-                                   const char *name, seqtopk_error *error);
+seqtopk_status seqtopk_take_struct(void *ours, size_t our_size, size_t first_size, const void *theirs, const char *name,
+                                   seqtopk_error *error);
 
 /* Fills a caller's struct, whose size was found good, from one of ours: what both know. Its struct_size stays, and so
  * does what this library does not know. */

@@ -67,13 +67,13 @@ typedef uint16_t element_bf16, element_f16, element_u16;
 #define STRING(a) STRING_(a)
 
 const check_vec_isa PASTE(check_vec_, SEQTOPK_ISA_NAME) = {STRING(SEQTOPK_ISA_NAME),
-                                                        VEC_LANES,
-                                                        SCORE_VECS,
-                                                        {
+                                                           VEC_LANES,
+                                                           SCORE_VECS,
+                                                           {
 #define FLOATS(inputs, name, compared, given, call, want) [CHECK_##name] = run_##name,
 #define BITS(inputs, name, lanes, call, want) [CHECK_##name] = run_##name,
 #define LOAD(name, element, least, more, beyond, call) [CHECK_##name] = run_##name,
 #define STORE(name, type, least, call) [CHECK_##name] = run_##name,
 #define OTHER(name, call) [CHECK_##name] = run_##name,
 #include "check_vec.def"
-                                                        }};
+                                                           }};

@@ -520,7 +520,8 @@ static void weigh_token(const oracle_problem *problem, int64_t t, const int32_t 
     double scale = desc->scale != 0 ? desc->scale : 1, sum = 0, size = 0, top = -INFINITY;
     int norm = norm_of(desc);
     for (int32_t i = 0; i < n; i++) {
-        w[i] = oracle_score((int)desc->score, problem->x[t * problem->experts + ids[i]], problem->top[t], problem->rest[t]);
+        w[i] = oracle_score((int)desc->score, problem->x[t * problem->experts + ids[i]], problem->top[t],
+                            problem->rest[t]);
         sum += w[i];
         size += fabs(w[i]);
         top = fmax(top, w[i]);

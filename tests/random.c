@@ -54,8 +54,7 @@ void random_shuffle(random_state *r, int32_t *values, size_t n) {
 const char *random_kind_name(random_kind kind) {
     static const char *const names[RANDOM_KINDS] = {
         "normal",   "uniform", "few",      "equal", "two",  "ascending", "descending", "giant",     "drift",
-        "denormal", "zeros",   "excluded", "empty", "huge", "offset",    "extreme",    "preferred",
-        "beats",
+        "denormal", "zeros",   "excluded", "empty", "huge", "offset",    "extreme",    "preferred", "beats",
     };
     return kind < RANDOM_KINDS ? names[kind] : "?";
 }

@@ -52,14 +52,15 @@ int64_t KERNEL(list_candidates, f32, compress)(const seqtopk_candidates *from, i
         masks[n / VEC_LANES] = n % VEC_LANES ? masks[n / VEC_LANES] : 0;
         before[n / VEC_LANES] = n % VEC_LANES ? before[n / VEC_LANES] : (uint32_t)at;
         for (uint32_t start = 0; t < next; start += (uint32_t)counts[t++])
-            lists.offsets[t] = (int32_t)(before[start / VEC_LANES] +
-                                         (uint32_t)__builtin_popcount(masks[start / VEC_LANES] & ((1u << start % VEC_LANES) - 1)));
+            lists.offsets[t] =
+                (int32_t)(before[start / VEC_LANES] +
+                          (uint32_t)__builtin_popcount(masks[start / VEC_LANES] & ((1u << start % VEC_LANES) - 1)));
     }
     return at;
 }
 
-void KERNEL(bound_candidates, f32, sort16)(seqtopk_candidates *candidates, int64_t first, int64_t last, int32_t min_experts,
-                                           int32_t max_experts) {
+void KERNEL(bound_candidates, f32, sort16)(seqtopk_candidates *candidates, int64_t first, int64_t last,
+                                           int32_t min_experts, int32_t max_experts) {
     const first_k all = {-INFINITY, 0}, none = {INFINITY, 0};
     int64_t from = 0, to = 0;
     for (int64_t t = first; t < last; t++) {

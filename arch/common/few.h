@@ -142,7 +142,8 @@ static inline first_k first_of_many(const float *keys, int32_t n, int32_t k) {
             first.cut = lanes[i] > first.cut ? lanes[i] : first.cut;
         equal = 0;
         for (int32_t i = 0; i < n; i += VEC_LANES)
-            equal += __builtin_popcount(vec_mask_eq(load_upto(keys + i, n - i), vec_set1(first.cut)) & first_lanes(n - i));
+            equal +=
+                __builtin_popcount(vec_mask_eq(load_upto(keys + i, n - i), vec_set1(first.cut)) & first_lanes(n - i));
     }
     return first;
 }

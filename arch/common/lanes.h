@@ -267,6 +267,8 @@ static inline vec vec_keep_first(vec a, int64_t n, float other) {
 }
 
 /* Lanes [0, n). */
-static inline uint32_t first_lanes(int64_t n) { return n < VEC_LANES ? (1u << n) - 1 : (uint32_t)((1ull << VEC_LANES) - 1); }
+static inline uint32_t first_lanes(int64_t n) {
+    return n < VEC_LANES ? (1u << n) - 1 : (uint32_t)((1ull << VEC_LANES) - 1);
+}
 
 #endif

@@ -18,6 +18,8 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 
 #define ROWS_DTYPE f32
 #define ROWS_TYPE float
+/* In this order: each needs what stands before it. */
+/* clang-format off */
 #include "arch/common/dtype.inc"
 #include "arch/common/score.inc"
 #include "arch/common/rows.inc"
@@ -28,9 +30,11 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/keys_slots.inc"
 #endif
 #include "arch/common/dtype_end.inc"
+/* clang-format on */
 
 #define ROWS_DTYPE bf16
 #define ROWS_TYPE uint16_t
+/* clang-format off */
 #include "arch/common/dtype.inc"
 #include "arch/common/score.inc"
 #include "arch/common/rows.inc"
@@ -40,9 +44,11 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/topk_slots.inc"
 #endif
 #include "arch/common/dtype_end.inc"
+/* clang-format on */
 
 #define ROWS_DTYPE f16
 #define ROWS_TYPE uint16_t
+/* clang-format off */
 #include "arch/common/dtype.inc"
 #include "arch/common/score.inc"
 #include "arch/common/rows.inc"
@@ -52,6 +58,7 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/topk_slots.inc"
 #endif
 #include "arch/common/dtype_end.inc"
+/* clang-format on */
 
 void KERNEL(weigh_keys, f32, lanes16)(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
                                       const int32_t *offsets, float *weights) {

@@ -75,7 +75,8 @@ static inline seqtopk_kth select_groups(const float *keys, int64_t n, int64_t k,
     sort_groups(sorted, groups);
     for (int v = 0; v < groups * VECS; v++)
         vec_store(fallen + v * VEC_LANES, sorted[v]);
-    seqtopk_kth place = {fallen[k < 1 ? 0 : (k < groups * LANES ? k : groups * LANES) - 1], 0, 0}; /* k > n only after a NaN */
+    seqtopk_kth place = {fallen[k < 1 ? 0 : (k < groups * LANES ? k : groups * LANES) - 1], 0,
+                         0}; /* k > n only after a NaN */
     const vec key = vec_set1(place.key);
     for (int v = 0; v < groups * VECS; v++) {
         place.above += __builtin_popcount(vec_mask_gt(x[v], key));

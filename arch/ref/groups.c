@@ -67,8 +67,8 @@ static float score_of(const float *members, int32_t size, int32_t n, float *best
     return sum > FLT_MAX ? FLT_MAX : sum < -FLT_MAX ? -FLT_MAX : sum; /* -inf means: no score */
 }
 
-void seqtopk_mask_groups_f32__ref_scan(const float *scores, float *keys, int32_t experts, int32_t groups, int32_t group_n,
-                                  int32_t group_top_k, float *work) {
+void seqtopk_mask_groups_f32__ref_scan(const float *scores, float *keys, int32_t experts, int32_t groups,
+                                       int32_t group_n, int32_t group_top_k, float *work) {
     const int32_t size = experts / groups;
     float *group = work, *heap = work + groups;
     for (int32_t g = 0; g < groups; g++)

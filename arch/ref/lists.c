@@ -7,7 +7,7 @@
 #include <math.h>
 
 int32_t seqtopk_list_keys_f32__ref_scan(const float *keys, int32_t experts, int64_t token, const seqtopk_cut *cut,
-                                   int32_t *ids) {
+                                        int32_t *ids) {
     /* Among equals of the cut's key, this row takes part up to this expert. */
     const int32_t ties = token < cut->token ? experts : token == cut->token ? cut->expert + 1 : 0;
     int32_t n = 0;
@@ -23,7 +23,7 @@ int32_t seqtopk_list_keys_f32__ref_scan(const float *keys, int32_t experts, int6
 }
 
 void seqtopk_collect_keys_f32__ref_scan(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
-                                   seqtopk_candidates *candidates) {
+                                        seqtopk_candidates *candidates) {
     int64_t size = candidates->size;
     for (int64_t t = first; t < last; t++, keys += experts) {
         const int64_t begin = size;
@@ -50,8 +50,8 @@ static float score_of(int32_t score, float key) {
     return key;
 }
 
-int64_t seqtopk_list_candidates_f32__ref_scan(const seqtopk_candidates *from, int64_t first, int64_t last, float key, int ties,
-                                     const seqtopk_lists *to, int64_t at, int64_t end) {
+int64_t seqtopk_list_candidates_f32__ref_scan(const seqtopk_candidates *from, int64_t first, int64_t last, float key,
+                                              int ties, const seqtopk_lists *to, int64_t at, int64_t end) {
     int64_t i = 0;
     (void)end; /* for kernels that write more than they count */
     for (int64_t t = first; t < last; t++) {
@@ -78,7 +78,8 @@ static int32_t rank_of(const float *keys, int32_t n, int32_t i) {
     return before;
 }
 
-void seqtopk_bound_candidates_f32__ref_count(seqtopk_candidates *candidates, int64_t first, int64_t last, int32_t min_experts, int32_t max_experts) {
+void seqtopk_bound_candidates_f32__ref_count(seqtopk_candidates *candidates, int64_t first, int64_t last,
+                                             int32_t min_experts, int32_t max_experts) {
     int64_t from = 0, to = 0;
     for (int64_t t = first; t < last; t++) {
         const int32_t n = candidates->counts[t];
@@ -107,8 +108,7 @@ void seqtopk_histogram_i32__ref_scan(const int32_t *ids, int64_t n, int32_t *his
 }
 
 void seqtopk_scatter_i32__ref_scan(const int32_t *offsets, const int32_t *ids, int64_t first, int64_t last,
-                                   int32_t experts, int32_t *cursors, int32_t *work, int32_t *tokens,
-                                   int32_t *slots) {
+                                   int32_t experts, int32_t *cursors, int32_t *work, int32_t *tokens, int32_t *slots) {
     (void)experts; /* for kernels that go over the experts */
     (void)work;
     for (int64_t t = first; t < last; t++)

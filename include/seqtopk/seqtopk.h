@@ -85,11 +85,13 @@ extern "C" {
 #endif
 
 /* What the *_INIT macros are made of: the size, then zeros. */
+/* clang-format off */
 #ifdef __cplusplus
 #define SEQTOPK_INIT_(type) ([] { type t{}; t.struct_size = sizeof(type); return t; }())
 #else
 #define SEQTOPK_INIT_(type) {.struct_size = sizeof(type)}
 #endif
+/* clang-format on */
 
 /* ---------------------------------------------------------------- status -- */
 
@@ -121,7 +123,9 @@ typedef struct seqtopk_error {
     int64_t token;     /* the first offending token of the batch, or -1 */
     char message[240]; /* what, where, and what to do; one line, always terminated */
 } seqtopk_error;
+/* clang-format off */
 #define SEQTOPK_ERROR_INIT {sizeof(seqtopk_error), SEQTOPK_OK, -1, {0}}
+/* clang-format on */
 
 /* The version of the library that is linked, as SEQTOPK_VERSION. */
 SEQTOPK_API const char *seqtopk_version(void);
@@ -151,7 +155,7 @@ typedef enum seqtopk_score {
 typedef enum seqtopk_norm {
     SEQTOPK_NORM_DEFAULT = 0, /* SOFTMAX for SCORE_LOGITS, else NONE */
     SEQTOPK_NORM_NONE = 1,    /* the score itself */
-    SEQTOPK_NORM_SUM = 2,     /* divided by sum + norm_eps, or by norm_floor if that is more; where it is 0, weights are 0 */
+    SEQTOPK_NORM_SUM = 2,     /* divided by sum + norm_eps, or norm_floor if that is more; 0 where the divisor is 0 */
     SEQTOPK_NORM_SOFTMAX = 3  /* softmax over the selected scores */
 } seqtopk_norm;
 
@@ -182,32 +186,32 @@ typedef struct seqtopk_tuning seqtopk_tuning;
  */
 typedef struct seqtopk_desc {
     uint32_t struct_size;
-    int32_t experts;             /* E, 1 to 65536 */
-    int32_t top_k;               /* K, 1 to E: the experts a token gets, in sequence scope on average */
+    int32_t experts; /* E, 1 to 65536 */
+    int32_t top_k;   /* K, 1 to E: the experts a token gets, in sequence scope on average */
     seqtopk_scope scope;
     seqtopk_score score;
     seqtopk_norm norm;
-    float norm_eps;              /* NORM_SUM: added to the sum (DeepSeek-V3: 1e-20); >= 0 */
-    float norm_floor;            /* NORM_SUM: the least divisor (ERNIE 4.5: 1e-12); 0: none; >= 0 */
-    float scale;                 /* a last factor of every weight (routed_scaling_factor); 0 means 1 */
-    int32_t norm_skip_top1;      /* nonzero: with top_k == 1 NORM_SUM is skipped, as some models do */
+    float norm_eps;         /* NORM_SUM: added to the sum (DeepSeek-V3: 1e-20); >= 0 */
+    float norm_floor;       /* NORM_SUM: the least divisor (ERNIE 4.5: 1e-12); 0: none; >= 0 */
+    float scale;            /* a last factor of every weight (routed_scaling_factor); 0 means 1 */
+    int32_t norm_skip_top1; /* nonzero: with top_k == 1 NORM_SUM is skipped, as some models do */
     /*
      * Sequence scope only. First every unmasked token gets its own best `min_experts` candidates; then the rest of
      * the budget goes down the order over candidates that are among their token's best `max_experts`. The budget
      * T_s * K is spent exactly, unless too few candidates are eligible.
      */
-    int32_t min_experts;         /* 0 to K (the paper: 1) */
-    int32_t max_experts;         /* 0: no bound; else at least 1 and min_experts; above E it means E (paper: K + 2) */
+    int32_t min_experts; /* 0 to K (the paper: 1) */
+    int32_t max_experts; /* 0: no bound; else at least 1 and min_experts; above E it means E (paper: K + 2) */
     /* Group-limited selection: a token keeps its best `group_top_k` of `groups` equal groups; ties: lower group. A
      * group with fewer candidates than its score adds up comes last. */
-    int32_t groups;              /* 0 or 1: none; else divides E */
-    int32_t group_top_k;         /* 1 to groups */
+    int32_t groups;      /* 0 or 1: none; else divides E */
+    int32_t group_top_k; /* 1 to groups */
     seqtopk_group_score group_score;
-    int32_t group_n;             /* GROUP_TOPN: 1 to E / groups; 0 means max(1, K / group_top_k) */
-    seqtopk_dtype dtype;         /* of the logits; arithmetic is float32 whatever they are */
+    int32_t group_n;     /* GROUP_TOPN: 1 to E / groups; 0 means max(1, K / group_top_k) */
+    seqtopk_dtype dtype; /* of the logits; arithmetic is float32 whatever they are */
     seqtopk_order order;
-    int64_t tokens;              /* reserved, 0 to 2^31-1: no effect in this version, whose plans choose for every T */
-    int32_t threads;             /* of a typical call; 0: one. A hint for the choice of kernels, never a limit */
+    int64_t tokens;  /* reserved, 0 to 2^31-1: no effect in this version, whose plans choose for every T */
+    int32_t threads; /* of a typical call; 0: one. A hint for the choice of kernels, never a limit */
     /*
      * Forcing. `isa` is a name that seqtopk_isa_name lists ("ref", "avx2", ...): every stage takes its kernel of that
      * ISA, and the reference where the ISA has none. `kernel` is one or more names from seqtopk_kernel_get,
@@ -251,13 +255,14 @@ SEQTOPK_API void seqtopk_plan_destroy(seqtopk_plan *plan);
 
 typedef struct seqtopk_input {
     uint32_t struct_size;
-    int32_t sequences;          /* S, with cu_seqlens; ignored without */
-    const void *logits;         /* [tokens, E] of the plan's dtype; may be NULL when tokens == 0 */
-    int64_t row_stride;         /* elements from one row to the next: 0 means E; SEQTOPK_STRIDE_BROADCAST; or >= E */
-    int64_t tokens;             /* T, 0 to 2^31-1; T * E may exceed 2^32 */
-    const int32_t *cu_seqlens;  /* [S + 1], from 0, never falling, to tokens; NULL: one sequence. Ignored by token scope */
-    const uint8_t *token_mask;  /* [T]: 0 = masked: gets nothing and brings no budget; NULL: none is masked */
-    const float *bias;          /* [E]: selection bias, added to the score for the key only; -inf excludes an expert */
+    int32_t sequences;  /* S, with cu_seqlens; ignored without */
+    const void *logits; /* [tokens, E] of the plan's dtype; may be NULL when tokens == 0 */
+    int64_t row_stride; /* elements from one row to the next: 0 means E; SEQTOPK_STRIDE_BROADCAST; or >= E */
+    int64_t tokens;     /* T, 0 to 2^31-1; T * E may exceed 2^32 */
+    const int32_t
+        *cu_seqlens; /* [S + 1], from 0, never falling, to tokens; NULL: one sequence. Ignored by token scope */
+    const uint8_t *token_mask; /* [T]: 0 = masked: gets nothing and brings no budget; NULL: none is masked */
+    const float *bias;         /* [E]: selection bias, added to the score for the key only; -inf excludes an expert */
 } seqtopk_input;
 #define SEQTOPK_INPUT_INIT SEQTOPK_INIT_(seqtopk_input)
 
@@ -275,10 +280,10 @@ typedef enum seqtopk_padding {
 
 /* Why a sequence did not go the way that was meant for it (seqtopk_plan_way_why_not) but a slower one. No bit depends on it. */
 typedef enum seqtopk_fallback {
-    SEQTOPK_FALLBACK_NONE = 0,  /* it did */
-    SEQTOPK_FALLBACK_TIES = 1,  /* more candidates tied at a bound than there is space for */
+    SEQTOPK_FALLBACK_NONE = 0,   /* it did */
+    SEQTOPK_FALLBACK_TIES = 1,   /* more candidates tied at a bound than there is space for */
     SEQTOPK_FALLBACK_SAMPLE = 2, /* sampled rows misled about where the sequence is cut, several times over */
-    SEQTOPK_FALLBACK_FEW = 3    /* fewer candidates than the budget, or none at all: there is nothing to bound */
+    SEQTOPK_FALLBACK_FEW = 3     /* fewer candidates than the budget, or none at all: there is nothing to bound */
 } seqtopk_fallback;
 
 /* A short lower-case phrase; never NULL, static storage. */
@@ -289,41 +294,41 @@ typedef struct seqtopk_output {
     uint32_t struct_size;
 
     /* Token-major lists: the experts of token t are [token_offsets[t], token_offsets[t + 1]). */
-    seqtopk_padding padding;  /* for the padded lists below */
-    int32_t *token_offsets;   /* [T + 1] */
-    int32_t *expert_ids;      /* [capacity]; the first N are written */
-    float *weights;           /* [capacity] */
+    seqtopk_padding padding; /* for the padded lists below */
+    int32_t *token_offsets;  /* [T + 1] */
+    int32_t *expert_ids;     /* [capacity]; the first N are written */
+    float *weights;          /* [capacity] */
 
     /* Expert-major lists: the tokens of expert e are [expert_offsets[e], expert_offsets[e + 1]), ascending. */
-    int32_t *expert_offsets;  /* [E + 1] */
-    int32_t *expert_tokens;   /* [capacity] */
-    int32_t *expert_slots;    /* [capacity]: index of the same pair in the token-major lists */
+    int32_t *expert_offsets; /* [E + 1] */
+    int32_t *expert_tokens;  /* [capacity] */
+    int32_t *expert_slots;   /* [capacity]: index of the same pair in the token-major lists */
 
-    int64_t capacity;         /* elements in each [capacity] array; at least seqtopk_max_selected() */
+    int64_t capacity; /* elements in each [capacity] array; at least seqtopk_max_selected() */
 
     /* Padded rows: sglang, vLLM, llama.cpp (ids may be strided), KTransformers (64-bit ids). */
-    int32_t *padded_ids;      /* [T, padded_width] */
-    int64_t *padded_ids64;    /* the same, 64-bit */
-    float *padded_weights;    /* [T, padded_width] */
-    int64_t padded_stride;    /* elements from row to row of all three; 0 means padded_width */
-    int32_t padded_width;     /* U: at least the most experts that one token can get (seqtopk_max_per_token) */
+    int32_t *padded_ids;   /* [T, padded_width] */
+    int64_t *padded_ids64; /* the same, 64-bit */
+    float *padded_weights; /* [T, padded_width] */
+    int64_t padded_stride; /* elements from row to row of all three; 0 means padded_width */
+    int32_t padded_width;  /* U: at least the most experts that one token can get (seqtopk_max_per_token) */
 
     /* Blocks of tokens per expert: vLLM's moe_align_block_size over the padded lists. E_UNSUPPORTED in this version. */
     int32_t block_size;
-    int32_t *block_slots;     /* sorted_token_ids; the pad value is T * padded_width */
-    int32_t *block_experts;   /* expert_ids, one a block */
-    int32_t *block_total;     /* [1]: num_tokens_post_pad */
+    int32_t *block_slots;   /* sorted_token_ids; the pad value is T * padded_width */
+    int32_t *block_experts; /* expert_ids, one a block */
+    int32_t *block_total;   /* [1]: num_tokens_post_pad */
 
     /* Dense: Megatron-LM. */
-    uint8_t *routing_map;     /* [T, E]: 1 where selected */
-    float *routing_probs;     /* [T, E]: the weight, or 0 */
+    uint8_t *routing_map; /* [T, E]: 1 where selected */
+    float *routing_probs; /* [T, E]: the weight, or 0 */
 
-    float *row_lse;           /* [T]: log-sum-exp of each row, for SCORE_SOFTMAX; 0 for masked rows. Router losses use it */
-    int64_t *selected;        /* [1]: N, how many pairs were selected */
+    float *row_lse;    /* [T]: log-sum-exp of each row, for SCORE_SOFTMAX; 0 for masked rows. Router losses use it */
+    int64_t *selected; /* [1]: N, how many pairs were selected */
 
     /* Which way each sequence went (an index for seqtopk_way_get), and why it is not the one that was meant for it. */
-    int32_t *ways;            /* [S], [1] without cu_seqlens and in token scope */
-    int32_t *fallbacks;       /* as many: seqtopk_fallback */
+    int32_t *ways;      /* [S], [1] without cu_seqlens and in token scope */
+    int32_t *fallbacks; /* as many: seqtopk_fallback */
 } seqtopk_output;
 #define SEQTOPK_OUTPUT_INIT SEQTOPK_INIT_(seqtopk_output)
 
@@ -384,14 +389,14 @@ SEQTOPK_API seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, cons
 /* One compiled-in kernel. Strings are static. */
 typedef struct seqtopk_kernel {
     uint32_t struct_size;
-    int32_t revision;      /* rises when a kernel's speed may have changed; tuning files name it */
-    const char *name;      /* seqtopk_<op>_<dtype>__<isa>_<algorithm> */
-    const char *op;        /* the stage: "lse", "keys", "collect_logits", ... */
+    int32_t revision; /* rises when a kernel's speed may have changed; tuning files name it */
+    const char *name; /* seqtopk_<op>_<dtype>__<isa>_<algorithm> */
+    const char *op;   /* the stage: "lse", "keys", "collect_logits", ... */
     const char *dtype;
     const char *isa;
     const char *algorithm;
-    const char *about;     /* one line: how it works and when it applies */
-    int32_t usable;        /* nonzero if this machine can run it */
+    const char *about; /* one line: how it works and when it applies */
+    int32_t usable;    /* nonzero if this machine can run it */
 } seqtopk_kernel;
 #define SEQTOPK_KERNEL_INIT SEQTOPK_INIT_(seqtopk_kernel)
 
@@ -412,9 +417,9 @@ SEQTOPK_API const char *seqtopk_isa_features(const char *isa);
  */
 typedef struct seqtopk_way {
     uint32_t struct_size;
-    int32_t instead;       /* the way that takes over where the data turn out not to suit this one */
+    int32_t instead; /* the way that takes over where the data turn out not to suit this one */
     const char *name;
-    const char *about;     /* one line. Both are static */
+    const char *about; /* one line. Both are static */
 } seqtopk_way;
 #define SEQTOPK_WAY_INIT SEQTOPK_INIT_(seqtopk_way)
 
@@ -426,15 +431,16 @@ SEQTOPK_API seqtopk_status seqtopk_way_get(int32_t index, seqtopk_way *way);
  * Why a way does not serve a sequence of so many tokens (in token scope: a batch) on one thread, with a selection bias or
  * without; NULL: it does. The first that does is the one that such a sequence is sent. Static storage.
  */
-SEQTOPK_API const char *seqtopk_plan_way_why_not(const seqtopk_plan *plan, int32_t way, int64_t tokens, int32_t is_biased);
+SEQTOPK_API const char *seqtopk_plan_way_why_not(const seqtopk_plan *plan, int32_t way, int64_t tokens,
+                                                 int32_t is_biased);
 
 /* One decision of a plan: which kernel serves a stage, for calls of at least `tokens_from` tokens, and why. */
 typedef struct seqtopk_choice {
     uint32_t struct_size;
-    int32_t contenders;    /* kernels that could have served */
-    const char *op;        /* the stage; or a size: how much at a time ("sample", "block", ...) */
-    const char *kernel;    /* its name, or the size's value as a name ("block_logits4096") */
-    const char *why;       /* "forced by desc.isa", "tuning file PATH line 12", "model: ..."; lives as long as the plan */
+    int32_t contenders; /* kernels that could have served */
+    const char *op;     /* the stage; or a size: how much at a time ("sample", "block", ...) */
+    const char *kernel; /* its name, or the size's value as a name ("block_logits4096") */
+    const char *why;    /* "forced by desc.isa", "tuning file PATH line 12", "model: ..."; lives as long as the plan */
     int64_t tokens_from;
 } seqtopk_choice;
 #define SEQTOPK_CHOICE_INIT SEQTOPK_INIT_(seqtopk_choice)
@@ -484,10 +490,10 @@ SEQTOPK_API void seqtopk_tuning_free(seqtopk_tuning *tuning);
 
 typedef struct seqtopk_tuning_info {
     uint32_t struct_size;
-    int32_t shapes;      /* that it has choices for which can be used here */
-    int32_t dropped;     /* lines of choices that cannot, wholly or for some T */
-    const char *path;    /* of the file; NULL: from no file */
-    const char *reason;  /* what seqtopk_tuning_machine found, a line for each place it looked at; else "" */
+    int32_t shapes;     /* that it has choices for which can be used here */
+    int32_t dropped;    /* lines of choices that cannot, wholly or for some T */
+    const char *path;   /* of the file; NULL: from no file */
+    const char *reason; /* what seqtopk_tuning_machine found, a line for each place it looked at; else "" */
 } seqtopk_tuning_info;
 #define SEQTOPK_TUNING_INFO_INIT SEQTOPK_INIT_(seqtopk_tuning_info)
 

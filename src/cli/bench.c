@@ -156,7 +156,7 @@ static bool make_sequences(job *j, int64_t sequences) {
 }
 
 static bool make_caller(caller *w, const job *j, const seqtopk_plan *plan, const lists *l, int64_t sequences,
-                     int32_t threads) {
+                        int32_t threads) {
     w->plan = plan;
     w->in = (seqtopk_input)SEQTOPK_INPUT_INIT;
     w->in.logits = j->logits.data;
@@ -210,7 +210,8 @@ static bool job_allocate(job *j, const seqtopk_bench_values *values) {
                     seqtopk_cli_logits_make(&j->logits, j->tokens, experts, j->desc.dtype, values->biased,
                                             (uint64_t)values->seed) &&
                     make_caller(&j->route, j, j->plan, &j->found, values->sequences, j->desc.threads) &&
-                    make_caller(&j->reference, j, j->reference_plan, &j->expected, values->sequences, 1) && make_floor(j);
+                    make_caller(&j->reference, j, j->reference_plan, &j->expected, values->sequences, 1) &&
+                    make_floor(j);
     if (!ok || (j->desc.threads > 1 && !(j->team = seqtopk_cli_team_make(j->desc.threads))))
         return false;
     if (j->team)

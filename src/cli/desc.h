@@ -43,7 +43,7 @@ typedef struct seqtopk_cli_desc {
         SEQTOPK_ROW_(INT, type, max, "max", "N", 1, INT32_MAX,                                                         \
                      "scope sequence: most experts of a token (default: all)"),                                        \
         SEQTOPK_ROW_(INT, type, groups, "groups", "G", 1, 65536, "experts stand in G equal groups"),                   \
-        SEQTOPK_ROW_(INT, type, group_top_k, "group-topk", "g", 1, 65536, "groups that a token keeps"),               \
+        SEQTOPK_ROW_(INT, type, group_top_k, "group-topk", "g", 1, 65536, "groups that a token keeps"),                \
         SEQTOPK_ROW_(CHOICE, type, group_score, "group-score", SEQTOPK_WORDS_GROUP_SCORE, 0, 0,                        \
                      "score of a group: its best, its two or n best added up (default: max)"),                         \
         SEQTOPK_ROW_(INT, type, group_n, "group-n", "N", 1, 65536, "the n of topn (default: K / g)"),                  \

@@ -271,7 +271,8 @@ static bool shape_of_line(seqtopk_ranges_cursor cursor, int32_t line, seqtopk_tu
 }
 
 /* Of what was measured of a shape, what is nearest to so many tokens. */
-static const seqtopk_measurement *nearest(const seqtopk_tuning_file *file, const seqtopk_tuning_shape *shape, int64_t tokens) {
+static const seqtopk_measurement *nearest(const seqtopk_tuning_file *file, const seqtopk_tuning_shape *shape,
+                                          int64_t tokens) {
     const seqtopk_measurement *best = NULL;
     for (int32_t d = 0; d < file->size; d++) {
         const seqtopk_measurement *one = file->measurement + d;

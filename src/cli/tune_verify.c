@@ -74,7 +74,8 @@ static size_t points_of(const seqtopk_tuning_file *w, int32_t threads, seqtopk_t
         const seqtopk_measurement *d = w->measurement + i;
         const seqtopk_op op = d->shape.op;
         if (d->shape.score != SEQTOPK_SCORE_SOFTMAX || d->shape.threads != threads ||
-            (op != SEQTOPK_OP_collect_logits && op != SEQTOPK_OP_topk_logits && op != SEQTOPK_OP_lse && op != SEQTOPK_OP_keys))
+            (op != SEQTOPK_OP_collect_logits && op != SEQTOPK_OP_topk_logits && op != SEQTOPK_OP_lse &&
+             op != SEQTOPK_OP_keys))
             continue;
         points[count++] = (seqtopk_tune_point){(seqtopk_scope)d->shape.scope,
                                                (seqtopk_dtype)d->shape.dtype,

@@ -76,8 +76,7 @@ static void tell_json(void *context, int32_t way, seqtopk_fallback fallback, int
     seqtopk_json_begin(json, NULL, '{');
     seqtopk_json_text(json, "way", name_of(way));
     seqtopk_json_int(json, "sequences", sequences);
-    seqtopk_json_text(json, "fell_back",
-                      fallback == SEQTOPK_FALLBACK_NONE ? NULL : seqtopk_fallback_string(fallback));
+    seqtopk_json_text(json, "fell_back", fallback == SEQTOPK_FALLBACK_NONE ? NULL : seqtopk_fallback_string(fallback));
     seqtopk_json_end(json, '}');
 }
 

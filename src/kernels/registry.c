@@ -39,7 +39,7 @@ const seqtopk_row seqtopk_registry[] = {
 #include "arch/kernels.def"
 #undef SEQTOPK_KERNEL
 #define SEQTOPK_SIZE(size, variant, revision, value, about)                                                            \
-    {#size "_" #variant, #size,          "i32",    "ref", #variant, about, #variant, NULL, value, always,              \
+    {#size "_" #variant, #size,           "i32",   "ref",   #variant, about, #variant, NULL, value, always,            \
      SEQTOPK_OP_##size,  SEQTOPK_ROW_i32, ISA_ref, revision},
 #include "src/kernels/sizes.def"
 #undef SEQTOPK_SIZE

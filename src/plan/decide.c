@@ -68,11 +68,12 @@ static seqtopk_status force_way(seqtopk_forced *f, const seqtopk_desc *desc, seq
         return SEQTOPK_OK;
     f->way_index = seqtopk_way_index(f->way);
     if (f->way_index < 0)
-        return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: \"%.40s\" is no way of this library", f->way_from, f->way);
+        return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: \"%.40s\" is no way of this library", f->way_from,
+                            f->way);
     const char *why_not = seqtopk_ways_why_never(f->way_index, desc);
     if (why_not)
-        return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: way %s does not serve this plan (%s)", f->way_from, f->way,
-                            why_not);
+        return seqtopk_fail(error, SEQTOPK_E_KERNEL, -1, "%s: way %s does not serve this plan (%s)", f->way_from,
+                            f->way, why_not);
     return SEQTOPK_OK;
 }
 
@@ -140,9 +141,9 @@ static int32_t ask_model(const seqtopk_draft *d, seqtopk_op op, const usable_row
                          seqtopk_decision decision[SEQTOPK_MODEL_CHOICES]) {
     const int32_t isa = best_isa(op, usable, f);
     const char *why = op >= SEQTOPK_KERNEL_OPS ? "model: the default"
-                      : f->isa_index < 0      ? "model: the widest usable ISA"
-                      : isa == f->isa_index ? f->isa_from
-                                            : "the reference: the forced ISA has no kernel for this stage";
+                      : f->isa_index < 0       ? "model: the widest usable ISA"
+                      : isa == f->isa_index    ? f->isa_from
+                                               : "the reference: the forced ISA has no kernel for this stage";
     int64_t from = 0;
     int32_t decisions = 0;
     for (int32_t i = usable->first[op]; i < usable->first[op + 1] && decisions < SEQTOPK_MODEL_CHOICES; i++) {

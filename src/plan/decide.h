@@ -27,7 +27,7 @@ enum {
 typedef struct seqtopk_draft {
     seqtopk_desc desc;
     const seqtopk_tuning *tuning; /* NULL: not asked */
-    int32_t way; /* the forced one; -1: none */
+    int32_t way;                  /* the forced one; -1: none */
     int32_t first[SEQTOPK_OPS + 1], decisions;
     seqtopk_decision decision[SEQTOPK_DRAFT_DECISIONS]; /* why is NULL where line is not 0 */
 } seqtopk_draft;

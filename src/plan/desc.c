@@ -156,8 +156,7 @@ static seqtopk_status resolve_groups(seqtopk_desc *d, seqtopk_error *error) {
 }
 
 seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *desc, seqtopk_error *error) {
-    seqtopk_status status =
-        seqtopk_take_struct(resolved, sizeof *resolved, SEQTOPK_FIRST_desc, desc, "desc", error);
+    seqtopk_status status = seqtopk_take_struct(resolved, sizeof *resolved, SEQTOPK_FIRST_desc, desc, "desc", error);
     if (!status)
         status = check_enums(resolved, error);
     if (!status)

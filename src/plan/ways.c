@@ -35,10 +35,10 @@ static const char *not_in_sequence_scope(const seqtopk_ask *ask) {
 }
 
 static const char *keyed(const seqtopk_ask *ask) {
-    return ask->is_biased                      ? "a selection bias: keys must be made before experts can be compared"
-           : seqtopk_is_grouped(ask->desc)     ? "groups: keys must be made before groups can be compared"
-           : seqtopk_is_keyed(ask)             ? "min_experts above 16: one pass makes no more certain"
-                                               : NULL;
+    return ask->is_biased                  ? "a selection bias: keys must be made before experts can be compared"
+           : seqtopk_is_grouped(ask->desc) ? "groups: keys must be made before groups can be compared"
+           : seqtopk_is_keyed(ask)         ? "min_experts above 16: one pass makes no more certain"
+                                           : NULL;
 }
 
 static const char *topk_logits_why_not(const seqtopk_ask *ask) {

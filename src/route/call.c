@@ -191,8 +191,7 @@ static void describe_rows(seqtopk_call *call) {
     call->rows.ahead = (int32_t)call->kernels->ahead;
     call->rows.score = (int32_t)desc->score;
     call->rows.key = (int32_t)key_of(desc, in);
-    call->weighing =
-        (seqtopk_weighing){(int32_t)desc->norm, desc->norm_eps, desc->norm_floor, desc->scale};
+    call->weighing = (seqtopk_weighing){(int32_t)desc->norm, desc->norm_eps, desc->norm_floor, desc->scale};
 }
 
 /* A forced way must serve every sequence of the call. */

@@ -75,7 +75,9 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
                                  int32_t parts, seqtopk_error *error);
 
 /* For how many rows at a time keys are made. */
-static inline int64_t seqtopk_call_block(const seqtopk_call *call) { return seqtopk_plan_block(call->plan, call->kernels); }
+static inline int64_t seqtopk_call_block(const seqtopk_call *call) {
+    return seqtopk_plan_block(call->plan, call->kernels);
+}
 
 /* Where a block of rows from `first` on ends, `last` at the latest. */
 static inline int64_t seqtopk_block_end(int64_t first, int64_t last, int64_t block) {

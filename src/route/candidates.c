@@ -143,7 +143,8 @@ static int64_t list_cut_token(const seqtopk_call *call, const seqtopk_candidates
     return at;
 }
 
-int64_t seqtopk_candidates_list(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
+int64_t seqtopk_candidates_list(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at,
+                                int list) {
     const seqtopk_cut *cut = &call->sequence[s].cut;
     const seqtopk_lists lists = seqtopk_lists_of(call, call->sequence[s].has_keys), *to = list ? &lists : NULL;
     seqtopk_candidates from = seqtopk_run_candidates(call, s, call->part, first, last);

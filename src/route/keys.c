@@ -37,7 +37,7 @@ void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last,
             scores = call->work.scores;
         }
         call->kernels->mask_groups(scores, keys, desc->experts, desc->groups, desc->group_n, desc->group_top_k,
-                              call->work.values);
+                                   call->work.values);
     }
 }
 

@@ -103,7 +103,7 @@ void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last,
         return;
     if (!has_scores || needs_logits(call))
         call->kernels->weigh_logits(&call->rows, how, first, last, call->token_offsets, call->expert_ids,
-                               call->list_weights);
+                                    call->list_weights);
     else if (how->norm != SEQTOPK_NORM_NONE || how->scale != 1.0f)
         call->kernels->weigh_keys(SEQTOPK_SCORE_LOGITS, how, first, last, call->token_offsets, call->list_weights);
 }

@@ -5,7 +5,8 @@
 #include <float.h>
 #include <math.h>
 
-int64_t seqtopk_short_logits_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
+int64_t seqtopk_short_logits_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
+                                     seqtopk_run *run) {
     const int64_t budget = seqtopk_call_budget(call, first, last);
     if (budget < 1)
         return seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_FEW);

@@ -19,7 +19,8 @@ typedef int64_t sweep_fn(const seqtopk_call *call, int64_t first, int64_t last, 
 static int64_t sweep_logits(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
                             seqtopk_candidates *candidates, int64_t *looked) {
     const seqtopk_plan *plan = call->plan;
-    const int64_t bad = call->kernels->collect_logits(&call->rows, first, last, run->low, plan->min_experts, candidates);
+    const int64_t bad =
+        call->kernels->collect_logits(&call->rows, first, last, run->low, plan->min_experts, candidates);
     (void)looked;
     if (bad < 0 && candidates->size > 0 && candidates->order != candidates->keys)
         call->kernels->bound_candidates(candidates, first, last, plan->min_experts, plan->max_experts);
@@ -72,7 +73,8 @@ static int64_t collect_estimated(const seqtopk_call *call, int64_t s, int64_t fi
     return seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_SAMPLE);
 }
 
-int64_t seqtopk_sweep_logits_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
+int64_t seqtopk_sweep_logits_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
+                                     seqtopk_run *run) {
     return collect_estimated(call, s, first, last, sweep_logits, run);
 }
 

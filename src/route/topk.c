@@ -18,7 +18,8 @@ static seqtopk_candidates own_candidates(const seqtopk_call *call, int32_t *coun
                                 .capacity = call->plan->work_rows * call->rows.experts};
 }
 
-int64_t seqtopk_topk_logits_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
+int64_t seqtopk_topk_logits_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
+                                    seqtopk_run *run) {
     const int32_t top_k = call->plan->desc.top_k;
     const seqtopk_lists to = seqtopk_lists_of(call, 1);
     int32_t counts[SEQTOPK_TOPK_COUNTS];
@@ -38,7 +39,8 @@ static int list_rows_at_once(const seqtopk_call *call, int64_t first, int64_t la
     const seqtopk_lists to = seqtopk_lists_of(call, 0);
     int32_t counts[SEQTOPK_TOPK_COUNTS];
     seqtopk_candidates few = own_candidates(call, counts);
-    call->kernels->topk_keys(call->work.keys, call->rows.experts, first, last, call->plan->desc.top_k, &few, &to, at, end);
+    call->kernels->topk_keys(call->work.keys, call->rows.experts, first, last, call->plan->desc.top_k, &few, &to, at,
+                             end);
     return few.size >= 0;
 }
 
@@ -69,7 +71,8 @@ static int list_rows_one_by_one(const seqtopk_call *call, int64_t first, int64_t
 }
 
 /* Makes a run's keys block by block, and lists each block's tokens by them. */
-static int64_t collect_by_keys(const seqtopk_call *call, int64_t first, int64_t last, list_rows *list, seqtopk_run *run) {
+static int64_t collect_by_keys(const seqtopk_call *call, int64_t first, int64_t last, list_rows *list,
+                               seqtopk_run *run) {
     const int32_t top_k = call->plan->desc.top_k;
     const int64_t block = seqtopk_call_block(call);
     int64_t at = first * top_k;

@@ -13,9 +13,11 @@
 
 #include "src/route/call.h"
 
-typedef int64_t seqtopk_collect_step(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run);
+typedef int64_t seqtopk_collect_step(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
+                                     seqtopk_run *run);
 typedef int seqtopk_cut_step(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence);
-typedef int64_t seqtopk_list_step(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list);
+typedef int64_t seqtopk_list_step(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at,
+                                  int list);
 
 #define SEQTOPK_WAY(name, steps, instead, kernels, about)                                                              \
     seqtopk_collect_step seqtopk_##name##_collect;                                                                     \
@@ -25,7 +27,8 @@ typedef int64_t seqtopk_list_step(const seqtopk_call *call, int64_t s, int64_t f
 #undef SEQTOPK_WAY
 
 /* Where this part keeps the candidates of a run. */
-seqtopk_candidates seqtopk_run_candidates(const seqtopk_call *call, int64_t s, int32_t part, int64_t first, int64_t last);
+seqtopk_candidates seqtopk_run_candidates(const seqtopk_call *call, int64_t s, int32_t part, int64_t first,
+                                          int64_t last);
 
 /* Estimates from a sample of rows the bound down to which candidates of sequence [first, last) need be collected, in
  * *low. share: 1; 2 lets in about twice as many candidates, and so on. Returns 0 if the sample gives no bound. */

@@ -99,7 +99,7 @@ typedef struct seqtopk_tuning_note {
 typedef struct seqtopk_tuning_file {
     char library[SEQTOPK_TUNING_LIBRARY]; /* the library's version */
     char machine[SEQTOPK_TUNING_MACHINE]; /* the machine's key (src/tuning/machine.h) */
-    seqtopk_measurement *measurement; /* [size], ascending as in the file */
+    seqtopk_measurement *measurement;     /* [size], ascending as in the file */
     int32_t size, capacity;
     int32_t dropped; /* decisions and other lines that were left out when it was read */
     int32_t notes;   /* why, of the first of them */
@@ -124,7 +124,7 @@ seqtopk_tuning_reader seqtopk_tuning_reader_any(void);
  * `size`.
  */
 seqtopk_status seqtopk_tuning_file_parse(seqtopk_tuning_file *file, const char *text, size_t size,
-                                    const seqtopk_tuning_reader *reader, seqtopk_error *error);
+                                         const seqtopk_tuning_reader *reader, seqtopk_error *error);
 
 /* Frees the decisions; what is left is empty, and keeps library and machine. */
 void seqtopk_tuning_file_free(seqtopk_tuning_file *file);
@@ -137,18 +137,20 @@ void seqtopk_tuning_file_init(seqtopk_tuning_file *file);
  * that a file could hold (a number outside its range, a row of another op or dtype, one that does not apply); nothing
  * changes. SEQTOPK_E_MEMORY. Adding in ascending order is quick.
  */
-seqtopk_status seqtopk_tuning_file_add(seqtopk_tuning_file *file, const seqtopk_measurement *tuned, seqtopk_error *error);
+seqtopk_status seqtopk_tuning_file_add(seqtopk_tuning_file *file, const seqtopk_measurement *tuned,
+                                       seqtopk_error *error);
 
 /* The decision on exactly this shape and T; NULL: none. */
 const seqtopk_measurement *seqtopk_tuning_file_find(const seqtopk_tuning_file *file, const seqtopk_tuning_shape *shape,
-                                         int32_t tokens);
+                                                    int32_t tokens);
 
 /*
  * Merges `newer` into `file`. Where both decide on the same shape and T, a clear decision stands before one that is
  * not, and of two that are alike in that the newer. SEQTOPK_E_TUNING: they are of different machines or libraries.
  * SEQTOPK_E_MEMORY. On failure nothing changes.
  */
-seqtopk_status seqtopk_tuning_file_merge(seqtopk_tuning_file *file, const seqtopk_tuning_file *newer, seqtopk_error *error);
+seqtopk_status seqtopk_tuning_file_merge(seqtopk_tuning_file *file, const seqtopk_tuning_file *newer,
+                                         seqtopk_error *error);
 
 /*
  * Writes the file's text, without a final NUL; returns how long it is. With `text` NULL or `capacity` below that

@@ -152,7 +152,7 @@ size_t seqtopk_tuning_file_start(const char *text, size_t size) {
 }
 
 seqtopk_status seqtopk_tuning_file_open(seqtopk_tuning_parts *parts, const char *text, size_t size, int whole,
-                                   const seqtopk_tuning_reader *reader, seqtopk_error *error) {
+                                        const seqtopk_tuning_reader *reader, seqtopk_error *error) {
     memset(parts, 0, sizeof *parts);
     if (!text)
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "the text of a tuning file is NULL");

@@ -98,7 +98,7 @@ void seqtopk_tuning_unindex(seqtopk_tuning *tuning) {
 
 /* Reads a line; no memory for it: `empty`. */
 static seqtopk_tuning_line *read_line(const seqtopk_tuning *tuning, const seqtopk_tuning_entry *entry,
-                                           seqtopk_tuning_shape heading) {
+                                      seqtopk_tuning_shape heading) {
     seqtopk_tuning_range range[SEQTOPK_TUNING_BUCKETS];
     seqtopk_tuning_reason reason;
     const int32_t ranges = seqtopk_ranges_read(tuning->text + entry->at, &heading, &tuning->reader, range, &reason);
@@ -113,7 +113,7 @@ static seqtopk_tuning_line *read_line(const seqtopk_tuning *tuning, const seqtop
 
 /* Two threads may both read it; the one that comes second takes the first's. */
 static const seqtopk_tuning_line *line_of(const seqtopk_tuning *tuning, seqtopk_tuning_entry *entry,
-                                         const seqtopk_tuning_shape *heading) {
+                                          const seqtopk_tuning_shape *heading) {
     seqtopk_tuning_line *line = atomic_load_explicit(&entry->line, memory_order_acquire);
     if (line)
         return line;
@@ -130,7 +130,7 @@ static int32_t apart(int32_t a, int32_t b) { return a < b ? b - a : a - b; }
 /* The entry nearest to the shape of `desc`, the first of equally near ones, and its group; NULL: none is near.
  * Entries that turned out to have no usable choice are skipped. */
 static seqtopk_tuning_entry *nearest(const seqtopk_tuning *tuning, const seqtopk_desc *desc, seqtopk_op op,
-                                    const seqtopk_tuning_group **of) {
+                                     const seqtopk_tuning_group **of) {
     const int32_t experts = logarithm(desc->experts), top_k = logarithm(desc->top_k);
     const int32_t threads = logarithm(desc->threads > 1 ? desc->threads : 1);
     const int any_dtype = !seqtopk_op_reads_logits(op);
@@ -156,7 +156,8 @@ static seqtopk_tuning_entry *nearest(const seqtopk_tuning *tuning, const seqtopk
     return best;
 }
 
-const seqtopk_tuning_line *seqtopk_tuning_look_up(const seqtopk_tuning *tuning, const seqtopk_desc *desc, seqtopk_op op) {
+const seqtopk_tuning_line *seqtopk_tuning_look_up(const seqtopk_tuning *tuning, const seqtopk_desc *desc,
+                                                  seqtopk_op op) {
     const seqtopk_tuning_line *line = NULL;
     const seqtopk_tuning_group *group = NULL;
     do { /* until an entry has choices: every turn but the last marks one as empty */

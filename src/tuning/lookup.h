@@ -18,14 +18,14 @@ typedef struct seqtopk_tuning_line {
 typedef struct seqtopk_tuning_entry {
     int16_t experts, top_k, threads; /* logarithms, see lookup.c */
     int32_t number;
-    uint32_t at;                              /* where it begins in the text */
-    _Atomic(seqtopk_tuning_line *) line;  /* NULL: not read yet */
+    uint32_t at;                         /* where it begins in the text */
+    _Atomic(seqtopk_tuning_line *) line; /* NULL: not read yet */
 } seqtopk_tuning_entry;
 
 /* The lines under one heading. */
 typedef struct seqtopk_tuning_group {
     seqtopk_tuning_shape shape; /* of which the numbers are not set */
-    int32_t first, entries;    /* entries [first, first + entries) */
+    int32_t first, entries;     /* entries [first, first + entries) */
 } seqtopk_tuning_group;
 
 struct seqtopk_tuning {
@@ -46,6 +46,7 @@ void seqtopk_tuning_unindex(seqtopk_tuning *tuning);
 
 /* The line of the shape nearest to the plan's, for an op; NULL: nothing is near. Rows are not checked against the
  * plan. */
-const seqtopk_tuning_line *seqtopk_tuning_look_up(const seqtopk_tuning *tuning, const seqtopk_desc *desc, seqtopk_op op);
+const seqtopk_tuning_line *seqtopk_tuning_look_up(const seqtopk_tuning *tuning, const seqtopk_desc *desc,
+                                                  seqtopk_op op);
 
 #endif

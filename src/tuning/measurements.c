@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Decisions in memory: what is a sound one, how they stand to each other, adding and merging. */
-#include "src/tuning/file.h"
 #include "src/kernels/limits.h"
 #include "src/status.h"
+#include "src/tuning/file.h"
 #include "src/tuning/text.h"
 
 #include <stdlib.h>
@@ -118,7 +118,8 @@ static seqtopk_status no_memory(int64_t decisions, seqtopk_error *error) {
     return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "no memory for %lld tuned decisions", (long long)decisions);
 }
 
-seqtopk_status seqtopk_tuning_file_add(seqtopk_tuning_file *file, const seqtopk_measurement *tuned, seqtopk_error *error) {
+seqtopk_status seqtopk_tuning_file_add(seqtopk_tuning_file *file, const seqtopk_measurement *tuned,
+                                       seqtopk_error *error) {
     seqtopk_tuning_reason reason = seqtopk_tuning_shape_check(&tuned->shape);
     if (!reason)
         reason = seqtopk_measurement_check(tuned);
@@ -134,8 +135,8 @@ seqtopk_status seqtopk_tuning_file_add(seqtopk_tuning_file *file, const seqtopk_
     if (file->size == file->capacity) {
         const int32_t capacity = file->capacity ? 2 * file->capacity : 64;
         seqtopk_measurement *larger = file->capacity > INT32_MAX / 2 / (int32_t)sizeof *larger
-                                    ? NULL
-                                    : realloc(file->measurement, (size_t)capacity * sizeof *larger);
+                                          ? NULL
+                                          : realloc(file->measurement, (size_t)capacity * sizeof *larger);
         if (!larger)
             return no_memory(capacity, error);
         file->measurement = larger;
@@ -148,14 +149,15 @@ seqtopk_status seqtopk_tuning_file_add(seqtopk_tuning_file *file, const seqtopk_
 }
 
 const seqtopk_measurement *seqtopk_tuning_file_find(const seqtopk_tuning_file *file, const seqtopk_tuning_shape *shape,
-                                         int32_t tokens) {
+                                                    int32_t tokens) {
     const seqtopk_measurement wanted = {.shape = *shape, .tokens = tokens};
     const int32_t at = place_of(file, &wanted);
     return at < file->size && seqtopk_measurement_compare(file->measurement + at, &wanted) == 0 ? file->measurement + at
-                                                                                           : NULL;
+                                                                                                : NULL;
 }
 
-seqtopk_status seqtopk_tuning_file_merge(seqtopk_tuning_file *file, const seqtopk_tuning_file *newer, seqtopk_error *error) {
+seqtopk_status seqtopk_tuning_file_merge(seqtopk_tuning_file *file, const seqtopk_tuning_file *newer,
+                                         seqtopk_error *error) {
     if (strcmp(file->machine, newer->machine) != 0 || strcmp(file->library, newer->library) != 0)
         return seqtopk_fail(error, SEQTOPK_E_TUNING, -1,
                             "tuning of two machines or library versions cannot be one file: keep a file for each");

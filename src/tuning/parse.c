@@ -9,8 +9,8 @@ static seqtopk_tuning_reason read_heading(const char *at, const char *end, int32
                                           seqtopk_tuning_shape *shape) {
     at++;
     const seqtopk_tuning_reason reason = seqtopk_tuning_file_read_heading(&at, shape, op_row);
-    if (reason == SEQTOPK_TUNING_SYNTAX || *at++ != ' ' || !seqtopk_tuning_file_read_numbers(&at, shape) || *at++ != ']' ||
-        at != end)
+    if (reason == SEQTOPK_TUNING_SYNTAX || *at++ != ' ' || !seqtopk_tuning_file_read_numbers(&at, shape) ||
+        *at++ != ']' || at != end)
         return SEQTOPK_TUNING_SYNTAX;
     return reason ? reason : seqtopk_tuning_numbers_check(shape);
 }
@@ -91,7 +91,7 @@ static seqtopk_tuning_reason read_line(place *p, const char *at, const char *end
 }
 
 seqtopk_status seqtopk_tuning_file_parse(seqtopk_tuning_file *file, const char *text, size_t size,
-                                    const seqtopk_tuning_reader *reader, seqtopk_error *error) {
+                                         const seqtopk_tuning_reader *reader, seqtopk_error *error) {
     memset(file, 0, sizeof *file);
     seqtopk_tuning_parts parts;
     seqtopk_status status = seqtopk_tuning_file_open(&parts, text, size, 1, reader, error);

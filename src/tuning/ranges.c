@@ -24,7 +24,7 @@ int seqtopk_ranges_same_heading(const seqtopk_tuning_shape *a, const seqtopk_tun
 }
 
 int32_t seqtopk_ranges_of(const seqtopk_measurement *decision, int32_t size,
-                           seqtopk_tuning_range range[SEQTOPK_TUNING_BUCKETS]) {
+                          seqtopk_tuning_range range[SEQTOPK_TUNING_BUCKETS]) {
     int32_t row[SEQTOPK_TUNING_BUCKETS] = {0}, ranges = 0, last = -1;
     uint32_t measured = 0;
     for (int b = 0; b < SEQTOPK_TUNING_BUCKETS; b++)
@@ -46,7 +46,7 @@ int32_t seqtopk_ranges_of(const seqtopk_measurement *decision, int32_t size,
 /* ----------------------------------------------------------------- reading -- */
 
 seqtopk_status seqtopk_ranges_open(seqtopk_ranges_cursor *cursor, const char *text, size_t size,
-                                    const seqtopk_tuning_reader *reader, seqtopk_error *error) {
+                                   const seqtopk_tuning_reader *reader, seqtopk_error *error) {
     seqtopk_tuning_parts parts;
     memset(cursor, 0, sizeof *cursor);
     const seqtopk_status status = seqtopk_tuning_file_open(&parts, text, size, 0, reader, error);
@@ -134,7 +134,7 @@ static int read_range(const char **at, const seqtopk_tuning_shape *shape, const 
 }
 
 int32_t seqtopk_ranges_read(const char *at, seqtopk_tuning_shape *shape, const seqtopk_tuning_reader *reader,
-                             seqtopk_tuning_range range[SEQTOPK_TUNING_BUCKETS], seqtopk_tuning_reason *reason) {
+                            seqtopk_tuning_range range[SEQTOPK_TUNING_BUCKETS], seqtopk_tuning_reason *reason) {
     int32_t ranges = 0, good = 0, last = 0;
     *reason = SEQTOPK_TUNING_KEPT;
     (void)seqtopk_tuning_file_read_numbers(&at, shape);

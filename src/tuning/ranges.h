@@ -23,14 +23,14 @@ int seqtopk_ranges_same_heading(const seqtopk_tuning_shape *a, const seqtopk_tun
 
 /* The ranges of the T of `size` decisions, ascending and of one shape; returns how many. */
 int32_t seqtopk_ranges_of(const seqtopk_measurement *decision, int32_t size,
-                           seqtopk_tuning_range range[SEQTOPK_TUNING_BUCKETS]);
+                          seqtopk_tuning_range range[SEQTOPK_TUNING_BUCKETS]);
 
 /* A place in a file's choices. */
 typedef struct seqtopk_ranges_cursor {
     const char *at, *end;
-    int32_t line;              /* the number of the line that was read last */
+    int32_t line;               /* the number of the line that was read last */
     seqtopk_tuning_shape shape; /* of that line */
-    const char *begin;         /* of that line */
+    const char *begin;          /* of that line */
     /* Of the last heading: what was wrong with it, which drops its lines too, and a row of its op and dtype. */
     seqtopk_tuning_reason lost;
     int32_t op_row;
@@ -39,7 +39,7 @@ typedef struct seqtopk_ranges_cursor {
 /* Begins at the first of the choices. The text, which may be a file's beginning (seqtopk_tuning_file_start) or all of it,
  * must outlive the cursor. Refuses as seqtopk_tuning_file_parse does. */
 seqtopk_status seqtopk_ranges_open(seqtopk_ranges_cursor *cursor, const char *text, size_t size,
-                                    const seqtopk_tuning_reader *reader, seqtopk_error *error);
+                                   const seqtopk_tuning_reader *reader, seqtopk_error *error);
 
 typedef enum seqtopk_ranges_line {
     SEQTOPK_RANGES_END,
@@ -55,6 +55,6 @@ seqtopk_ranges_line seqtopk_ranges_next(seqtopk_ranges_cursor *cursor, seqtopk_t
  * many ranges it has, 0: none is any good. One that is not is the model's, and *reason is that of the first such.
  */
 int32_t seqtopk_ranges_read(const char *line, seqtopk_tuning_shape *shape, const seqtopk_tuning_reader *reader,
-                             seqtopk_tuning_range range[SEQTOPK_TUNING_BUCKETS], seqtopk_tuning_reason *reason);
+                            seqtopk_tuning_range range[SEQTOPK_TUNING_BUCKETS], seqtopk_tuning_reason *reason);
 
 #endif

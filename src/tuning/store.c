@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE
 #include "src/tuning/store.h"
-#include "src/tuning/machine.h"
 #include "src/status.h"
+#include "src/tuning/machine.h"
 #include "src/tuning/text.h"
 
 #include <stdio.h>

@@ -44,7 +44,7 @@ size_t seqtopk_tuning_file_start(const char *text, size_t size);
 /* Looks at header and checksums of a file, or if not `whole` of its beginning: what follows then is not looked at. The
  * text must outlive *parts. Refuses as seqtopk_tuning_file_parse does. */
 seqtopk_status seqtopk_tuning_file_open(seqtopk_tuning_parts *parts, const char *text, size_t size, int whole,
-                                   const seqtopk_tuning_reader *reader, seqtopk_error *error);
+                                        const seqtopk_tuning_reader *reader, seqtopk_error *error);
 
 /* "op dtype scope score" of a heading, and what is behind it; *op_row: a row of that op and dtype, of the last heading
  * at first. */

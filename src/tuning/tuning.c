@@ -2,10 +2,10 @@
 /* Tuning files as a program sees them: made, found, asked, freed. */
 #include "src/abi.h"
 #include "src/status.h"
-#include "src/tuning/store.h"
 #include "src/tuning/lookup.h"
-#include "src/unload.h"
+#include "src/tuning/store.h"
 #include "src/tuning/text.h"
+#include "src/unload.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -20,14 +20,15 @@
 
 /* A decision of this machine's: `row` at T tokens for E, K, one thread, softmax, sequence scope. */
 static seqtopk_measurement decision(const char *row, int32_t tokens, int32_t experts, int32_t top_k) {
-    seqtopk_measurement t = {.tokens = tokens, .row = tuning_row(row), .runner_up = -1, .clear = 1, .ps = 1000, .spread = 5};
+    seqtopk_measurement t = {
+        .tokens = tokens, .row = tuning_row(row), .runner_up = -1, .clear = 1, .ps = 1000, .spread = 5};
     t.shape = (seqtopk_tuning_shape){.op = seqtopk_registry[t.row].op,
-                                    .dtype = seqtopk_registry[t.row].dtype,
-                                    .scope = SEQTOPK_SCOPE_SEQUENCE,
-                                    .score = SEQTOPK_SCORE_SOFTMAX,
-                                    .experts = experts,
-                                    .top_k = top_k,
-                                    .threads = 1};
+                                     .dtype = seqtopk_registry[t.row].dtype,
+                                     .scope = SEQTOPK_SCOPE_SEQUENCE,
+                                     .score = SEQTOPK_SCORE_SOFTMAX,
+                                     .experts = experts,
+                                     .top_k = top_k,
+                                     .threads = 1};
     return t;
 }
 
@@ -147,9 +148,10 @@ Test(tuning, dropped_lines_can_be_asked_for) {
     const int revision = (int)seqtopk_registry[tuning_row(NTH_HEAP)].revision;
     snprintf(header, sizeof header, "seqtopk-tuning 1\nlibrary %s\nmachine %s\n", SEQTOPK_VERSION,
              seqtopk_machine_key());
-    snprintf(choices, sizeof choices,
-             "[nth_keys f32 sequence softmax]\n128 8 1: 1 ref_magic@1 2 ref_heap@%d\nnonsense\n256 8 1: 1 ref_heap@%d\n",
-             revision, revision);
+    snprintf(
+        choices, sizeof choices,
+        "[nth_keys f32 sequence softmax]\n128 8 1: 1 ref_magic@1 2 ref_heap@%d\nnonsense\n256 8 1: 1 ref_heap@%d\n",
+        revision, revision);
     char *text = tuning_forged(header, choices, "", 0, 2);
     seqtopk_tuning *tuning;
     cr_assert_eq(seqtopk_tuning_parse(&tuning, text, strlen(text), NULL), SEQTOPK_OK);
@@ -230,7 +232,8 @@ Test(tuning, model_between_buckets) {
         cr_expect_str_eq(a.kernel, b.kernel, "%lld", (long long)tokens);
         cr_expect_eq(a.tokens_from, b.tokens_from);
     }
-    cr_expect(is_tuned(tuned, "nth_keys", 16384) && is_tuned(tuned, "nth_keys", 524287) && !is_tuned(tuned, "nth_keys", 524288));
+    cr_expect(is_tuned(tuned, "nth_keys", 16384) && is_tuned(tuned, "nth_keys", 524287) &&
+              !is_tuned(tuned, "nth_keys", 524288));
     for (int32_t i = 1; i < seqtopk_plan_choice_count(tuned); i++) {
         seqtopk_choice a = SEQTOPK_CHOICE_INIT, b = SEQTOPK_CHOICE_INIT;
         cr_assert(!seqtopk_plan_choice(tuned, i - 1, &a) && !seqtopk_plan_choice(tuned, i, &b));

@@ -430,9 +430,9 @@ Test(tuning_file, lines_dropped) {
 
 Test(tuning_file, headings_dropped) {
     static const char *const ops[] = {
-        "[swoop f32 sequence softmax 128 8 1]\n", "[nth_keys bf16 sequence softmax 128 8 1]\n",
-        "[nth_keys i32 sequence softmax 128 8 1]\n",   "[nth_keys f64 sequence softmax 128 8 1]\n",
-        "[n f32 sequence softmax 128 8 1]\n",     "[nthx f32 sequence softmax 128 8 1]\n"};
+        "[swoop f32 sequence softmax 128 8 1]\n",    "[nth_keys bf16 sequence softmax 128 8 1]\n",
+        "[nth_keys i32 sequence softmax 128 8 1]\n", "[nth_keys f64 sequence softmax 128 8 1]\n",
+        "[n f32 sequence softmax 128 8 1]\n",        "[nthx f32 sequence softmax 128 8 1]\n"};
     static const char *const shapes[] = {"[nth_keys f32 online softmax 128 8 1]\n",
                                          "[nth_keys f32 sequence hardmax 128 8 1]\n",
                                          "[nth_keys f32 sequence softmax 0 8 1]\n",

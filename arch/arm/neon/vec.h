@@ -50,9 +50,7 @@ static inline vec vec_load_f32(const float *p, int i) { return vld1q_f32(p + i);
 static inline vec vec_load_bf16(const uint16_t *p, int i) {
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + i), 16));
 }
-static inline vec vec_load_f16(const uint16_t *p, int i) {
-    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + i)));
-}
+static inline vec vec_load_f16(const uint16_t *p, int i) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + i))); }
 
 /* What selection needs beside arithmetic: arch/common/lanes.h. */
 #define VEC_SELECTS 1
@@ -68,8 +66,10 @@ static inline uint32_t vec_mask_eq(vec a, vec b) { return vec_bits_of(vceqq_f32(
 
 static inline uint16_t vec_bits16_nlt(const vec *x, vec limit) {
     static const uint8_t bit[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-    uint16x8_t low = vuzp1q_u16(vreinterpretq_u16_u32(vcltq_f32(x[0], limit)), vreinterpretq_u16_u32(vcltq_f32(x[1], limit)));
-    uint16x8_t high = vuzp1q_u16(vreinterpretq_u16_u32(vcltq_f32(x[2], limit)), vreinterpretq_u16_u32(vcltq_f32(x[3], limit)));
+    uint16x8_t low =
+        vuzp1q_u16(vreinterpretq_u16_u32(vcltq_f32(x[0], limit)), vreinterpretq_u16_u32(vcltq_f32(x[1], limit)));
+    uint16x8_t high =
+        vuzp1q_u16(vreinterpretq_u16_u32(vcltq_f32(x[2], limit)), vreinterpretq_u16_u32(vcltq_f32(x[3], limit)));
     uint8x16_t less = vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high));
     uint8x16_t bits = vbicq_u8(vld1q_u8(bit), less);
     uint8x16_t sums = vpaddq_u8(bits, bits);
@@ -83,11 +83,12 @@ static inline uint64_t vec_first_bit(uint64_t bits) { return bits ? (uint64_t)__
 /* The lanes of a mask, moved together to the front, and the others after them. */
 static inline vec vec_part(vec a, uint32_t mask) {
 #define LANE(n) 4 * (n), 4 * (n) + 1, 4 * (n) + 2, 4 * (n) + 3
-#define ROW(a, b, c, d) {LANE(a), LANE(b), LANE(c), LANE(d)}
-    static const uint8_t lanes[16][16] = {
-        ROW(0, 1, 2, 3), ROW(0, 1, 2, 3), ROW(1, 0, 2, 3), ROW(0, 1, 2, 3), ROW(2, 0, 1, 3), ROW(0, 2, 1, 3),
-        ROW(1, 2, 0, 3), ROW(0, 1, 2, 3), ROW(3, 0, 1, 2), ROW(0, 3, 1, 2), ROW(1, 3, 0, 2), ROW(0, 1, 3, 2),
-        ROW(2, 3, 0, 1), ROW(0, 2, 3, 1), ROW(1, 2, 3, 0), ROW(0, 1, 2, 3)};
+#define ROW(a, b, c, d)                                                                                                \
+    { LANE(a), LANE(b), LANE(c), LANE(d) }
+    static const uint8_t lanes[16][16] = {ROW(0, 1, 2, 3), ROW(0, 1, 2, 3), ROW(1, 0, 2, 3), ROW(0, 1, 2, 3),
+                                          ROW(2, 0, 1, 3), ROW(0, 2, 1, 3), ROW(1, 2, 0, 3), ROW(0, 1, 2, 3),
+                                          ROW(3, 0, 1, 2), ROW(0, 3, 1, 2), ROW(1, 3, 0, 2), ROW(0, 1, 3, 2),
+                                          ROW(2, 3, 0, 1), ROW(0, 2, 3, 1), ROW(1, 2, 3, 0), ROW(0, 1, 2, 3)};
 #undef ROW
 #undef LANE
     return vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(a), vld1q_u8(lanes[mask])));

@@ -33,8 +33,7 @@ static inline vec vec_if_lt(vec a, vec b, vec x, vec y) {
 static inline int vec_any_not_lt(vec a, vec b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLT_UQ)); }
 
 static inline vec vec_add_exponent(vec p, vec z) {
-    return _mm256_castsi256_ps(
-        _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(z), 23)));
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(z), 23)));
 }
 
 static inline vec vec_split(vec x, vec *k) {
@@ -65,10 +64,18 @@ static inline vec vec_load_f16(const uint16_t *p, int i) {
 /* What selection needs beside arithmetic: arch/common/lanes.h. */
 #define VEC_SELECTS 1
 #define VEC_SWEEP_ROWS 2
-static inline uint32_t vec_mask_nlt(vec a, vec b) { return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLT_UQ)); }
-static inline uint32_t vec_mask_gt(vec a, vec b) { return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
-static inline uint32_t vec_mask_ge(vec a, vec b) { return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)); }
-static inline uint32_t vec_mask_eq(vec a, vec b) { return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)); }
+static inline uint32_t vec_mask_nlt(vec a, vec b) {
+    return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLT_UQ));
+}
+static inline uint32_t vec_mask_gt(vec a, vec b) {
+    return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ));
+}
+static inline uint32_t vec_mask_ge(vec a, vec b) {
+    return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ));
+}
+static inline uint32_t vec_mask_eq(vec a, vec b) {
+    return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ));
+}
 static inline uint16_t vec_bits16_nlt(const vec *x, vec limit) {
     return (uint16_t)(vec_mask_nlt(x[0], limit) | vec_mask_nlt(x[1], limit) << 8);
 }
@@ -79,10 +86,10 @@ static inline uint64_t vec_first_bit(uint64_t bits) { return _tzcnt_u64(bits); }
  * table, which is 2 KiB so: rows of eight 32-bit numbers would leave the cache.
  */
 static inline vec vec_part(vec a, uint32_t mask) {
-#define BIT(m, b) ((uint64_t)(m) >> (b) & 1)
+#define BIT(m, b) ((uint64_t)(m) >> (b)&1)
 #define BELOW(m, b) (__builtin_popcount((m) & ((1u << (b)) - 1)))
 /* Where lane b goes, as bits of its byte there. */
-#define LANE(m, b) ((uint64_t)(b) << 8 * (BIT(m, b) ? BELOW(m, b) : __builtin_popcount(m) + (b) - BELOW(m, b)))
+#define LANE(m, b) ((uint64_t)(b) << 8 * (BIT(m, b) ? BELOW(m, b) : __builtin_popcount(m) + (b)-BELOW(m, b)))
 #define ROW(m) (LANE(m, 1) | LANE(m, 2) | LANE(m, 3) | LANE(m, 4) | LANE(m, 5) | LANE(m, 6) | LANE(m, 7))
 #define ROWS4(m) ROW(m), ROW((m) + 1), ROW((m) + 2), ROW((m) + 3)
 #define ROWS16(m) ROWS4(m), ROWS4((m) + 4), ROWS4((m) + 8), ROWS4((m) + 12)

@@ -21,6 +21,8 @@ static inline float float_of_f16(uint16_t x) { return _cvtsh_ss(x); }
 #define ROWS_DTYPE f32
 #define ROWS_TYPE float
 #define ROWS_HALVES 0
+/* In this order: each needs what stands before it. */
+/* clang-format off */
 #include "arch/common/dtype.inc"
 #include "arch/common/score.inc"
 #include "arch/common/limits.inc"
@@ -28,6 +30,7 @@ static inline float float_of_f16(uint16_t x) { return _cvtsh_ss(x); }
 #include "collect_short.inc"
 #include "topk_compress.inc"
 #include "arch/common/dtype_end.inc"
+/* clang-format on */
 
 void KERNEL(collect_keys, f32, compress)(const float *keys, int32_t experts, int64_t first, int64_t last, float low,
                                          seqtopk_candidates *candidates) {
@@ -50,6 +53,7 @@ void KERNEL(topk_keys, f32, compress)(const float *keys, int32_t experts, int64_
 #define ROWS_DTYPE bf16
 #define ROWS_TYPE uint16_t
 #define ROWS_HALVES 1
+/* clang-format off */
 #include "arch/common/dtype.inc"
 #include "arch/common/score.inc"
 #include "arch/common/limits.inc"
@@ -57,10 +61,12 @@ void KERNEL(topk_keys, f32, compress)(const float *keys, int32_t experts, int64_
 #include "collect_short.inc"
 #include "topk_compress.inc"
 #include "arch/common/dtype_end.inc"
+/* clang-format on */
 
 #define ROWS_DTYPE f16
 #define ROWS_TYPE uint16_t
 #define ROWS_HALVES 1
+/* clang-format off */
 #include "arch/common/dtype.inc"
 #include "arch/common/score.inc"
 #include "arch/common/limits.inc"
@@ -68,3 +74,4 @@ void KERNEL(topk_keys, f32, compress)(const float *keys, int32_t experts, int64_
 #include "collect_short.inc"
 #include "topk_compress.inc"
 #include "arch/common/dtype_end.inc"
+/* clang-format on */

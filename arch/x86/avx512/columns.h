@@ -3,8 +3,8 @@
 #ifndef SEQTOPK_ARCH_X86_AVX512_COLUMNS_H
 #define SEQTOPK_ARCH_X86_AVX512_COLUMNS_H
 
-#include "vec.h"
 #include "arch/common/few.h"
+#include "vec.h"
 
 #include <math.h>
 #include <string.h>
@@ -41,7 +41,8 @@ static __attribute__((noinline)) void kth_of_rows(float (*rows)[16], int k, floa
     __m512 x[16];
     float sorted[16][16];
     transpose16(rows, x);
-    /* M. W. Green's network of 60 comparisons. */
+    /* M. W. Green's network of 60 comparisons, a column of it after the other. */
+    /* clang-format off */
     larger_first(x + 0, x + 1); larger_first(x + 2, x + 3); larger_first(x + 4, x + 5); larger_first(x + 6, x + 7);
     larger_first(x + 8, x + 9); larger_first(x + 10, x + 11); larger_first(x + 12, x + 13);
     larger_first(x + 14, x + 15);
@@ -63,6 +64,7 @@ static __attribute__((noinline)) void kth_of_rows(float (*rows)[16], int k, floa
     larger_first(x + 3, x + 4); larger_first(x + 5, x + 6); larger_first(x + 7, x + 8); larger_first(x + 9, x + 10);
     larger_first(x + 11, x + 12);
     larger_first(x + 6, x + 7); larger_first(x + 8, x + 9);
+    /* clang-format on */
     for (int i = 0; i < 16; i++)
         _mm512_storeu_ps(sorted[i], x[i]);
     memcpy(kth, sorted[k - 1], sizeof sorted[0]);

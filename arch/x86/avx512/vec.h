@@ -6,7 +6,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512DQ__) || !defined(__AVX512VL__) ||            \
+#if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512DQ__) || !defined(__AVX512VL__) ||             \
     !defined(__AVX512VBMI__) || !defined(__AVX512VBMI2__) || defined(__AVX512FP16__) || defined(__AVX512BF16__)
 #error "compile with exactly the features of the avx512 row of arch/isa.def"
 #endif
@@ -34,8 +34,7 @@ static inline vec vec_if_lt(vec a, vec b, vec x, vec y) {
 static inline int vec_any_not_lt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ); }
 
 static inline vec vec_add_exponent(vec p, vec z) {
-    return _mm512_castsi512_ps(
-        _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(z), 23)));
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(z), 23)));
 }
 
 static inline vec vec_split(vec x, vec *k) {
