@@ -73,6 +73,12 @@ static uint8_t first_way(const seqtopk_plan *plan, const seqtopk_kernels *kernel
     return (uint8_t)way;
 }
 
+/* How many rows at a time have their keys made: at least one, and no more than there is work space for. */
+static int64_t block_rows(const seqtopk_plan *plan, int64_t logits) {
+    const int64_t rows = logits / plan->desc.experts;
+    return rows < 1 ? 1 : rows < plan->work_rows ? rows : plan->work_rows;
+}
+
 /* Fills plan->kernels from the decisions, for the ranges that they have. */
 static void gather(seqtopk_plan *plan) {
     for (int32_t r = 0; r < plan->ranges; r++) {
@@ -85,6 +91,7 @@ static void gather(seqtopk_plan *plan) {
                 kernels->size[op - SEQTOPK_KERNEL_OPS] = row->value;
         }
         kernels->ways = ways_of(kernels);
+        kernels->block_rows = block_rows(plan, kernels->block);
         for (int kind = 0; kind < 4; kind++)
             kernels->way[kind & 1][kind >> 1] = first_way(plan, kernels, kind & 1, kind >> 1);
     }
@@ -119,6 +126,8 @@ static seqtopk_plan *finish(const seqtopk_draft *d) {
     plan->min_experts = by_token ? plan->desc.top_k : plan->desc.min_experts;
     plan->max_experts = by_token ? plan->desc.top_k : plan->desc.max_experts;
     plan->way = d->way;
+    const seqtopk_ask unbiased = seqtopk_plan_ask(plan);
+    plan->is_keyed = seqtopk_is_keyed(&unbiased);
     for (int32_t r = 0; r < ranges; r++)
         plan->kernels[r].tokens_from = from[r];
     gather(plan);
@@ -168,7 +177,7 @@ const char *seqtopk_plan_way_why_not(const seqtopk_plan *plan, int32_t index, in
     const seqtopk_kernels *kernels = seqtopk_plan_kernels(plan, tokens);
     seqtopk_ask ask = seqtopk_plan_ask(plan);
     ask.is_biased = is_biased;
-    ask.is_short = tokens <= seqtopk_plan_block(plan, kernels);
+    ask.is_short = tokens <= kernels->block_rows;
     return seqtopk_plan_why_not(plan, kernels, (seqtopk_way_id)index, &ask);
 }
 

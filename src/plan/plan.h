@@ -33,8 +33,9 @@ typedef struct seqtopk_kernels {
         };
         int64_t size[SEQTOPK_SIZE_OPS];
     };
-    uint32_t ways;     /* bit w: way w has all of its kernels */
-    uint8_t way[2][2]; /* [is_biased][is_short]: the first that serves */
+    int64_t block_rows; /* that have their keys made together, by the size `block` */
+    uint32_t ways;      /* bit w: way w has all of its kernels */
+    uint8_t way[2][2];  /* [is_biased][is_short]: the first that serves */
 } seqtopk_kernels;
 
 struct seqtopk_plan {
@@ -43,6 +44,7 @@ struct seqtopk_plan {
      * in sequence scope, K and K in token scope. */
     int32_t min_experts, max_experts;
     int32_t way;                    /* the forced one; -1: none */
+    int32_t is_keyed;               /* seqtopk_is_keyed, whether there is a bias or not */
     int64_t most_tokens;            /* the most tokens whose pairs int32 lists can index */
     int64_t work_rows;              /* for whose keys a part's scratch has space */
     int32_t ranges;                 /* of T between which no decision changes */
@@ -69,12 +71,6 @@ const char *seqtopk_plan_why_not(const seqtopk_plan *plan, const seqtopk_kernels
 /* What a plan's calls ask for, but for is_biased and is_short. */
 static inline seqtopk_ask seqtopk_plan_ask(const seqtopk_plan *plan) {
     return (seqtopk_ask){.desc = &plan->desc, .min_experts = plan->min_experts, .max_experts = plan->max_experts};
-}
-
-/* For how many rows at a time keys are made. */
-static inline int64_t seqtopk_plan_block(const seqtopk_plan *plan, const seqtopk_kernels *kernels) {
-    const int64_t rows = kernels->block / plan->desc.experts, most = plan->work_rows;
-    return rows < 1 ? 1 : rows < most ? rows : most;
 }
 
 /* The row that serves `op` in a call of so many tokens; NULL: none does. */

@@ -254,34 +254,9 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
         call->list_weights = call->out.weights;
     call->kernels = seqtopk_plan_kernels(plan, call->in.tokens);
     describe_rows(call);
-    seqtopk_ask ask = seqtopk_plan_ask(plan);
-    call->is_biased = ask.is_biased = call->in.bias != NULL;
-    call->is_keyed = seqtopk_is_keyed(&ask);
+    call->is_biased = call->in.bias != NULL;
+    call->is_keyed = call->is_biased || plan->is_keyed;
     return plan->way < 0 ? SEQTOPK_OK : check_forced_way(call, error);
-}
-
-void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, int64_t *last) {
-    if (call->parts == 1) { /* with one token in the call, divisions would cost noticeably */
-        *first = 0;
-        *last = call->in.tokens;
-        return;
-    }
-    *first = call->in.tokens * part / call->parts;
-    *last = call->in.tokens * (part + 1) / call->parts;
-}
-
-void seqtopk_call_sequence(const seqtopk_call *call, int64_t s, int64_t *first, int64_t *last) {
-    *first = call->in.cu_seqlens ? call->in.cu_seqlens[s] : 0;
-    *last = call->in.cu_seqlens ? call->in.cu_seqlens[s + 1] : call->in.tokens;
-}
-
-int seqtopk_call_run(const seqtopk_call *call, int64_t s, int32_t part, int64_t *first, int64_t *last) {
-    int64_t begin, end;
-    seqtopk_call_sequence(call, s, &begin, &end);
-    seqtopk_call_share(call, part, first, last);
-    *first = begin > *first ? begin : *first;
-    *last = end < *last ? end : *last;
-    return *first < *last;
 }
 
 int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last) {

@@ -75,9 +75,7 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
                                  int32_t parts, seqtopk_error *error);
 
 /* For how many rows at a time keys are made. */
-static inline int64_t seqtopk_call_block(const seqtopk_call *call) {
-    return seqtopk_plan_block(call->plan, call->kernels);
-}
+static inline int64_t seqtopk_call_block(const seqtopk_call *call) { return call->kernels->block_rows; }
 
 /* Where a block of rows from `first` on ends, `last` at the latest. */
 static inline int64_t seqtopk_block_end(int64_t first, int64_t last, int64_t block) {
@@ -85,7 +83,27 @@ static inline int64_t seqtopk_block_end(int64_t first, int64_t last, int64_t blo
 }
 
 /* The tokens of a part: [*first, *last). */
-void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, int64_t *last);
+static inline void seqtopk_call_share(const seqtopk_call *call, int32_t part, int64_t *first, int64_t *last) {
+    /* The divisions of a team are felt where there is one token. */
+    *first = call->parts == 1 ? 0 : call->in.tokens * part / call->parts;
+    *last = call->parts == 1 ? call->in.tokens : call->in.tokens * (part + 1) / call->parts;
+}
+
+/* The tokens of sequence s: [*first, *last). */
+static inline void seqtopk_call_sequence(const seqtopk_call *call, int64_t s, int64_t *first, int64_t *last) {
+    *first = call->in.cu_seqlens ? call->in.cu_seqlens[s] : 0;
+    *last = call->in.cu_seqlens ? call->in.cu_seqlens[s + 1] : call->in.tokens;
+}
+
+/* The tokens of sequence s that a part has: [*first, *last); returns 0 if it has none. */
+static inline int seqtopk_call_run(const seqtopk_call *call, int64_t s, int32_t part, int64_t *first, int64_t *last) {
+    int64_t begin, end;
+    seqtopk_call_sequence(call, s, &begin, &end);
+    seqtopk_call_share(call, part, first, last);
+    *first = begin > *first ? begin : *first;
+    *last = end < *last ? end : *last;
+    return *first < *last;
+}
 
 /*
  * keys [last - first, E] for selection: -inf for candidates that are not eligible (excluded, outside the token's best
@@ -95,12 +113,6 @@ void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t las
 
 /* The same before the bounds: -inf for candidates that are excluded or outside the token's best groups. */
 void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys);
-
-/* The tokens of sequence s: [*first, *last). */
-void seqtopk_call_sequence(const seqtopk_call *call, int64_t s, int64_t *first, int64_t *last);
-
-/* The tokens of sequence s that a part has: [*first, *last); returns 0 if it has none. */
-int seqtopk_call_run(const seqtopk_call *call, int64_t s, int32_t part, int64_t *first, int64_t *last);
 
 /* How many tokens of [first, last) are unmasked. */
 int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last);

@@ -26,7 +26,9 @@ static const struct {
 /* Collects one run by the way that the plan chose, or by the one that takes over where that cannot serve the data. */
 static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int is_short) {
     seqtopk_run *run = call->runs + s + call->part;
-    *run = (seqtopk_run){.way = call->kernels->way[call->is_biased][is_short]};
+    run->way = call->kernels->way[call->is_biased][is_short];
+    run->fallback = SEQTOPK_FALLBACK_NONE;
+    run->is_cut = 0;
     for (;;) {
         const int64_t bad = ways[run->way].collect(call, s, first, last, run);
         if (bad >= 0 || run->size >= 0)
@@ -37,7 +39,8 @@ static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, i
 
 static void step_collect(const seqtopk_call *call) {
     seqtopk_report *report = call->reports + call->part;
-    *report = (seqtopk_report){.bad_token = -1};
+    report->bad_token = -1;
+    report->pairs = 0;
     for (int64_t s = 0; s < call->sequences && report->bad_token < 0; s++) {
         int64_t begin, end, first, last;
         if (!seqtopk_call_run(call, s, call->part, &first, &last))
@@ -52,7 +55,8 @@ static void step_collect(const seqtopk_call *call) {
 
 /* The way of all runs of a sequence; if they went different ones, the staged way, which serves everything. */
 static void agree_on_way(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence) {
-    *sequence = (seqtopk_sequence){.way = -1};
+    sequence->way = -1;
+    sequence->fallback = SEQTOPK_FALLBACK_NONE;
     for (int32_t part = 0; part < call->parts; part++) {
         int64_t first, last;
         if (!seqtopk_call_run(call, s, part, &first, &last))
