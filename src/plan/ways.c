@@ -10,8 +10,7 @@ enum {
     MOST_CERTAIN = 16,
     /*
      * A row's 16 lane maxima bound it closely where a lane has more than an expert or two, and where not nearly all of
-     * them count. Measured with bench-route at T * E = 4096 on a Xeon with AVX-512: below 40 experts or above K = 12
-     * short_keys is as fast or faster.
+     * them count. Found on a Xeon with AVX-512; `seqtopk bench` with --way short_logits and --way short_keys compares.
      */
     LEAST_EXPERTS_OF_LANES = 40,
     MOST_TOP_K_OF_LANES = 12
