@@ -214,9 +214,10 @@ typedef struct seqtopk_desc {
     int32_t threads; /* of a typical call; 0: one. A hint for the choice of kernels, never a limit */
     /*
      * Forcing. `isa` is a name that seqtopk_isa_name lists ("ref", "avx2", ...): every stage takes its kernel of that
-     * ISA, and the reference where the ISA has none. `kernel` is one or more names from seqtopk_kernel_get,
-     * comma-separated, each for its own stage. What cannot run here is an error. Where these are NULL the environment's
-     * SEQTOPK_ISA and SEQTOPK_KERNEL are read instead. Read by seqtopk_plan_create only.
+     * ISA, and the reference where the ISA has none; where neither has one, ways that need it do not serve. `kernel` is
+     * one or more names from seqtopk_kernel_get, or of sizes (seqtopk_choice), comma-separated, each for its own stage.
+     * What cannot run here is an error. Where these are NULL the environment's SEQTOPK_ISA and SEQTOPK_KERNEL are read
+     * instead. Read by seqtopk_plan_create only.
      */
     const char *isa;
     const char *kernel;
