@@ -46,10 +46,6 @@ const char *check_dtype_name(int dtype);
  * kernel that no test asks for so has no test, which is a failure. */
 const seqtopk_row *check_next(const seqtopk_row *row, seqtopk_op op, int32_t dtype);
 
-/* A fresh array at a random place against a trapping page; the second one begins as a copy. */
-void *check_place(guard *g, size_t count, size_t element);
-void *check_place_copy(guard *g, const void *from, size_t count, size_t element);
-
 /* Whether two arrays are equal to the bit; *where is the first place where they are not. */
 int check_same_bits(const float *a, const float *b, size_t n, size_t *where);
 /* Whether nobody wrote there. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Kernels of `groups`. */
+/* Kernels of mask_groups. */
+#include "cases.h"
 #include "check.h"
-#include "guard.h"
 
 #include <float.h>
 #include <math.h>
@@ -9,8 +9,6 @@
 #include <string.h>
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
-
-static guard g_scores, g_keys, g_work;
 
 /* Beside the kinds of logits: numbers where sums go wrong, and groups with fewer candidates than count. */
 enum { GROUPS_LIMITS = RANDOM_KINDS, GROUPS_SCARCE, GROUPS_NONE, GROUPS_KINDS };
@@ -64,38 +62,47 @@ static void choose_slowly(const float *group, int32_t groups, int32_t k, unsigne
     }
 }
 
+/* The keys that are left of `keys` by the groups of `scores`. */
+static float *expect_masked(const op_case *c, const float *scores, const float *keys) {
+    const int32_t size = c->experts / c->groups;
+    float *group = check_alloc((size_t)c->groups, 4), *expected = check_alloc((size_t)c->experts, 4);
+    unsigned char *stays = check_alloc((size_t)c->groups, 1);
+    for (int32_t g = 0; g < c->groups; g++)
+        group[g] = score_slowly(scores + g * size, size, c->group_n);
+    choose_slowly(group, c->groups, c->group_top_k, stays);
+    for (int32_t e = 0; e < c->experts; e++)
+        expected[e] = stays[e / size] ? keys[e] : -INFINITY;
+    free(group);
+    free(stays);
+    return expected;
+}
+
 /* `scores` are the keys themselves, or a row of its own. */
-static void check_groups_case(const float *scores, const float *keys, int32_t size, int32_t groups, int32_t n,
-                              int32_t k, int kind) {
-    const size_t experts = (size_t)size * (size_t)groups;
-    float *group = check_alloc((size_t)groups, 4), *expected = check_alloc(experts, 4);
-    unsigned char *stays = check_alloc((size_t)groups, 1);
-    for (int32_t g = 0; g < groups; g++)
-        group[g] = score_slowly(scores + g * size, size, n);
-    choose_slowly(group, groups, k, stays);
-    for (size_t e = 0; e < experts; e++)
-        expected[e] = stays[e / (size_t)size] ? keys[e] : -INFINITY;
-    const seqtopk_desc desc = {.groups = groups, .group_n = n}; /* all that decides whether a kernel applies */
+static void check_groups_case(op_case c, const float *scores, const float *keys, int kind) {
+    float *expected = expect_masked(&c, scores, keys);
+    c.begin = keys;
+    const seqtopk_desc desc = {.groups = c.groups,
+                               .group_n = c.group_n}; /* all that decides whether a kernel applies */
     for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_mask_groups, -1));) {
         size_t where;
         if (!row->applies(&desc))
             continue;
-        check_context("%s size %d groups %d n %d k %d kind %s, scores %s (seed %llu)", row->name, (int)size,
-                      (int)groups, (int)n, (int)k, kind_name(kind), scores == keys ? "are keys" : "of their own",
-                      (unsigned long long)run.seed);
-        const float *given = check_place_copy(&g_scores, scores, experts, 4);
-        float *masked = check_place_copy(&g_keys, keys, experts, 4), *work = check_place(&g_work, 2 * experts, 4);
-        guard_freeze(&g_scores);
-        ((seqtopk_mask_groups_fn *)row->function)(scores == keys ? masked : given, masked, (int32_t)experts, groups, n, k, work);
-        const int right = check_same_bits(masked, expected, experts, &where);
+        check_context("%s E %d groups %d n %d k %d kind %s, scores %s (seed %llu)", row->name, (int)c.experts,
+                      (int)c.groups, (int)c.group_n, (int)c.group_top_k, kind_name(kind),
+                      scores == keys ? "are keys" : "of their own", (unsigned long long)run.seed);
+        if (scores != keys) {
+            c.scores = case_copy(CASE_KEYS, scores, (size_t)c.experts, 4);
+            case_freeze(CASE_KEYS);
+        }
+        case_place(&c, row->op);
+        case_call(&c, row);
+        const int right = check_same_bits(c.values, expected, (size_t)c.experts, &where);
         where = right ? 0 : where;
-        check_that(right, "the key of expert %zu, in group %zu, is %.9g, not %.9g", where, where / (size_t)size,
-                   (double)masked[where], (double)expected[where]);
-        check_that(guard_intact(&g_keys) && guard_intact(&g_work), "wrote beside the keys or the work");
+        check_that(right, "the key of expert %zu is %.9g, not %.9g", where, (double)c.values[where],
+                   (double)expected[where]);
+        check_that(case_intact(), "wrote beside the keys or the work");
     }
-    free(group);
     free(expected);
-    free(stays);
 }
 
 /* Of few and of many groups to stay; not all of them where there are many groups. */
@@ -108,7 +115,9 @@ static void check_groups_of(int32_t size, int32_t groups, int32_t n, int kind) {
     make_scores(keys, experts, (int)random_below(&run.random, GROUPS_KINDS));
     for (size_t i = 0; i < COUNT(ks); i++)
         if (ks[i] >= 1 && ks[i] <= groups && (groups < 20 || random_below(&run.random, 3) == 0))
-            check_groups_case(scores, random_below(&run.random, 2) ? scores : keys, size, groups, n, ks[i], kind);
+            check_groups_case(
+                (op_case){.last = 1, .experts = size * groups, .groups = groups, .group_n = n, .group_top_k = ks[i]},
+                scores, random_below(&run.random, 2) ? scores : keys, kind);
     free(scores);
     free(keys);
 }
@@ -116,15 +125,10 @@ static void check_groups_of(int32_t size, int32_t groups, int32_t n, int kind) {
 void check_groups(void) {
     static const int32_t sizes[] = {1, 2, 3, 4, 5, 8, 15, 16, 17, 20, 32, 33, 64, 129};
     static const int32_t counts[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 100, 129};
-    guard *const all[] = {&g_scores, &g_keys, &g_work};
-    for (size_t i = 0; i < COUNT(all); i++)
-        guard_open(all[i], (size_t)2 * 129 * 129 * sizeof(float) + 256);
     for (size_t i = 0; i < COUNT(sizes); i++)
         for (size_t j = 0; j < COUNT(counts); j++)
             for (int32_t n = 1; n <= sizes[i]; n = n == 4 && sizes[i] > 4 ? sizes[i] : n + 1)
                 for (int kind = 0; kind < GROUPS_KINDS; kind++)
                     if (random_below(&run.random, run.quick ? 8 : 1 + (uint32_t)(sizes[i] * counts[j]) / 1000) == 0)
                         check_groups_of(sizes[i], counts[j], n, kind);
-    for (size_t i = 0; i < COUNT(all); i++)
-        guard_close(all[i]);
 }

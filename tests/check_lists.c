@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Kernels of the expert-major lists: count and scatter. */
+/* Kernels of the expert-major lists: histogram and scatter. */
+#include "cases.h"
 #include "check.h"
-#include "guard.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static guard g_out, g_ids, g_offsets, g_work, g_tokens, g_slots;
 
 /* Token-major lists, and what is made of the pairs of tokens [first, last). */
 typedef struct lists {
@@ -69,55 +67,65 @@ static void free_lists(lists *l) {
     free(l->expected_slots);
 }
 
-static void check_count(const lists *l, const int32_t *ids) {
+static void check_histogram(const lists *l, op_case c) {
+    int32_t *before = check_alloc((size_t)l->experts, 4);
+    for (int32_t e = 0; e < l->experts; e++)
+        before[e] = 1000 + e;
+    c.begin = before;
+    c.pair_ids += l->offsets[l->first];
     for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_histogram, -1));) {
+        int right = 1;
         describe_lists(row, l, 1, 0);
-        int32_t *counts = check_place(&g_out, (size_t)l->experts, 4), right = 1;
+        case_place(&c, row->op);
+        case_call(&c, row);
         for (int32_t e = 0; e < l->experts; e++)
-            counts[e] = 1000 + e;
-        ((seqtopk_histogram_fn *)row->function)(ids + l->offsets[l->first], (int64_t)l->pairs, counts);
-        for (int32_t e = 0; e < l->experts; e++)
-            right &= counts[e] == 1000 + e + l->histogram[e];
-        check_that(right && guard_intact(&g_out), "the histogram is wrong");
+            right &= c.numbers[e] == before[e] + l->histogram[e];
+        check_that(right && case_intact(), "the histogram is wrong");
     }
+    free(before);
 }
 
-/* The tokens [first, last) of one part, whose pairs begin at `cursors`; these are moved on. */
-static void scatter_part(const seqtopk_row *row, const lists *l, const int32_t *offsets, const int32_t *ids,
-                         int32_t first, int32_t last, int32_t *cursors, int32_t *tokens, int32_t *slots) {
-    int32_t *moving = check_place_copy(&g_out, cursors, (size_t)l->experts, 4), right = 1;
-    int32_t *work = check_place(&g_work, (size_t)l->experts, 4);
-    ((seqtopk_scatter_fn *)row->function)(offsets, ids, first, last, l->experts, moving, work, tokens, slots);
-    for (int32_t i = l->offsets[first]; i < l->offsets[last]; i++)
+/* The tokens of one part, whose pairs begin at `cursors`; these are moved on. */
+static void scatter_part(const seqtopk_row *row, const lists *l, op_case *c, int32_t *cursors) {
+    c->begin = cursors;
+    case_place(c, row->op);
+    case_call(c, row);
+    for (int32_t i = l->offsets[c->first]; i < l->offsets[c->last]; i++)
         cursors[l->ids[i]]++;
-    for (int32_t e = 0; e < l->experts; e++)
-        right &= moving[e] == cursors[e];
-    check_that(right, "the cursors did not move to the end of their experts");
-    check_that(guard_intact(&g_out) && guard_intact(&g_work), "wrote beside the cursors or the work");
+    check_that(memcmp(c->numbers, cursors, (size_t)l->experts * 4) == 0,
+               "the cursors did not move to the end of their experts");
+    check_that(case_intact(), "wrote beside the cursors or the work");
+}
+
+static void check_scattered(const lists *l, int wanted, const int32_t *tokens, const int32_t *slots) {
+    const size_t bytes = l->pairs * 4;
+    check_that(wanted & 1 ? memcmp(tokens, l->expected_tokens, bytes) == 0 : check_is_rubbish(tokens, bytes),
+               "the tokens are wrong");
+    check_that(wanted & 2 ? memcmp(slots, l->expected_slots, bytes) == 0 : check_is_rubbish(slots, bytes),
+               "the slots are wrong");
+    check_that(case_intact(), "wrote beside a list");
 }
 
 /* Each of the two lists may be unwanted. */
-static void check_scatter(const lists *l, const int32_t *offsets, const int32_t *ids) {
+static void check_scatter(const lists *l, op_case c) {
     int32_t *cursors = check_alloc((size_t)l->experts, 4);
     for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_scatter, -1));)
         for (int wanted = 0; wanted < 4; wanted++) {
             const int parts = random_below(&run.random, 2) ? 1 : 3;
+            int32_t *tokens = case_memory(CASE_EXPERT_TOKENS, l->pairs, 4);
+            int32_t *slots = case_memory(CASE_EXPERT_SLOTS, l->pairs, 4);
             describe_lists(row, l, parts, wanted);
-            int32_t *tokens = check_place(&g_tokens, l->pairs, 4), *slots = check_place(&g_slots, l->pairs, 4);
+            c.expert_tokens = wanted & 1 ? tokens : NULL;
+            c.expert_slots = wanted & 2 ? slots : NULL;
             memcpy(cursors, l->begins, (size_t)l->experts * 4);
-            for (int32_t part = 0, from = l->first, to; part < parts; part++, from = to) {
-                to = part == parts - 1 ? l->last
-                                       : from + (int32_t)random_below(&run.random, (uint32_t)(l->last - from) + 1);
-                scatter_part(row, l, offsets, ids, from, to, cursors, wanted & 1 ? tokens : NULL,
-                             wanted & 2 ? slots : NULL);
+            c.last = l->first;
+            for (int part = 0; part < parts; part++) {
+                c.first = c.last;
+                c.last = part == parts - 1 ? l->last
+                                           : c.first + random_below(&run.random, (uint32_t)(l->last - c.first) + 1);
+                scatter_part(row, l, &c, cursors);
             }
-            check_that(wanted & 1 ? memcmp(tokens, l->expected_tokens, l->pairs * 4) == 0
-                                  : check_is_rubbish(tokens, l->pairs * 4),
-                       "the tokens are wrong");
-            check_that(wanted & 2 ? memcmp(slots, l->expected_slots, l->pairs * 4) == 0
-                                  : check_is_rubbish(slots, l->pairs * 4),
-                       "the slots are wrong");
-            check_that(guard_intact(&g_tokens) && guard_intact(&g_slots), "wrote beside a list");
+            check_scattered(l, wanted, tokens, slots);
         }
     free(cursors);
 }
@@ -126,16 +134,18 @@ static void check_lists_case(int32_t experts, int32_t tokens, uint32_t share, in
     lists l;
     make_lists(&l, experts, tokens, share, whole);
     expect_lists(&l);
-    const int32_t *offsets = check_place_copy(&g_offsets, l.offsets, (size_t)tokens + 1, 4);
-    const int32_t *ids = check_place_copy(&g_ids, l.ids, (size_t)l.offsets[tokens], 4);
-    guard_freeze(&g_offsets);
-    guard_freeze(&g_ids);
-    check_count(&l, ids);
-    check_scatter(&l, offsets, ids);
+    const op_case c = {.experts = experts,
+                       .n = (int64_t)l.pairs,
+                       .pair_offsets = case_copy(CASE_PAIR_OFFSETS, l.offsets, (size_t)tokens + 1, 4),
+                       .pair_ids = case_copy(CASE_PAIR_IDS, l.ids, (size_t)l.offsets[tokens], 4)};
+    case_freeze(CASE_PAIR_OFFSETS);
+    case_freeze(CASE_PAIR_IDS);
+    check_histogram(&l, c);
+    check_scatter(&l, c);
     free_lists(&l);
 }
 
-static void walk_lists(void) {
+void check_lists(void) {
     for (size_t i = 0; i < CHECK_EXPERT_COUNTS; i++)
         for (size_t j = 0; j < CHECK_ROW_COUNTS; j++) {
             if (check_expert_counts[i] > 600 && check_row_counts[j] > 3)
@@ -150,14 +160,4 @@ static void walk_lists(void) {
     check_lists_case(64, 70001, 64, 1);
     check_lists_case(40, 6000, 2, 1);
     check_lists_case(2500, 60, 1, 1);
-}
-
-void check_lists(void) {
-    const size_t bytes = (size_t)150 * 1024 * sizeof(int32_t);
-    guard *const all[] = {&g_out, &g_ids, &g_offsets, &g_work, &g_tokens, &g_slots};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        guard_open(all[i], bytes);
-    walk_lists();
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        guard_close(all[i]);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Every kernel alone, by its contract in arch/kernel.h: reference's bits, oracle, guarded memory. */
 #include "bits.h"
+#include "cases.h"
 #include "check.h"
 
 #include <string.h>
@@ -20,24 +21,6 @@ const seqtopk_row *check_next(const seqtopk_row *row, seqtopk_op op, int32_t dty
     return NULL;
 }
 
-static guard_side some_side(void) { return random_below(&run.random, 4) ? GUARD_END : GUARD_BEGIN; }
-
-/* Away from the guard page, but for the element's own alignment: one time in four, so that most calls trap at once. */
-static size_t some_shift(size_t element) {
-    return random_below(&run.random, 4) ? 0 : element * (1 + random_below(&run.random, 15));
-}
-
-void *check_place(guard *g, size_t count, size_t element) {
-    return guard_place(g, count * element, some_side(), some_shift(element));
-}
-
-void *check_place_copy(guard *g, const void *from, size_t count, size_t element) {
-    void *to = check_place(g, count, element);
-    if (count)
-        memcpy(to, from, count * element);
-    return to;
-}
-
 int check_same_bits(const float *a, const float *b, size_t n, size_t *where) {
     for (*where = 0; *where < n; ++*where)
         if (bits_of(a[*where]) != bits_of(b[*where]))
@@ -54,11 +37,13 @@ int check_is_rubbish(const void *memory, size_t size) {
 }
 
 void check_ops(void) {
+    case_random = &run.random;
     check_rows();
     check_select();
     check_lists();
     check_groups();
     check_nan();
+    case_close();
     for (int32_t i = 0; i < seqtopk_registry_size; i++) {
         check_context("%s", seqtopk_registry[i].name);
         if (check_wants(seqtopk_registry + i))

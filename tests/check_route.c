@@ -50,7 +50,8 @@ static void describe(const call *c, const char *what, const char *who) {
 
 /* What is crossed with everything else; the rest of a call is random. */
 typedef struct wish {
-    int score, scope, bounds, grouping, bias, mask, ragged; /* ragged 2: many sequences, of which a mask leaves some nothing */
+    int score, scope, bounds, grouping, bias, mask,
+        ragged; /* ragged 2: many sequences, of which a mask leaves some nothing */
 } wish;
 
 static void choose_shape(call *c, int grouped) {
@@ -113,10 +114,7 @@ static void make_sequences(call *c) {
     cu[0] = 0;
     for (int32_t s = 1; s <= sequences; s++) {
         const uint32_t left = (uint32_t)(c->in.tokens - cu[s - 1]);
-        cu[s] = cu[s - 1] + (int32_t)(s == sequences ? left
-                                      : pick(3) == 0 ? 0
-                                      : pick(3)      ? pick(left + 1)
-                                                     : left > 0);
+        cu[s] = cu[s - 1] + (int32_t)(s == sequences ? left : pick(3) == 0 ? 0 : pick(3) ? pick(left + 1) : left > 0);
     }
     guard_freeze(&g_cu);
     c->in.cu_seqlens = cu;
@@ -435,9 +433,7 @@ static int names_isa(const char *kernel, const char *isa) {
 }
 
 /* Kernels that read logits are for one dtype of them; all others take float32 keys or ids. */
-static int reads_logits(const seqtopk_row *row) {
-    return seqtopk_op_reads_logits(row->op);
-}
+static int reads_logits(const seqtopk_row *row) { return seqtopk_op_reads_logits(row->op); }
 
 static int serves_dtype(const seqtopk_row *row, const seqtopk_desc *desc) {
     return !reads_logits(row) || row->dtype == (int32_t)desc->dtype;
@@ -557,8 +553,8 @@ static void check_taken(const call *c, int32_t forced) {
         const int empty = length_of(c, s) == 0;
         check_that(way >= 0 && way < seqtopk_way_count() && why >= SEQTOPK_FALLBACK_NONE && why <= SEQTOPK_FALLBACK_FEW,
                    "sequence %lld went way %d for reason %d", (long long)s, (int)way, (int)why);
-        check_that(empty || (way == forced) == (why == SEQTOPK_FALLBACK_NONE), "sequence %lld: way %d, not %d, reason %d",
-                   (long long)s, (int)way, (int)forced, (int)why);
+        check_that(empty || (way == forced) == (why == SEQTOPK_FALLBACK_NONE),
+                   "sequence %lld: way %d, not %d, reason %d", (long long)s, (int)way, (int)forced, (int)why);
     }
 }
 
@@ -764,7 +760,7 @@ static void make_many_sure(seqtopk_desc *d) {
  * the rule, budgets are more than there are candidates or less than is sure.
  */
 static void short_sequences(void) {
-    static const random_kind kinds[] = {RANDOM_NORMAL, RANDOM_FEW,   RANDOM_TWO,      RANDOM_EQUAL, RANDOM_ZEROS,
+    static const random_kind kinds[] = {RANDOM_NORMAL, RANDOM_FEW,      RANDOM_TWO,   RANDOM_EQUAL, RANDOM_ZEROS,
                                         RANDOM_EMPTY,  RANDOM_EXCLUDED, RANDOM_DRIFT, RANDOM_HUGE};
     static const int32_t experts[] = {1, 2, 8, 16, 24, 60, 64, 128, 256, 512, 1024, 2048};
     for (int i = 0; i < (run.quick ? 40 : 320); i++) {

@@ -56,14 +56,10 @@ void *guard_place(guard *g, size_t size, guard_side side, size_t off) {
 void guard_freeze(guard *g) { must(mprotect(g->map + g->page, g->room, PROT_READ) == 0, "mprotect"); }
 
 int guard_intact(const guard *g) {
+    static unsigned char canary[CANARY_LENGTH];
     const unsigned char *room = g->map + g->page;
-    size_t before = smaller((size_t)(g->data - room), CANARY_LENGTH);
-    size_t after = smaller((size_t)(room + g->room - g->data) - g->size, CANARY_LENGTH);
-    for (size_t i = 0; i < before; i++)
-        if (g->data[-1 - (ptrdiff_t)i] != CANARY)
-            return 0;
-    for (size_t i = 0; i < after; i++)
-        if (g->data[g->size + i] != CANARY)
-            return 0;
-    return 1;
+    const size_t before = smaller((size_t)(g->data - room), CANARY_LENGTH);
+    const size_t after = smaller((size_t)(room + g->room - g->data) - g->size, CANARY_LENGTH);
+    memset(canary, CANARY, sizeof canary);
+    return memcmp(g->data - before, canary, before) == 0 && memcmp(g->data + g->size, canary, after) == 0;
 }
