@@ -230,8 +230,8 @@ void run_collect(benchmark::State &state, const Stage &s, seqtopk_collect_keys_f
         state, s, [&](const Turn &) { candidates = memory.open(false); },
         [&](const Turn &turn) {
             for (int64_t t = 0; t < s.shape.tokens; t += rows)
-                kernel(turn.keys + t * s.shape.experts, s.shape.experts, t, std::min(t + rows, s.shape.tokens), turn.low,
-                       &candidates);
+                kernel(turn.keys + t * s.shape.experts, s.shape.experts, t, std::min(t + rows, s.shape.tokens),
+                       turn.low, &candidates);
             if (candidates.size != turn.candidates())
                 fail(state, "not what there is to catch");
         });
@@ -284,8 +284,8 @@ void run_whole(benchmark::State &state, const Stage &s, seqtopk_collect_short_fn
         },
         [&](const Turn &) {
             float low;
-            if (whole(&rows, 0, s.shape.tokens, static_cast<int64_t>(s.shape.budget()), best_rank(), keys.data(),
-                      &low, &candidates) >= 0 ||
+            if (whole(&rows, 0, s.shape.tokens, static_cast<int64_t>(s.shape.budget()), best_rank(), keys.data(), &low,
+                      &candidates) >= 0 ||
                 candidates.size < 0)
                 fail(state, "nothing candidates");
         });
@@ -450,8 +450,8 @@ void run_scatter(benchmark::State &state, const Stage &s, seqtopk_scatter_fn *sc
             std::exclusive_scan(cursors.begin(), cursors.end(), cursors.begin(), 0);
         },
         [&](const Turn &turn) {
-            scatter(turn.lists.offsets.data(), turn.lists.ids.data(), 0, s.shape.tokens, s.shape.experts, cursors.data(),
-                    work.data(), tokens.data(), slots.data());
+            scatter(turn.lists.offsets.data(), turn.lists.ids.data(), 0, s.shape.tokens, s.shape.experts,
+                    cursors.data(), work.data(), tokens.data(), slots.data());
         });
 }
 
@@ -492,10 +492,10 @@ template <typename Run> void add(const std::string &name, Run run) {
 /* rank beside its use after a sweep: of a short sequence at once, of a sample, of one row. */
 void add_rank_rows(const Shape &shape, const seqtopk_row *row) {
     const auto add_rows = [&](const char *what, int64_t rows, bool in_place) {
-        add(std::string("rank-") + what + "/" + shape.name() + "/" + row->name,
-            [shape, row, rows, in_place](benchmark::State &state) {
-                run_rank_rows(state, stage(shape, row->dtype), function_of<seqtopk_select_keys_fn>(*row), rows, in_place);
-            });
+        add(std::string("rank-") + what + "/" + shape.name() + "/" + row->name, [shape, row, rows,
+                                                                                 in_place](benchmark::State &state) {
+            run_rank_rows(state, stage(shape, row->dtype), function_of<seqtopk_select_keys_fn>(*row), rows, in_place);
+        });
     };
     if (shape.elements() <= 16384)
         add_rows("all", shape.tokens, false);
@@ -524,8 +524,8 @@ void add_all() {
         desc.top_k = shape.top_k;
         for (int32_t i = 0; i < seqtopk_registry_kernels; i++) {
             const seqtopk_row *row = &seqtopk_registry[i];
-            desc.scope =
-                row->op == SEQTOPK_OP_topk_row || row->op == SEQTOPK_OP_topk_logits ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE;
+            desc.scope = row->op == SEQTOPK_OP_topk_row || row->op == SEQTOPK_OP_topk_logits ? SEQTOPK_SCOPE_TOKEN
+                                                                                             : SEQTOPK_SCOPE_SEQUENCE;
             if (!seqtopk_isa_runs(row->isa) || !row->applies(&desc))
                 continue;
             if (row->op == SEQTOPK_OP_select_keys)

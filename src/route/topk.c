@@ -127,7 +127,8 @@ static void join_lists(const seqtopk_call *call) {
 
 int64_t seqtopk_topk_list(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
     (void)last;
-    if (list && first == 0 && call->parts > 1) /* one part moves all lists, which overlap: the one that has the first token */
+    if (list && first == 0 &&
+        call->parts > 1) /* one part moves all lists, which overlap: the one that has the first token */
         join_lists(call);
     return at + call->runs[s + call->part].size;
 }

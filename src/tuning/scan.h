@@ -10,10 +10,11 @@
 #include <string.h>
 
 static inline int take(const char **at, const char *word) {
-    const size_t size = strlen(word);
-    if (strncmp(*at, word, size) != 0)
-        return 0;
-    *at += size;
+    const char *c = *at;
+    for (; *word; word++) /* not strncmp, which may read on after what differs */
+        if (*c++ != *word)
+            return 0;
+    *at = c;
     return 1;
 }
 
