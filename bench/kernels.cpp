@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every kernel of the registry that runs here, alone, on one thread, with what a route over f32 logits would hand it.
+ * Every kernel of the registry that runs here, alone, on one thread, with what a route over f32 logits would hand it,
+ * placed and called as in the conformance test (tests/cases.h).
  * Names are <op>/<T>x<E>/k<K>/<kernel>; beside them stands what the standard library has for the same work (peer:...).
  * Beside `rank`, after a sweep, stand its other uses: rank-all, rank-sample, rank-row. The floor of route.cpp is
  * `score` itself here. A row that is not in f32 is fed the same logits, converted.
  */
 #include "peers.h"
+
+extern "C" {
+#include "tests/cases.h"
+}
 
 #include <algorithm>
 #include <chrono>
@@ -14,7 +19,6 @@
 #include <memory>
 #include <numeric>
 #include <stdexcept>
-#include <type_traits>
 
 using namespace bench;
 
@@ -37,42 +41,7 @@ struct Turn {
     int64_t candidates() const { return static_cast<int64_t>(caught_keys.size()) - SEQTOPK_CANDIDATES_SLACK; }
 };
 
-/* Memory of a catch, for one benchmark. */
-struct Catch {
-    std::vector<float> keys, order;
-    std::vector<uint16_t> ids;
-    std::vector<int32_t> counts;
-    std::vector<uint64_t> work;
-
-    Catch(const Shape &shape, size_t capacity)
-        : keys(capacity + SEQTOPK_CANDIDATES_SLACK), order(keys.size()), ids(keys.size()),
-          counts(static_cast<size_t>(shape.tokens)), work(static_cast<size_t>(SEQTOPK_COLLECT_WORK(shape.experts))) {}
-
-    /* Nothing candidates yet. */
-    seqtopk_candidates open(bool own_order) {
-        seqtopk_candidates c{};
-        c.keys = keys.data();
-        c.order = own_order ? order.data() : keys.data();
-        c.ids = ids.data();
-        c.counts = counts.data();
-        c.work = work.data();
-        c.capacity = static_cast<int64_t>(keys.size()) - SEQTOPK_CANDIDATES_SLACK;
-        return c;
-    }
-
-    /* What a turn has candidates. */
-    seqtopk_candidates fill(const Turn &turn, bool own_order) {
-        std::copy(turn.caught_keys.begin(), turn.caught_keys.end(), keys.begin());
-        std::copy(turn.caught_keys.begin(), turn.caught_keys.end(), order.begin());
-        std::copy(turn.caught_ids.begin(), turn.caught_ids.end(), ids.begin());
-        std::copy(turn.counts.begin(), turn.counts.end(), counts.begin());
-        seqtopk_candidates c = open(own_order);
-        c.size = turn.candidates();
-        return c;
-    }
-};
-
-/* The keys of a turn's winners, and its catch. */
+/* The keys of a turn's winners, and its candidates. */
 void collect(Turn &turn, const Shape &shape) {
     const float *keys = turn.keys;
     for (size_t t = 0; t < static_cast<size_t>(shape.tokens); t++, keys += shape.experts) {
@@ -149,9 +118,9 @@ const Stage &stage(const Shape &shape, int32_t dtype) {
     return *s;
 }
 
-/* Times work(turn) alone, prepare(turn) before it left out. */
-template <typename Prepare, typename Work>
-void time(benchmark::State &state, const Stage &s, Prepare prepare, Work work) {
+/* Times work(turn) alone, without prepare(turn) before it and fault(turn) after it, which says what is wrong or null. */
+template <typename Prepare, typename Work, typename Fault>
+void time(benchmark::State &state, const Stage &s, Prepare prepare, Work work, Fault fault) {
     using clock = std::chrono::steady_clock;
     size_t i = 0;
     for (auto _ : state) {
@@ -161,19 +130,14 @@ void time(benchmark::State &state, const Stage &s, Prepare prepare, Work work) {
         work(turn);
         benchmark::ClobberMemory();
         state.SetIterationTime(std::chrono::duration<double>(clock::now() - begin).count());
+        if (const char *const why = fault(turn))
+            fail(state, why);
     }
     count_work(state, s.shape);
 }
 
-constexpr auto nothing = [](const Turn &) {};
-
-void run_keys(benchmark::State &state, const Stage &s, seqtopk_keys_fn *make) {
-    std::vector<float> keys(s.shape.elements());
-    time(state, s, nothing, [&](const Turn &turn) { make(&turn.rows, 0, s.shape.tokens, keys.data()); });
-}
-
-/* For kernels that are given a rank: the last row that runs here. */
-seqtopk_select_keys_fn *best_rank() {
+/* For kernels that are given one: the last row that runs here. */
+seqtopk_select_keys_fn *best_select() {
     seqtopk_select_keys_fn *found = nullptr;
     for (int32_t i = 0; i < seqtopk_registry_size; i++)
         if (seqtopk_registry[i].op == SEQTOPK_OP_select_keys && seqtopk_isa_runs(seqtopk_registry[i].isa) &&
@@ -182,307 +146,198 @@ seqtopk_select_keys_fn *best_rank() {
     return found;
 }
 
-/* Rows whose shift and lse may be written. */
-struct OwnRows {
-    std::vector<float> shift, lse;
+/* Whether an op writes its rows' shift and lse; they then are the case's own. */
+bool writes_normalisers(seqtopk_op op) {
+    return op == SEQTOPK_OP_lse || op == SEQTOPK_OP_collect_logits || op == SEQTOPK_OP_collect_short ||
+           op == SEQTOPK_OP_topk_logits;
+}
 
-    explicit OwnRows(const Shape &shape) : shift(static_cast<size_t>(shape.tokens)), lse(shift) {}
+/* Whether a route hands an op its keys block by block, as it makes them. */
+bool goes_by_blocks(seqtopk_op op) { return op == SEQTOPK_OP_collect_keys || op == SEQTOPK_OP_mask_groups; }
 
-    seqtopk_rows of(const Turn &turn) {
-        seqtopk_rows rows = turn.rows;
-        rows.shift = shift.data();
-        rows.lse = lse.data();
-        return rows;
+/* What a shape says, whatever the logits. */
+op_case case_of(const Shape &shape, seqtopk_op op) {
+    const int64_t budget = static_cast<int64_t>(shape.budget()), elements = static_cast<int64_t>(shape.elements());
+    const bool token_scope = op == SEQTOPK_OP_topk_logits || op == SEQTOPK_OP_topk_keys;
+    op_case c{};
+    c.tokens = shape.tokens;
+    c.last = goes_by_blocks(op) ? std::min<int64_t>(std::max(4096 / shape.experts, 1), shape.tokens) : shape.tokens;
+    c.experts = shape.experts;
+    c.n = op == SEQTOPK_OP_nth_keys ? elements : budget;
+    c.k = c.budget = budget;
+    c.top_k = shape.top_k;
+    c.capacity = token_scope ? int64_t{16} * shape.experts : 2 * budget;
+    c.end = token_scope ? budget : elements;
+    if (op == SEQTOPK_OP_bound_candidates) { /* the bounds that the paper takes */
+        c.min = 1;
+        c.max = shape.top_k + 2;
     }
-};
-
-void run_score(benchmark::State &state, const Stage &s, seqtopk_lse_fn *score) {
-    OwnRows own(s.shape);
-    seqtopk_rows rows{};
-    time(
-        state, s, [&](const Turn &turn) { rows = own.of(turn); },
-        [&](const Turn &) { benchmark::DoNotOptimize(score(&rows, 0, s.shape.tokens)); });
+    c.ties = 1;
+    /* Eight groups (four where eight do not divide the experts), half of them to stay, as DeepSeek-V3 has them. */
+    c.groups = shape.experts % 8 ? 4 : 8;
+    c.group_n = 2;
+    c.group_top_k = c.groups / 2;
+    c.how = {SEQTOPK_NORM_SUM, 0, 0, 1};
+    c.select = best_select();
+    return c;
 }
 
-void run_sweep(benchmark::State &state, const Stage &s, seqtopk_collect_logits_fn *sweep) {
-    OwnRows own(s.shape);
-    Catch memory(s.shape, 2 * s.shape.budget());
-    seqtopk_rows rows{};
-    seqtopk_candidates candidates{};
+/* What scatter and histogram begin with: where each expert's pairs go, and no counts. */
+const void *numbers_of(const Turn &turn, const Shape &shape, seqtopk_op op) {
+    static std::vector<int32_t> numbers;
+    numbers.assign(static_cast<size_t>(shape.experts), 0);
+    if (op == SEQTOPK_OP_scatter) {
+        for (int32_t id : turn.lists.ids)
+            numbers[static_cast<size_t>(id)]++;
+        std::exclusive_scan(numbers.begin(), numbers.end(), numbers.begin(), 0);
+    }
+    return numbers.data();
+}
+
+/* What memory that a kernel changes holds before. */
+const void *beginning_of(const Turn &turn, const Shape &shape, seqtopk_op op) {
+    switch (static_cast<int>(op)) {
+    case SEQTOPK_OP_nth_keys: return turn.keys;
+    case SEQTOPK_OP_weigh_keys: return turn.winners.data();
+    case SEQTOPK_OP_histogram:
+    case SEQTOPK_OP_scatter: return numbers_of(turn, shape, op);
+    default: return nullptr;
+    }
+}
+
+/* What a turn says. */
+void give(op_case &c, const Turn &turn, const Shape &shape, seqtopk_op op) {
+    const seqtopk_rows own = c.rows;
+    c.rows = turn.rows;
+    if (writes_normalisers(op)) {
+        c.rows.shift = own.shift;
+        c.rows.lse = own.lse;
+    }
+    c.rows.key = op == SEQTOPK_OP_topk_logits ? SEQTOPK_KEY_LOGIT : SEQTOPK_KEY_LOGPROB;
+    c.keys = c.scores = turn.keys;
+    if (op == SEQTOPK_OP_select_keys) {
+        c.keys = turn.caught_keys.data();
+        c.n = turn.candidates();
+    }
+    if (op == SEQTOPK_OP_bound_candidates || op == SEQTOPK_OP_list_candidates) {
+        c.caught.keys = const_cast<float *>(turn.caught_keys.data()); /* to be copied */
+        c.caught.ids = const_cast<uint16_t *>(turn.caught_ids.data());
+        c.caught.counts = const_cast<int32_t *>(turn.counts.data());
+        c.caught.size = turn.candidates();
+    }
+    c.begin = beginning_of(turn, shape, op);
+    c.low = turn.low;
+    c.cut = turn.cut;
+    c.pair_offsets = turn.lists.offsets.data();
+    c.pair_ids = turn.lists.ids.data();
+}
+
+/* What is wrong with a result, or null. The conformance test looks closely. */
+const char *fault_of(const op_case &c, const Turn &turn, seqtopk_op op) {
+    switch (static_cast<int>(op)) {
+    case SEQTOPK_OP_collect_logits:
+    case SEQTOPK_OP_collect_short: return c.returned >= 0 || c.candidates.size < 0 ? "nothing collected" : nullptr;
+    case SEQTOPK_OP_collect_keys: return c.candidates.size != turn.candidates() ? "not what there is" : nullptr;
+    case SEQTOPK_OP_topk_logits: /* returns a bad row */
+        if (c.returned >= 0)
+            return "a bad row";
+        return c.candidates.size < 0 || c.at != c.end ? "not all listed" : nullptr;
+    case SEQTOPK_OP_topk_keys: return c.candidates.size < 0 || c.at != c.end ? "not all listed" : nullptr;
+    case SEQTOPK_OP_select_keys:
+    case SEQTOPK_OP_nth_keys: return c.kth.key != turn.cut.key ? "not the k-th largest key" : nullptr;
+    case SEQTOPK_OP_list_keys:
+    case SEQTOPK_OP_list_candidates: return c.returned < c.budget ? "fewer than the budget" : nullptr;
+    default: return nullptr;
+    }
+}
+
+void call_by_blocks(op_case &c, const seqtopk_row *row) {
+    const int64_t rows = c.last;
+    for (c.first = 0; c.first < c.tokens; c.first = c.last) {
+        c.last = std::min(c.first + rows, c.tokens);
+        case_call(&c, row);
+        c.keys += rows * c.experts;
+        c.scores += rows * c.experts;
+    }
+    c.first = 0;
+    c.last = rows;
+}
+
+void run_row(benchmark::State &state, const Shape &shape, const seqtopk_row *row) {
+    const Stage &s = stage(shape, row->dtype);
+    const auto holds_less = [](const Turn &a, const Turn &b) { return a.candidates() < b.candidates(); };
+    op_case c = case_of(shape, row->op);
+    if (row->op == SEQTOPK_OP_scatter) {
+        c.expert_tokens = static_cast<int32_t *>(case_memory(CASE_EXPERT_TOKENS, shape.budget(), sizeof(int32_t)));
+        c.expert_slots = static_cast<int32_t *>(case_memory(CASE_EXPERT_SLOTS, shape.budget(), sizeof(int32_t)));
+    }
+    /* Placed once, for the turn that needs most. */
+    give(c, *std::max_element(s.turns.begin(), s.turns.end(), holds_less), shape, row->op);
+    case_place(&c, row->op);
     time(
         state, s,
         [&](const Turn &turn) {
-            rows = own.of(turn);
-            candidates = memory.open(false);
+            give(c, turn, shape, row->op);
+            case_begin(&c);
         },
-        [&](const Turn &turn) {
-            if (sweep(&rows, 0, s.shape.tokens, turn.low, 0, &candidates) >= 0 || candidates.size < 0)
-                fail(state, "nothing candidates");
-        });
+        [&](const Turn &) { goes_by_blocks(row->op) ? call_by_blocks(c, row) : case_call(&c, row); },
+        [&](const Turn &turn) { return fault_of(c, turn, row->op); });
+    if (!case_intact())
+        fail(state, "wrote beside its memory");
 }
 
-/* Block by block, as a route makes keys. */
-void run_collect(benchmark::State &state, const Stage &s, seqtopk_collect_keys_fn *kernel) {
-    const int64_t rows = std::max(4096 / s.shape.experts, 1);
-    Catch memory(s.shape, 2 * s.shape.budget());
-    seqtopk_candidates candidates{};
-    time(
-        state, s, [&](const Turn &) { candidates = memory.open(false); },
-        [&](const Turn &turn) {
-            for (int64_t t = 0; t < s.shape.tokens; t += rows)
-                kernel(turn.keys + t * s.shape.experts, s.shape.experts, t, std::min(t + rows, s.shape.tokens),
-                       turn.low, &candidates);
-            if (candidates.size != turn.candidates())
-                fail(state, "not what there is to catch");
-        });
-}
-
-/* To the bounds that the paper takes: 1 and K + 2. */
-void run_trim(benchmark::State &state, const Stage &s, seqtopk_bound_candidates_fn *trim) {
-    Catch memory(s.shape, s.shape.elements());
-    seqtopk_candidates candidates{};
-    time(
-        state, s, [&](const Turn &turn) { candidates = memory.fill(turn, true); },
-        [&](const Turn &) { trim(&candidates, 0, s.shape.tokens, 1, s.shape.top_k + 2); });
-}
-
-void run_pick(benchmark::State &state, const Stage &s, seqtopk_topk_logits_fn *pick) {
-    OwnRows own(s.shape);
-    Catch memory(s.shape, size_t{16} * static_cast<size_t>(s.shape.experts));
-    std::vector<float> keys(s.shape.budget());
-    std::vector<int32_t> offsets(static_cast<size_t>(s.shape.tokens) + 1), ids(keys.size());
-    const seqtopk_lists lists = {offsets.data(), ids.data(), keys.data(), 0, 0};
-    const int64_t end = static_cast<int64_t>(keys.size());
-    seqtopk_rows rows{};
-    seqtopk_candidates work{};
-    time(
-        state, s,
-        [&](const Turn &turn) {
-            rows = own.of(turn);
-            rows.key = SEQTOPK_KEY_LOGIT;
-            work = memory.open(false);
-        },
-        [&](const Turn &) {
-            int64_t at = 0;
-            if (pick(&rows, 0, s.shape.tokens, s.shape.top_k, &work, &lists, &at, end) >= 0 || work.size < 0 ||
-                at != end)
-                fail(state, "not all picked");
-        });
-}
-
-void run_whole(benchmark::State &state, const Stage &s, seqtopk_collect_short_fn *whole) {
-    OwnRows own(s.shape);
-    Catch memory(s.shape, 2 * s.shape.budget());
-    std::vector<float> keys(size_t{16} * (static_cast<size_t>(s.shape.tokens) + 4));
-    seqtopk_rows rows{};
-    seqtopk_candidates candidates{};
-    time(
-        state, s,
-        [&](const Turn &turn) {
-            rows = own.of(turn);
-            candidates = memory.open(false);
-        },
-        [&](const Turn &) {
-            float low;
-            if (whole(&rows, 0, s.shape.tokens, static_cast<int64_t>(s.shape.budget()), best_rank(), keys.data(), &low,
-                      &candidates) >= 0 ||
-                candidates.size < 0)
-                fail(state, "nothing candidates");
-        });
-}
-
-void run_choose(benchmark::State &state, const Stage &s, seqtopk_topk_keys_fn *choose) {
-    Catch memory(s.shape, size_t{16} * static_cast<size_t>(s.shape.experts));
-    std::vector<float> keys(s.shape.budget());
-    std::vector<int32_t> offsets(static_cast<size_t>(s.shape.tokens) + 1), ids(keys.size());
-    const seqtopk_lists lists = {offsets.data(), ids.data(), keys.data(), 0, 0};
-    const int64_t end = static_cast<int64_t>(keys.size());
-    seqtopk_candidates work{};
-    time(
-        state, s, [&](const Turn &) { work = memory.open(false); },
-        [&](const Turn &turn) {
-            int64_t at = 0;
-            choose(turn.keys, s.shape.experts, 0, s.shape.tokens, s.shape.top_k, &work, &lists, &at, end);
-            if (work.size < 0 || at != end)
-                fail(state, "not all chosen");
-        });
-}
-
-void run_rank(benchmark::State &state, const Stage &s, seqtopk_select_keys_fn *rank) {
-    std::vector<float> work(s.shape.elements());
-    time(state, s, nothing, [&](const Turn &turn) {
-        const int64_t k = static_cast<int64_t>(s.shape.budget());
-        if (rank(turn.caught_keys.data(), turn.candidates(), k, work.data()).key != turn.cut.key)
-            fail(state, "not the k-th largest key");
-    });
-}
-
-/* All keys of a turn's first rows, in place as a sweep's sample is ranked or with work beside them. */
-void run_rank_rows(benchmark::State &state, const Stage &s, seqtopk_select_keys_fn *rank, int64_t rows, bool in_place) {
+/* All keys of a turn's first rows, in place as a sample is selected from or with work beside them. */
+void run_select_rows(benchmark::State &state, const Stage &s, const seqtopk_row *row, int64_t rows, bool in_place) {
     const size_t n = static_cast<size_t>(rows) * static_cast<size_t>(s.shape.experts);
-    const size_t k = static_cast<size_t>(rows) * static_cast<size_t>(s.shape.top_k);
-    std::vector<float> keys(n), work(n);
+    op_case c{};
+    c.n = static_cast<int64_t>(n);
+    c.k = rows * s.shape.top_k;
+    case_place(&c, row->op);
+    std::vector<float> copy(n);
     float expected = 0;
     time(
         state, s,
         [&](const Turn &turn) {
-            std::copy_n(turn.keys, n, keys.begin());
-            expected = nth_element(keys.data(), n, k);
-            std::copy_n(turn.keys, n, keys.begin());
+            std::copy_n(turn.keys, n, copy.begin());
+            expected = nth_element(copy.data(), n, static_cast<size_t>(c.k));
+            std::copy_n(turn.keys, n, copy.begin());
+            c.keys = in_place ? nullptr : copy.data();
+            c.begin = in_place ? copy.data() : nullptr;
+            case_begin(&c);
         },
-        [&](const Turn &) {
-            float *const to = in_place ? keys.data() : work.data();
-            if (rank(keys.data(), static_cast<int64_t>(n), static_cast<int64_t>(k), to).key != expected)
-                fail(state, "not the k-th largest key");
-        });
+        [&](const Turn &) { case_call(&c, row); },
+        [&](const Turn &) { return c.kth.key != expected ? "not the k-th largest key" : nullptr; });
     count_work(state, {rows, s.shape.experts, s.shape.top_k});
 }
 
-void run_rank_peer(benchmark::State &state, const Stage &s, NthFn *nth) {
+/* Of the candidates, as select_keys, or of all keys, as nth_keys, which may copy them before. */
+void run_nth_peer(benchmark::State &state, const Stage &s, NthFn *nth, bool of_candidates) {
     std::vector<float> work(s.shape.elements());
-    time(state, s, nothing, [&](const Turn &turn) {
-        const size_t n = static_cast<size_t>(turn.candidates());
-        std::copy_n(turn.caught_keys.data(), n, work.data());
-        if (nth(work.data(), n, s.shape.budget()) != turn.cut.key)
-            fail(state, "not the k-th largest key");
-    });
-}
-
-void run_nth(benchmark::State &state, const Stage &s, NthFn *nth) {
-    std::vector<float> keys(s.shape.elements());
-    const size_t k = s.shape.budget();
+    float found = 0;
+    const auto copy = [&](const Turn &turn) {
+        const size_t n = of_candidates ? static_cast<size_t>(turn.candidates()) : work.size();
+        std::copy_n(of_candidates ? turn.caught_keys.data() : turn.keys, n, work.data());
+        return n;
+    };
     time(
-        state, s, [&](const Turn &turn) { std::copy_n(turn.keys, keys.size(), keys.begin()); },
-        [&](const Turn &turn) {
-            if (nth(keys.data(), keys.size(), k) != turn.cut.key)
-                fail(state, "not the k-th largest key");
-        });
+        state, s, [&](const Turn &turn) { of_candidates ? size_t{0} : copy(turn); },
+        [&](const Turn &turn) { found = nth(work.data(), of_candidates ? copy(turn) : work.size(), s.shape.budget()); },
+        [&](const Turn &turn) { return found != turn.cut.key ? "not the k-th largest key" : nullptr; });
 }
 
-/* Row by row; `top` is a kernel or a peer. */
-template <typename Top> void run_top(benchmark::State &state, const Stage &s, Top *top) {
+/* Row by row. */
+void run_top_peer(benchmark::State &state, const Stage &s, TopFn *top) {
     std::vector<int32_t> ids(static_cast<size_t>(s.shape.experts));
-    time(state, s, nothing, [&](const Turn &turn) {
-        const float *keys = turn.keys;
-        for (int64_t t = 0; t < s.shape.tokens; t++, keys += s.shape.experts) {
-            top(keys, s.shape.experts, s.shape.top_k, ids.data());
-            benchmark::ClobberMemory();
-        }
-    });
-}
-
-/* Eight groups (four where eight do not divide the experts), half of them to stay, as DeepSeek-V3 has them. */
-void run_groups(benchmark::State &state, const Stage &s, seqtopk_mask_groups_fn *limit) {
-    const int32_t experts = s.shape.experts, groups = experts % 8 ? 4 : 8;
-    std::vector<float> keys(static_cast<size_t>(experts)), work(2 * keys.size());
-    time(state, s, nothing, [&](const Turn &turn) {
-        const float *scores = turn.keys;
-        for (int64_t t = 0; t < s.shape.tokens; t++, scores += experts) {
-            limit(scores, keys.data(), experts, groups, 2, groups / 2, work.data());
-            benchmark::ClobberMemory();
-        }
-    });
-}
-
-void run_emit(benchmark::State &state, const Stage &s, seqtopk_list_keys_fn *emit) {
-    std::vector<int32_t> ids(s.shape.elements());
-    time(state, s, nothing, [&](const Turn &turn) {
-        const float *keys = turn.keys;
-        size_t n = 0;
-        for (int64_t t = 0; t < s.shape.tokens; t++, keys += s.shape.experts)
-            n += static_cast<size_t>(emit(keys, s.shape.experts, t, &turn.cut, ids.data() + n));
-        if (n < s.shape.budget())
-            fail(state, "fewer than the budget");
-    });
-}
-
-void run_filter(benchmark::State &state, const Stage &s, seqtopk_list_candidates_fn *filter) {
-    Catch memory(s.shape, s.shape.elements());
-    std::vector<int32_t> offsets(static_cast<size_t>(s.shape.tokens) + 1), ids(s.shape.elements());
-    std::vector<float> keys(s.shape.elements());
-    const seqtopk_lists lists = {offsets.data(), ids.data(), keys.data(), 0, 0};
-    seqtopk_candidates candidates{};
     time(
-        state, s, [&](const Turn &turn) { candidates = memory.fill(turn, false); },
+        state, s, [](const Turn &) {},
         [&](const Turn &turn) {
-            if (filter(&candidates, 0, s.shape.tokens, turn.cut.key, 1, &lists, 0, candidates.size) <
-                static_cast<int64_t>(s.shape.budget()))
-                fail(state, "fewer than the budget");
-        });
-}
-
-void run_weigh(benchmark::State &state, const Stage &s, seqtopk_weigh_keys_fn *weigh) {
-    const seqtopk_weighing how = {SEQTOPK_NORM_SUM, 0, 0, 1};
-    std::vector<float> weights;
-    time(
-        state, s, [&](const Turn &turn) { weights = turn.winners; },
-        [&](const Turn &turn) {
-            weigh(SEQTOPK_SCORE_SOFTMAX, &how, 0, s.shape.tokens, turn.lists.offsets.data(), weights.data());
-        });
-}
-
-void run_weights(benchmark::State &state, const Stage &s, seqtopk_weigh_logits_fn *weigh) {
-    const seqtopk_weighing how = {SEQTOPK_NORM_SUM, 0, 0, 1};
-    std::vector<float> weights(s.shape.budget());
-    time(state, s, nothing, [&](const Turn &turn) {
-        weigh(&turn.rows, &how, 0, s.shape.tokens, turn.lists.offsets.data(), turn.lists.ids.data(), weights.data());
-    });
-}
-
-void run_count(benchmark::State &state, const Stage &s, seqtopk_histogram_fn *count) {
-    std::vector<int32_t> histogram(static_cast<size_t>(s.shape.experts));
-    time(
-        state, s, [&](const Turn &) { std::fill(histogram.begin(), histogram.end(), 0); },
-        [&](const Turn &turn) {
-            count(turn.lists.ids.data(), static_cast<int64_t>(turn.lists.ids.size()), histogram.data());
-        });
-}
-
-void run_scatter(benchmark::State &state, const Stage &s, seqtopk_scatter_fn *scatter) {
-    std::vector<int32_t> cursors(static_cast<size_t>(s.shape.experts)), work(cursors), tokens(s.shape.budget()),
-        slots(tokens);
-    time(
-        state, s,
-        [&](const Turn &turn) {
-            std::fill(cursors.begin(), cursors.end(), 0);
-            for (int32_t id : turn.lists.ids)
-                cursors[static_cast<size_t>(id)]++;
-            std::exclusive_scan(cursors.begin(), cursors.end(), cursors.begin(), 0);
+            const float *keys = turn.keys;
+            for (int64_t t = 0; t < s.shape.tokens; t++, keys += s.shape.experts) {
+                top(keys, s.shape.experts, s.shape.top_k, ids.data());
+                benchmark::ClobberMemory();
+            }
         },
-        [&](const Turn &turn) {
-            scatter(turn.lists.offsets.data(), turn.lists.ids.data(), 0, s.shape.tokens, s.shape.experts,
-                    cursors.data(), work.data(), tokens.data(), slots.data());
-        });
-}
-
-/* No default: an op without a benchmark is a warning here. */
-void run_row(benchmark::State &state, Shape shape, const seqtopk_row *row) {
-    const Stage &s = stage(shape, row->dtype);
-    switch (row->op) {
-    case SEQTOPK_OP_lse: run_score(state, s, function_of<seqtopk_lse_fn>(*row)); break;
-    case SEQTOPK_OP_keys: run_keys(state, s, function_of<seqtopk_keys_fn>(*row)); break;
-    case SEQTOPK_OP_collect_logits: run_sweep(state, s, function_of<seqtopk_collect_logits_fn>(*row)); break;
-    case SEQTOPK_OP_collect_keys: run_collect(state, s, function_of<seqtopk_collect_keys_fn>(*row)); break;
-    case SEQTOPK_OP_bound_candidates: run_trim(state, s, function_of<seqtopk_bound_candidates_fn>(*row)); break;
-    case SEQTOPK_OP_collect_short: run_whole(state, s, function_of<seqtopk_collect_short_fn>(*row)); break;
-    case SEQTOPK_OP_topk_keys: run_choose(state, s, function_of<seqtopk_topk_keys_fn>(*row)); break;
-    case SEQTOPK_OP_topk_logits: run_pick(state, s, function_of<seqtopk_topk_logits_fn>(*row)); break;
-    case SEQTOPK_OP_select_keys: run_rank(state, s, function_of<seqtopk_select_keys_fn>(*row)); break;
-    case SEQTOPK_OP_nth_keys: run_nth(state, s, function_of<seqtopk_nth_keys_fn>(*row)); break;
-    case SEQTOPK_OP_topk_row: run_top(state, s, function_of<seqtopk_topk_row_fn>(*row)); break;
-    case SEQTOPK_OP_mask_groups: run_groups(state, s, function_of<seqtopk_mask_groups_fn>(*row)); break;
-    case SEQTOPK_OP_list_keys: run_emit(state, s, function_of<seqtopk_list_keys_fn>(*row)); break;
-    case SEQTOPK_OP_list_candidates: run_filter(state, s, function_of<seqtopk_list_candidates_fn>(*row)); break;
-    case SEQTOPK_OP_weigh_logits: run_weights(state, s, function_of<seqtopk_weigh_logits_fn>(*row)); break;
-    case SEQTOPK_OP_weigh_keys: run_weigh(state, s, function_of<seqtopk_weigh_keys_fn>(*row)); break;
-    case SEQTOPK_OP_histogram: run_count(state, s, function_of<seqtopk_histogram_fn>(*row)); break;
-    case SEQTOPK_OP_scatter: run_scatter(state, s, function_of<seqtopk_scatter_fn>(*row)); break;
-    case SEQTOPK_OP_sample:
-    case SEQTOPK_OP_block:
-    case SEQTOPK_OP_ahead:
-    case SEQTOPK_OP_share:
-    case SEQTOPK_OPS: break; /* sizes */
-    }
+        [](const Turn &) { return nullptr; });
 }
 
 template <typename Run> void add(const std::string &name, Run run) {
@@ -490,12 +345,12 @@ template <typename Run> void add(const std::string &name, Run run) {
 }
 
 /* rank beside its use after a sweep: of a short sequence at once, of a sample, of one row. */
-void add_rank_rows(const Shape &shape, const seqtopk_row *row) {
+void add_select_rows(const Shape &shape, const seqtopk_row *row) {
     const auto add_rows = [&](const char *what, int64_t rows, bool in_place) {
-        add(std::string("rank-") + what + "/" + shape.name() + "/" + row->name, [shape, row, rows,
-                                                                                 in_place](benchmark::State &state) {
-            run_rank_rows(state, stage(shape, row->dtype), function_of<seqtopk_select_keys_fn>(*row), rows, in_place);
-        });
+        add(std::string("rank-") + what + "/" + shape.name() + "/" + row->name,
+            [shape, row, rows, in_place](benchmark::State &state) {
+                run_select_rows(state, stage(shape, row->dtype), row, rows, in_place);
+            });
     };
     if (shape.elements() <= 16384)
         add_rows("all", shape.tokens, false);
@@ -506,18 +361,17 @@ void add_rank_rows(const Shape &shape, const seqtopk_row *row) {
 
 void add_nth_peer(const Shape &shape, const char *name, NthFn *nth) {
     add("nth_keys/" + shape.name() + "/peer:" + name,
-        [shape, nth](benchmark::State &state) { run_nth(state, stage(shape, SEQTOPK_ROW_f32), nth); });
+        [shape, nth](benchmark::State &state) { run_nth_peer(state, stage(shape, SEQTOPK_ROW_f32), nth, false); });
     add("select_keys/" + shape.name() + "/peer:" + name,
-        [shape, nth](benchmark::State &state) { run_rank_peer(state, stage(shape, SEQTOPK_ROW_f32), nth); });
+        [shape, nth](benchmark::State &state) { run_nth_peer(state, stage(shape, SEQTOPK_ROW_f32), nth, true); });
 }
 
 void add_top_peer(const Shape &shape, const char *name, TopFn *top) {
     add("topk_row/" + shape.name() + "/peer:" + name,
-        [shape, top](benchmark::State &state) { run_top(state, stage(shape, SEQTOPK_ROW_f32), top); });
+        [shape, top](benchmark::State &state) { run_top_peer(state, stage(shape, SEQTOPK_ROW_f32), top); });
 }
 
 void add_all() {
-    static_assert(std::is_same<NthFn, seqtopk_nth_keys_fn>::value, "peers of nth are called as nth is");
     for (const Shape &shape : shapes) {
         seqtopk_desc desc = SEQTOPK_DESC_INIT;
         desc.experts = shape.experts;
@@ -529,7 +383,7 @@ void add_all() {
             if (!seqtopk_isa_runs(row->isa) || !row->applies(&desc))
                 continue;
             if (row->op == SEQTOPK_OP_select_keys)
-                add_rank_rows(shape, row);
+                add_select_rows(shape, row);
             add(std::string(row->op_name) + "/" + shape.name() + "/" + row->name,
                 [shape, row](benchmark::State &state) { run_row(state, shape, row); });
         }

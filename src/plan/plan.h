@@ -53,9 +53,6 @@ struct seqtopk_plan {
     seqtopk_decision decision[];    /* then the kernels, and the texts of what a tuning file decided */
 };
 
-/* Fills plan->kernels from the decisions, for the ranges that they have. */
-void seqtopk_plan_gather(seqtopk_plan *plan);
-
 /* The kernels of a call of so many tokens. */
 static inline const seqtopk_kernels *seqtopk_plan_kernels(const seqtopk_plan *plan, int64_t tokens) {
     const seqtopk_kernels *kernels = plan->kernels + plan->ranges - 1;
