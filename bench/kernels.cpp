@@ -82,6 +82,7 @@ public:
             rows.shift = shift_.data() + i * static_cast<size_t>(shape.tokens);
             rows.lse = lse_.data() + i * static_cast<size_t>(shape.tokens);
             rows.experts = shape.experts;
+            rows.ahead = SEQTOPK_AHEAD;
             rows.score = SEQTOPK_SCORE_SOFTMAX;
             rows.key = SEQTOPK_KEY_LOGPROB;
             float *keys = keys_.data() + at;
