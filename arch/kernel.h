@@ -5,7 +5,7 @@
  *     logits [T, E]
  *       | collect   lse: the log-sum-exp of each row        keys, mask_groups: the keys of whole rows
  *       |           collect_logits, collect_short, collect_keys: the candidates down to a bound; bound_candidates
- *       |           topk_logits, topk_keys: the first K of each token; token scope needs no cut
+ *       |           topk_logits, topk_scores: the first K of each token; token scope needs no cut
  *     candidates
  *       | cut       select_keys, nth_keys: the k-th largest key        topk_row: the first k of one row
  *     cut
@@ -106,8 +106,8 @@ typedef seqtopk_kth seqtopk_select_keys_fn(const float *keys, int64_t n, int64_t
 
 /*
  * Candidates of successive tokens, token by token, ids ascending within a token.
- * counts: how many candidates each token has. [T], indexed by the token's number in the batch; but topk_logits and
- * topk_keys are given [SEQTOPK_TOPK_COUNTS] of scratch, indexed as they like.
+ * counts: how many candidates each token has. [T], indexed by the token's number in the batch; but topk_logits
+ * is given [SEQTOPK_TOPK_COUNTS] of scratch, indexed as it likes.
  */
 typedef struct seqtopk_candidates {
     float *keys;     /* [capacity + SEQTOPK_CANDIDATES_SLACK] */
@@ -162,7 +162,7 @@ typedef struct seqtopk_lists {
     int32_t to_scores, score;
 } seqtopk_lists;
 
-/* The length of seqtopk_candidates.counts in calls of topk_logits and topk_keys. */
+/* The length of seqtopk_candidates.counts in calls of topk_logits. */
 enum { SEQTOPK_TOPK_COUNTS = 16 };
 
 /*
@@ -175,10 +175,28 @@ enum { SEQTOPK_TOPK_COUNTS = 16 };
 typedef int64_t seqtopk_topk_logits_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int32_t top_k,
                                        seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end);
 
-/* topk_keys: the same lists from keys [last - first, E] of tokens [first, last), which are made already; keys of
- * -inf are never listed. 1 <= top_k <= 16. Where work->size ends as -1, nothing that it wrote is valid. */
-typedef void seqtopk_topk_keys_fn(const float *keys, int32_t experts, int64_t first, int64_t last, int32_t top_k,
-                                  seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end);
+/* Lists one token by all of its keys, whatever those are: its pairs from `at` on. Returns the pair after them. */
+typedef int64_t seqtopk_list_row_fn(const void *context, int64_t token, int64_t at);
+
+/* How topk_scores selects. */
+typedef struct seqtopk_topk {
+    int32_t top_k;                        /* 1 to 64 */
+    int32_t groups, group_n, group_top_k; /* groups: 1 if there are none, at most 64; group_n: 1 or 2 */
+    float *keys;                          /* scratch: [keys_size], at least E up to a multiple of 16 */
+    int64_t keys_size;
+    uint16_t *ids; /* scratch: [E + 48] */
+    seqtopk_list_row_fn *list_row;
+    const void *context;
+} seqtopk_topk;
+
+/*
+ * topk_scores: token scope with a bias, groups, or up to 64 experts of a token. Lists as topk_logits does the first
+ * top_k candidates of each row, by the keys that op keys makes (KEY_SCORE with a bias, else KEY_LOGIT) and mask_groups
+ * leaves, with their scores (the bias not added). Without a bias group_n is 1. For softmax it does what lse does. Rows
+ * that it cannot decide it leaves to how->list_row. Returns the first unmasked row that has a NaN or +inf, or -1.
+ */
+typedef int64_t seqtopk_topk_scores_fn(const seqtopk_rows *rows, int64_t first, int64_t last, const seqtopk_topk *how,
+                                       const seqtopk_lists *to, int64_t *at, int64_t end);
 
 /*
  * list_candidates: lists those candidates of tokens [first, last), the first token's at the beginning of *from,

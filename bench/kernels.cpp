@@ -150,7 +150,7 @@ seqtopk_select_keys_fn *best_select() {
 /* Whether an op writes its rows' shift and lse; they then are the case's own. */
 bool writes_normalisers(seqtopk_op op) {
     return op == SEQTOPK_OP_lse || op == SEQTOPK_OP_collect_logits || op == SEQTOPK_OP_collect_short ||
-           op == SEQTOPK_OP_topk_logits;
+           op == SEQTOPK_OP_topk_logits || op == SEQTOPK_OP_topk_scores;
 }
 
 /* Whether a route hands an op its keys block by block, as it makes them. */
@@ -159,7 +159,7 @@ bool goes_by_blocks(seqtopk_op op) { return op == SEQTOPK_OP_collect_keys || op 
 /* What a shape says, whatever the logits. */
 op_case case_of(const Shape &shape, seqtopk_op op) {
     const int64_t budget = static_cast<int64_t>(shape.budget()), elements = static_cast<int64_t>(shape.elements());
-    const bool token_scope = op == SEQTOPK_OP_topk_logits || op == SEQTOPK_OP_topk_keys;
+    const bool token_scope = op == SEQTOPK_OP_topk_logits || op == SEQTOPK_OP_topk_scores;
     op_case c{};
     c.tokens = shape.tokens;
     c.last = goes_by_blocks(op) ? std::min<int64_t>(std::max(4096 / shape.experts, 1), shape.tokens) : shape.tokens;
@@ -180,6 +180,8 @@ op_case case_of(const Shape &shape, seqtopk_op op) {
     c.group_top_k = c.groups / 2;
     c.how = {SEQTOPK_NORM_SUM, 0, 0, 1};
     c.select = best_select();
+    c.fit = 16;
+    c.list_row = [](const void *, int64_t, int64_t at) { return at; }; /* random rows need it seldom; the count tells */
     return c;
 }
 
@@ -214,7 +216,7 @@ void give(op_case &c, const Turn &turn, const Shape &shape, seqtopk_op op) {
         c.rows.shift = own.shift;
         c.rows.lse = own.lse;
     }
-    c.rows.key = op == SEQTOPK_OP_topk_logits ? SEQTOPK_KEY_LOGIT : SEQTOPK_KEY_LOGPROB;
+    c.rows.key = op == SEQTOPK_OP_topk_logits || op == SEQTOPK_OP_topk_scores ? SEQTOPK_KEY_LOGIT : SEQTOPK_KEY_LOGPROB;
     c.keys = c.scores = turn.keys;
     if (op == SEQTOPK_OP_select_keys) {
         c.keys = turn.caught_keys.data();
@@ -243,7 +245,7 @@ const char *fault_of(const op_case &c, const Turn &turn, seqtopk_op op) {
         if (c.returned >= 0)
             return "a bad row";
         return c.candidates.size < 0 || c.at != c.end ? "not all listed" : nullptr;
-    case SEQTOPK_OP_topk_keys: return c.candidates.size < 0 || c.at != c.end ? "not all listed" : nullptr;
+    case SEQTOPK_OP_topk_scores: return c.returned >= 0 || c.at != c.end ? "not all listed" : nullptr;
     case SEQTOPK_OP_select_keys:
     case SEQTOPK_OP_nth_keys: return c.kth.key != turn.cut.key ? "not the k-th largest key" : nullptr;
     case SEQTOPK_OP_list_keys:

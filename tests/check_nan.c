@@ -73,14 +73,32 @@ static void make_nan_case(nan_case *c, int dtype, uint32_t pattern, uint32_t for
     c->rows = (seqtopk_rows){.logits = logits, .stride = c->experts * (int64_t)element, .experts = c->experts};
 }
 
+/* For rows that topk_scores leaves to its caller: which are none of the bad ones. */
+static int64_t list_nothing(const void *context, int64_t token, int64_t at) {
+    (void)context, (void)token;
+    return at;
+}
+
 static void check_logit_kernels(const nan_case *n, seqtopk_op op) {
     const int32_t few = 1 + (int32_t)below(16);
     op_case c = {.rows = n->rows, .tokens = n->tokens, .last = n->tokens, .experts = n->experts};
-    c.rows.key = op != SEQTOPK_OP_topk_logits && n->rows.score == SEQTOPK_SCORE_SOFTMAX ? SEQTOPK_KEY_LOGPROB
-                                                                                        : SEQTOPK_KEY_LOGIT;
+    const int by_token = op == SEQTOPK_OP_topk_logits || op == SEQTOPK_OP_topk_scores;
+    c.rows.key = !by_token && n->rows.score == SEQTOPK_SCORE_SOFTMAX ? SEQTOPK_KEY_LOGPROB : SEQTOPK_KEY_LOGIT;
     c.capacity = n->tokens * n->experts;
     c.top_k = few < n->experts ? few : n->experts;
     c.end = n->tokens * c.top_k;
+    c.fit = 16;
+    c.list_row = list_nothing;
+    c.groups = c.group_top_k = n->experts % 4 ? 1 : 4;
+    c.group_n = 1;
+    if (op == SEQTOPK_OP_topk_scores && below(2)) {
+        c.rows.bias = case_memory(CASE_BIAS, (size_t)n->experts, sizeof(float));
+        random_logits(&run.random, RANDOM_NORMAL, SEQTOPK_DTYPE_F32, (void *)(uintptr_t)c.rows.bias, 1,
+                      (size_t)n->experts, (size_t)n->experts);
+        c.rows.key = SEQTOPK_KEY_SCORE;
+        c.group_top_k = c.groups > 1 ? 2 : 1;
+        c.group_n = n->experts > 4 ? 2 : 1;
+    }
     c.budget = 1 + below(16 * (uint32_t)n->tokens);
     c.select = (seqtopk_select_keys_fn *)check_reference(SEQTOPK_OP_select_keys, SEQTOPK_DTYPE_F32)->function;
     for (const seqtopk_row *row = NULL; (row = check_next(row, op, n->dtype));) {
@@ -97,7 +115,7 @@ static void check_logit_kernels(const nan_case *n, seqtopk_op op) {
 
 static void check_patterns(int dtype) {
     static const seqtopk_op ops[] = {SEQTOPK_OP_lse, SEQTOPK_OP_collect_logits, SEQTOPK_OP_collect_short,
-                                     SEQTOPK_OP_topk_logits};
+                                     SEQTOPK_OP_topk_logits, SEQTOPK_OP_topk_scores};
     const uint32_t all = RANDOM_NANS, random = run.quick ? 200 : 3000;
     for (uint32_t i = 0; i < all + random; i++) {
         nan_case c;
@@ -182,7 +200,7 @@ static void call_on_caught(op_case c, const float *keys, size_t n) {
     free(c.caught.counts);
 }
 
-/* Rows of keys, NaNs among them, for collect_keys, topk_keys, bound_candidates and list_candidates. */
+/* Rows of keys, NaNs among them, for collect_keys, bound_candidates and list_candidates. */
 static void check_nan_rows(int32_t experts, int64_t tokens) {
     const size_t cells = (size_t)(experts * tokens);
     const int32_t few = 1 + (int32_t)below(16);
@@ -196,7 +214,6 @@ static void check_nan_rows(int32_t experts, int64_t tokens) {
     c.group_n = experts / c.groups > 1 ? 2 : 1;
     c.group_top_k = 1;
     c.cut = (seqtopk_cut){below(2) ? NAN : 0.0f, experts, 1};
-    call_all(&c, SEQTOPK_OP_topk_keys, keys, cells);
     call_all(&c, SEQTOPK_OP_mask_groups, keys, cells);
     for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_collect_keys, -1));) {
         c.low = below(2) ? -1.0f : 1.0f;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Kernels that read logits, and weigh_keys and topk_keys, which do the same from keys. */
+/* Kernels that read logits, and weigh_keys, which does the same from keys. */
 #include "cases.h"
 #include "check.h"
 #include "oracle.h"
@@ -613,19 +613,99 @@ static void check_topk_row_of(const rows_case *c, op_case *k, const seqtopk_row 
         check_topk_lists(c, &k->lists, right);
 }
 
-/* The same lists out of keys. */
-static void check_topk_keys(const rows_case *c, op_case k, const topk_lists *right) {
-    const size_t cells = (size_t)(c->last - c->first) * (size_t)c->experts;
-    float *keys = check_alloc(cells, 4);
-    for (size_t i = 0; i < cells; i++)
-        keys[i] = (float)c->problem.x[c->first * c->experts + (int64_t)i];
-    k.end = right->at;
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_topk_keys, -1));) {
-        k.keys = case_copy(CASE_KEYS, keys, cells, 4);
-        case_freeze(CASE_KEYS);
-        check_topk_row_of(c, &k, row, right);
+/* The token's pairs as they should be: what a kernel does with rows that it leaves to how->list_row. */
+static const topk_lists *whole_rows;
+static int64_t whole_rows_listed;
+
+static int64_t list_whole_row(const void *context, int64_t token, int64_t at) {
+    const op_case *k = context;
+    const int64_t from = whole_rows->offsets[token];
+    const int64_t n = (token + 1 < k->last ? whole_rows->offsets[token + 1] : whole_rows->at) - from;
+    whole_rows_listed++;
+    memcpy(k->lists.ids + at, whole_rows->ids + from, (size_t)n * sizeof(int32_t));
+    memcpy(k->lists.keys + at, whole_rows->keys + from, (size_t)n * sizeof(float));
+    return at + n;
+}
+
+/* What each token keeps: its first k by keys [last - first, E], ids ascending, with scores. */
+static topk_lists expect_topk_scores(const rows_case *c, int32_t top_k, const float *keys, const float *scores) {
+    const size_t most = (size_t)(c->last - c->first) * (size_t)top_k + 16;
+    unsigned char *taken = check_alloc((size_t)c->experts, 1);
+    double *x = check_alloc((size_t)c->experts, sizeof *x);
+    topk_lists l = {check_alloc((size_t)c->tokens, 4), check_alloc(most, 4), check_alloc(most, 4), 0, 0};
+    l.from = l.at = random_below(&run.random, 9);
+    for (int64_t t = c->first; t < c->last; t++, keys += c->experts, scores += c->experts) {
+        for (int32_t e = 0; e < c->experts; e++)
+            x[e] = (double)keys[e];
+        mark_slowly(x, c->experts, top_k, taken);
+        l.offsets[t] = (int32_t)l.at;
+        for (int32_t e = 0; e < c->experts; e++)
+            if (taken[e]) {
+                l.ids[l.at] = e;
+                l.keys[l.at++] = scores[e];
+            }
     }
+    free(taken);
+    free(x);
+    return l;
+}
+
+/* Groups for topk_scores, or none. */
+static void choose_topk_groups(const rows_case *c, op_case *k) {
+    static const int32_t counts[] = {2, 4, 8, 16, 64};
+    k->groups = k->group_top_k = k->group_n = 1;
+    const int32_t groups = counts[random_below(&run.random, 5)];
+    if (c->experts % groups || c->experts == groups || random_below(&run.random, 2))
+        return;
+    k->groups = groups;
+    k->group_n = k->rows.bias ? 1 + (int32_t)random_below(&run.random, 2) : 1;
+    k->group_top_k = 1 + (int32_t)random_below(&run.random, (uint32_t)groups);
+}
+
+static void check_topk_scores_of(rows_case *c, const float *bias) {
+    static const int32_t top_ks[] = {1, 2, 6, 8, 9, 12, 16, 22, 33, 64};
+    const float *given = c->rows.bias;
+    const int32_t wish = top_ks[random_below(&run.random, 10)];
+    c->rows.bias = NULL;
+    float *scores = reference_keys(c, SEQTOPK_KEY_SCORE);
+    c->rows.bias = bias;
+    float *keys = reference_keys(c, bias ? SEQTOPK_KEY_SCORE : SEQTOPK_KEY_LOGIT);
+    op_case k = case_of(c, bias ? SEQTOPK_KEY_SCORE : SEQTOPK_KEY_LOGIT);
+    choose_topk_groups(c, &k);
+    if (k.groups > 1) {
+        op_case mask = k;
+        mask.values = keys;
+        mask.scores = NULL;
+        mask.work = check_alloc(2 * (size_t)c->experts, sizeof(float));
+        describe(c, "the reference's groups", "");
+        case_call(&mask, check_reference(SEQTOPK_OP_mask_groups, SEQTOPK_DTYPE_F32));
+        free(mask.work);
+    }
+    k.top_k = wish < c->experts ? wish : c->experts;
+    topk_lists right = expect_topk_scores(c, k.top_k, keys, scores);
+    whole_rows = &right;
+    k.from = right.from;
+    k.fit = 1 + random_below(&run.random, 20);
+    k.list_row = list_whole_row;
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_topk_scores, c->dtype));) {
+        k.end = right.at + (random_below(&run.random, 2) ? 0 : random_below(&run.random, 40));
+        check_topk_row_of(c, &k, row, &right);
+        check_that(k.returned == -1, "found a bad row, %lld, where there is none", (long long)k.returned);
+        if (c->score == SEQTOPK_SCORE_SOFTMAX)
+            check_normalisers(c, &k.rows);
+    }
+    c->rows.bias = given;
     free(keys);
+    free(scores);
+    free(right.offsets);
+    free(right.ids);
+    free(right.keys);
+}
+
+static void check_topk_scores(rows_case *c) {
+    check_topk_scores_of(c, NULL);
+    if (c->rows.bias)
+        check_topk_scores_of(c, c->rows.bias);
 }
 
 static void check_topk(rows_case *c) {
@@ -645,8 +725,6 @@ static void check_topk(rows_case *c) {
         if (c->score == SEQTOPK_SCORE_SOFTMAX)
             check_normalisers(c, &k.rows);
     }
-    if (c->score == SEQTOPK_SCORE_LOGITS)
-        check_topk_keys(c, k, &right);
     free(right.offsets);
     free(right.ids);
     free(right.keys);
@@ -664,6 +742,7 @@ static void check_rows_case(int32_t experts, int32_t count, int turn) {
         check_collect_logits(&c);
         check_collect_short(&c);
         check_topk(&c);
+        check_topk_scores(&c);
         if (score == turn % 4)
             check_keys(&c, SEQTOPK_KEY_LOGIT);
         check_keys(&c, SEQTOPK_KEY_SCORE);

@@ -3,7 +3,9 @@
 #include SEQTOPK_VEC_H
 
 #ifdef VEC_SELECTS
-#include "arch/common/few.h"
+#include "arch/common/finalists.h"
+#include "arch/common/groups.h"
+#include "arch/common/rough.h"
 #endif
 #include "arch/common/lanes.h"
 #include "arch/common/name.h"
@@ -27,6 +29,7 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
 #include "arch/common/topk_slots.inc"
+#include "arch/common/topk_scores.inc"
 #include "arch/common/keys_slots.inc"
 #endif
 #include "arch/common/dtype_end.inc"
@@ -42,6 +45,7 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
 #include "arch/common/topk_slots.inc"
+#include "arch/common/topk_scores.inc"
 #endif
 #include "arch/common/dtype_end.inc"
 /* clang-format on */
@@ -56,6 +60,7 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
 #include "arch/common/topk_slots.inc"
+#include "arch/common/topk_scores.inc"
 #endif
 #include "arch/common/dtype_end.inc"
 /* clang-format on */

@@ -8,6 +8,9 @@
 enum {
     /* Lane maxima and sorting networks are 16 wide: one pass over a row finds its best 16 candidates at most. */
     MOST_CERTAIN = 16,
+    /* For one of 2 * K lane maxima and more the registers and networks of topk_scores are made. */
+    MOST_LISTED = 64,
+    MOST_GROUPS = 64, /* a bit for each */
     /*
      * A row's 16 lane maxima bound it closely where a lane has more than an expert or two, and where not nearly all of
      * them count. Found on a Xeon with AVX-512; `seqtopk bench` with --way short_logits and --way short_keys compares.
@@ -47,9 +50,15 @@ static const char *topk_logits_why_not(const seqtopk_ask *ask) {
     return why ? why : ask->desc->top_k > MOST_CERTAIN ? "K above 16" : NULL;
 }
 
-static const char *topk_keys_why_not(const seqtopk_ask *ask) {
+static const char *topk_scores_why_not(const seqtopk_ask *ask) {
     const char *why = not_in_token_scope(ask);
-    return why ? why : ask->desc->top_k > MOST_CERTAIN ? "K above 16" : NULL;
+    if (why || !seqtopk_is_grouped(ask->desc))
+        return why ? why : ask->desc->top_k > MOST_LISTED ? "K above 64" : NULL;
+    return ask->desc->top_k > MOST_LISTED              ? "K above 64"
+           : ask->desc->groups > MOST_GROUPS           ? "more than 64 groups"
+           : ask->desc->group_n > 2                    ? "groups scored by more than their best two"
+           : ask->desc->group_n > 1 && !ask->is_biased ? "no bias, but groups scored by sums: logits do not add up"
+                                                       : NULL;
 }
 
 static const char *topk_rows_why_not(const seqtopk_ask *ask) { return not_in_token_scope(ask); }

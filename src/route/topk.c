@@ -31,21 +31,8 @@ int64_t seqtopk_topk_logits_collect(const seqtopk_call *call, int64_t s, int64_t
     return bad < 0 && few.size < 0 ? seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_TIES) : bad;
 }
 
-/* Lists tokens [first, last) by their keys [last - first, E], which are in call->work.keys, from pair *at on, and
- * adds their number to *at. Returns 0 if their candidates do not fit. */
-typedef int list_rows(const seqtopk_call *call, int64_t first, int64_t last, int64_t *at, int64_t end);
-
-static int list_rows_at_once(const seqtopk_call *call, int64_t first, int64_t last, int64_t *at, int64_t end) {
-    const seqtopk_lists to = seqtopk_lists_of(call, 0);
-    int32_t counts[SEQTOPK_TOPK_COUNTS];
-    seqtopk_candidates few = own_candidates(call, counts);
-    call->kernels->topk_keys(call->work.keys, call->rows.experts, first, last, call->plan->desc.top_k, &few, &to, at,
-                             end);
-    return few.size >= 0;
-}
-
 /* A token's first top_k by its keys [E], however many those are. Returns the pair after them. */
-static int64_t list_row(const seqtopk_call *call, const float *keys, int64_t at) {
+static int64_t list_keys(const seqtopk_call *call, const float *keys, int64_t at) {
     const int32_t experts = call->rows.experts, top_k = call->plan->desc.top_k;
     int32_t count;
     seqtopk_candidates few = own_candidates(call, &count);
@@ -61,48 +48,67 @@ static int64_t list_row(const seqtopk_call *call, const float *keys, int64_t at)
     return at;
 }
 
-static int list_rows_one_by_one(const seqtopk_call *call, int64_t first, int64_t last, int64_t *at, int64_t end) {
-    (void)end;
-    for (int64_t row = first; row < last; row++) {
-        call->token_offsets[row] = (int32_t)*at;
-        *at = list_row(call, call->work.keys + (row - first) * call->rows.experts, *at);
-    }
-    return 1;
+/* The same of a token whose normaliser is known, with scores in the places of weights: a seqtopk_list_row_fn. */
+static int64_t list_row(const void *context, int64_t token, int64_t at) {
+    static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f};
+    const seqtopk_call *call = context;
+    seqtopk_rows row = call->rows;
+    seqtopk_grouped_keys(call, token, token + 1, call->work.keys);
+    const int64_t end = list_keys(call, call->work.keys, at);
+    const int32_t own[] = {0, (int32_t)(end - at)};
+    row.logits = (const char *)row.logits + token * row.stride;
+    row.shift += token;
+    row.lse += token;
+    row.token_mask = NULL;
+    call->kernels->weigh_logits(&row, &plain, 0, 1, own, call->expert_ids + at, call->list_weights + at);
+    return end;
 }
 
-/* Makes a run's keys block by block, and lists each block's tokens by them. */
-static int64_t collect_by_keys(const seqtopk_call *call, int64_t first, int64_t last, list_rows *list,
-                               seqtopk_run *run) {
+int64_t seqtopk_topk_scores_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
+                                    seqtopk_run *run) {
+    const seqtopk_desc *desc = &call->plan->desc;
+    const seqtopk_lists to = seqtopk_lists_of(call, 1);
+    const seqtopk_topk how = {.top_k = desc->top_k,
+                              .groups = seqtopk_is_grouped(desc) ? desc->groups : 1,
+                              .group_n = desc->group_n,
+                              .group_top_k = desc->group_top_k,
+                              .keys = call->work.spare,
+                              .keys_size = call->plan->work_rows * desc->experts + SEQTOPK_CANDIDATES_SLACK,
+                              .ids = (uint16_t *)call->work.words,
+                              .list_row = list_row,
+                              .context = call};
+    int64_t at = first * desc->top_k;
+    (void)s;
+    const int64_t bad = call->kernels->topk_scores(&call->rows, first, last, &how, &to, &at, last * desc->top_k);
+    run->size = at - first * desc->top_k;
+    return bad;
+}
+
+/* Makes a run's keys block by block, and lists each token by them. */
+int64_t seqtopk_topk_rows_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
     const int32_t top_k = call->plan->desc.top_k;
     const int64_t block = seqtopk_call_block(call);
     int64_t at = first * top_k;
+    (void)s;
     for (int64_t t = first, next; t < last; t = next) {
         next = seqtopk_block_end(t, last, block);
         const int64_t bad = call->kernels->lse(&call->rows, t, next);
         if (bad >= 0)
             return bad;
         seqtopk_grouped_keys(call, t, next, call->work.keys);
-        if (!list(call, t, next, &at, last * top_k))
-            return seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_TIES);
+        for (int64_t row = t; row < next; row++) {
+            call->token_offsets[row] = (int32_t)at;
+            at = list_keys(call, call->work.keys + (row - t) * call->rows.experts, at);
+        }
     }
     run->size = at - first * top_k;
     return -1;
 }
 
-int64_t seqtopk_topk_keys_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
-    (void)s;
-    return collect_by_keys(call, first, last, list_rows_at_once, run);
-}
-
-int64_t seqtopk_topk_rows_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
-    (void)s;
-    return collect_by_keys(call, first, last, list_rows_one_by_one, run);
-}
-
 /* Tokens do not compete with each other: there is nothing to cut. */
 int seqtopk_topk_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence) {
     (void)call, (void)s;
-    sequence->has_keys = sequence->way == SEQTOPK_WAY_topk_logits;
+    sequence->has_keys = sequence->way != SEQTOPK_WAY_topk_rows;
     return 1;
 }
 

@@ -313,7 +313,7 @@ Test(plan, way_why_not) {
         for (int64_t tokens = 0; tokens < 100000; tokens += 1 + tokens)
             for (int biased = 0; biased < 2; biased++) {
                 cr_expect_null(seqtopk_plan_way_why_not(u->plan, way_named("staged"), tokens, biased));
-                const char *topk = seqtopk_plan_way_why_not(u->plan, way_named("topk_keys"), tokens, biased);
+                const char *topk = seqtopk_plan_way_why_not(u->plan, way_named("topk_scores"), tokens, biased);
                 cr_expect(scope == SEQTOPK_SCOPE_TOKEN || topk);
                 cr_expect_not_null(seqtopk_plan_way_why_not(u->plan, way_named("topk_logits"), tokens, 1));
             }
@@ -336,7 +336,7 @@ Test(plan, way_forced) {
     u->desc.way = "scenic";
     cr_expect_eq(unit_plan(u), SEQTOPK_E_KERNEL);
     cr_expect_not_null(strstr(u->error.message, "scenic"));
-    u->desc.way = "topk_keys";
+    u->desc.way = "topk_scores";
     cr_expect_eq(unit_plan(u), SEQTOPK_E_KERNEL, "it serves token scope");
     u->desc.way = NULL;
     setenv("SEQTOPK_WAY", "short_keys", 1);

@@ -148,4 +148,17 @@ static inline vec vec_raise(vec a, uint32_t lanes) {
     return vbslq_f32(vtstq_u32(vdupq_n_u32(lanes), vld1q_u32(bit)), vdupq_n_f32(__builtin_inff()), a);
 }
 
+/* From 8 bits by one Newton step. */
+#define VEC_ROUGH_ERROR 0x1p-13f
+#define VEC_RECIPROCAL rough_reciprocal
+#define VEC_ROOT rough_root
+static inline vec rough_reciprocal(vec x) {
+    const vec y = vrecpeq_f32(x);
+    return vmulq_f32(y, vrecpsq_f32(x, y));
+}
+static inline vec rough_root(vec x) {
+    const vec y = vrsqrteq_f32(x);
+    return vmulq_f32(x, vmulq_f32(y, vrsqrtsq_f32(vmulq_f32(x, y), y)));
+}
+
 #endif

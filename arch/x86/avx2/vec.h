@@ -159,4 +159,9 @@ static inline vec vec_raise(vec a, uint32_t lanes) {
     return _mm256_blendv_ps(a, _mm256_set1_ps(__builtin_inff()), _mm256_castsi256_ps(on));
 }
 
+/* To 12 bits. */
+#define VEC_ROUGH_ERROR 0x1p-11f
+#define VEC_RECIPROCAL(x) _mm256_rcp_ps(x)
+#define VEC_ROOT(x) _mm256_mul_ps(x, _mm256_rsqrt_ps(x))
+
 #endif

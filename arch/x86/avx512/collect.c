@@ -2,8 +2,7 @@
 /* The collect and topk kernels by compression of ids. */
 #include "vec.h"
 
-#include "columns.h"
-
+#include "arch/common/columns.h"
 #include "arch/common/few.h"
 #include "arch/common/name.h"
 #include "arch/common/select.h"
@@ -40,14 +39,6 @@ void KERNEL(collect_keys, f32, compress)(const float *keys, int32_t experts, int
     collect_f32 c = collect_of_f32(&rows, &own, 0, low);
     collect_rows_f32(&c, 0, last - first, 0, take_logits_f32, no_end_f32);
     candidates->size = own.size;
-}
-
-void KERNEL(topk_keys, f32, compress)(const float *keys, int32_t experts, int64_t first, int64_t last, int32_t top_k,
-                                      seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end) {
-    const seqtopk_rows rows = rows_of_keys(keys, experts);
-    seqtopk_lists own = *to;
-    own.offsets += first;
-    (void)topk_all_f32(&rows, 0, last - first, top_k, work, &own, at, end);
 }
 
 #define ROWS_DTYPE bf16

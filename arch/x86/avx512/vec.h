@@ -236,4 +236,49 @@ static inline vec vec_raise(vec a, uint32_t lanes) {
     return _mm512_mask_mov_ps(a, (__mmask16)lanes, _mm512_set1_ps(__builtin_inff()));
 }
 
+/* To 14 bits. */
+#define VEC_ROUGH_ERROR 0x1p-13f
+#define VEC_RECIPROCAL(x) _mm512_rcp14_ps(x)
+#define VEC_ROOT(x) _mm512_mul_ps(x, _mm512_rsqrt14_ps(x))
+
+/* Ids are compressed 32 at a time. */
+#define VEC_IDS_REACHING ids_reaching32
+static inline int32_t ids_reaching32(const float *x, int32_t n, float least, uint16_t *ids) {
+    static const uint16_t first[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                       16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+    const vec limit = vec_set1(least);
+    uint16_t *const begin = ids;
+    __m512i columns = _mm512_loadu_si512(first);
+    for (int32_t i = 0; i < n; i += 32) {
+        const __mmask16 low = _mm512_cmp_ps_mask(vec_load(x + i), limit, _CMP_NLT_UQ);
+        const __mmask16 high = i + 16 < n ? _mm512_cmp_ps_mask(vec_load(x + i + 16), limit, _CMP_NLT_UQ) : 0;
+        const __mmask32 in = _mm512_kunpackw(high, low);
+        _mm512_storeu_si512(ids, _mm512_maskz_compress_epi16(in, columns));
+        ids += __builtin_popcount(in);
+        columns = _mm512_add_epi16(columns, _mm512_set1_epi16(32));
+    }
+    return (int32_t)(ids - begin);
+}
+
+/* By quarters of rows as they are loaded, then within them. */
+#define VEC_TRANSPOSE16 transpose_quarters
+static inline __attribute__((always_inline)) void transpose_quarters(const float *rows, int64_t stride,
+                                                                     float (*columns)[16]) {
+    for (int c = 0; c < 4; c++) {
+        __m512 q[4];
+        for (int r = 0; r < 4; r++) {
+            __m512 a = _mm512_castps128_ps512(_mm_loadu_ps(rows + r * stride + 4 * c));
+            a = _mm512_insertf32x4(a, _mm_loadu_ps(rows + (r + 4) * stride + 4 * c), 1);
+            a = _mm512_insertf32x4(a, _mm_loadu_ps(rows + (r + 8) * stride + 4 * c), 2);
+            q[r] = _mm512_insertf32x4(a, _mm_loadu_ps(rows + (r + 12) * stride + 4 * c), 3);
+        }
+        const __m512 a = _mm512_unpacklo_ps(q[0], q[1]), b = _mm512_unpackhi_ps(q[0], q[1]);
+        const __m512 d = _mm512_unpacklo_ps(q[2], q[3]), e = _mm512_unpackhi_ps(q[2], q[3]);
+        vec_store(columns[4 * c], _mm512_shuffle_ps(a, d, 0x44));
+        vec_store(columns[4 * c + 1], _mm512_shuffle_ps(a, d, 0xee));
+        vec_store(columns[4 * c + 2], _mm512_shuffle_ps(b, e, 0x44));
+        vec_store(columns[4 * c + 3], _mm512_shuffle_ps(b, e, 0xee));
+    }
+}
+
 #endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The few experts of each of up to 16 rows that may be among the row's first k: found by a limit that at least k of its keys
+ * reach, scored to the last bit, and the first k of them listed.
+ */
+#ifndef SEQTOPK_ARCH_COMMON_FINALISTS_H
+#define SEQTOPK_ARCH_COMMON_FINALISTS_H
+
+#include "arch/common/columns.h"
+#include "arch/common/weigh.h"
+
+typedef struct {
+    _Alignas(64) float x[LANES][COLUMN_MOST]; /* their logits, then scores; at first the maxima of a row's lanes */
+    float keys[LANES][COLUMN_MOST];           /* their biases, then keys */
+    uint16_t ids[LANES][COLUMN_MOST];
+    int32_t found[LANES]; /* how many; ROW_MASKED, or ROW_WHOLE: all of the row's keys are needed */
+} finalists;
+
+enum { ROW_MASKED = -1, ROW_WHOLE = -2 };
+
+/* How many lanes' maxima bound a row's top_k-th largest closely: of 2 * top_k lanes it is about the 1.4 * top_k-th. */
+static inline int lanes_of_top_k(int32_t top_k) {
+    return top_k <= 8 ? LANES : top_k <= 12 ? 2 * LANES : top_k <= 32 ? 4 * LANES : 8 * LANES;
+}
+
+/* The maxima of `lanes` lanes of x [n], n a multiple of 16: element i to lane i mod `lanes`, which is a constant. */
+static inline __attribute__((always_inline)) void lane_maxima(const float *x, int32_t n, const int lanes,
+                                                              float *maxima) {
+    vec most[COLUMN_MOST / VEC_LANES];
+    int32_t i = 0;
+    for (int v = 0; v < lanes / VEC_LANES; v++)
+        most[v] = vec_set1(-INFINITY);
+    for (; i + lanes <= n; i += lanes)
+        for (int v = 0; v < lanes / VEC_LANES; v++)
+            most[v] = vec_max(most[v], vec_load(x + i + v * VEC_LANES));
+    for (int v = 0; v < lanes / VEC_LANES; v++)
+        vec_store(maxima + v * VEC_LANES,
+                  i + v * VEC_LANES < n ? vec_max(most[v], vec_load(x + i + v * VEC_LANES)) : most[v]);
+}
+
+static inline void find_maxima(const float *x, int32_t n, int lanes, float *maxima) {
+    switch (lanes) {
+    case LANES: lane_maxima(x, n, LANES, maxima); break;
+    case 2 * LANES: lane_maxima(x, n, 2 * LANES, maxima); break;
+    case 4 * LANES: lane_maxima(x, n, 4 * LANES, maxima); break;
+    default: lane_maxima(x, n, 8 * LANES, maxima); break;
+    }
+}
+
+/* Writes the ids of those of x [n], n a multiple of 16, that are not below the limit, ascending; returns how many. Up to 32
+ * places beyond those may be written. */
+static inline int32_t ids_reaching(const float *x, int32_t n, float limit, uint16_t *ids) {
+#ifdef VEC_IDS_REACHING
+    return VEC_IDS_REACHING(x, n, limit, ids);
+#else
+    enum { SLOTS = 4 }; /* of so many bits of 64 it is not asked whether they are there */
+    uint16_t *const begin = ids;
+    for (int32_t base = 0; base < n; base += 64) {
+        const int32_t here = n - base < 64 ? n - base : 64;
+        uint64_t bits = 0;
+        for (int32_t i = 0; i < here; i += LANES) {
+            vec some[VECS];
+            for (int v = 0; v < VECS; v++)
+                some[v] = vec_load(x + base + i + v * VEC_LANES);
+            bits |= (uint64_t)vec_bits16_nlt(some, vec_set1(limit)) << i;
+        }
+        const int count = __builtin_popcountll(bits);
+        for (int i = 0; i < SLOTS; i++, bits &= bits - 1)
+            ids[i] = (uint16_t)((uint64_t)base + (vec_first_bit(bits) & 63));
+        for (int i = SLOTS; i < count; i++, bits &= bits - 1)
+            ids[i] = (uint16_t)((uint64_t)base + (vec_first_bit(bits) & 63));
+        ids += count;
+    }
+    return (int32_t)(ids - begin);
+#endif
+}
+
+/* The largest bias, without its sign; -inf, which excludes, is none. */
+static inline float largest_bias(const float *bias, int32_t experts) {
+    float most = 0.0f;
+    for (int32_t e = 0; e < experts; e++)
+        most = fabsf(bias[e]) > most && bias[e] > -INFINITY ? fabsf(bias[e]) : most;
+    return most;
+}
+
+/* How many places of each row's finalists are looked at. */
+static inline int finalists_size(const finalists *f, int rows) {
+    int32_t most = 1;
+    for (int r = 0; r < rows; r++)
+        most = f->found[r] > most ? f->found[r] : most;
+    return most <= LANES ? LANES : most <= 2 * LANES ? 2 * LANES : most <= 4 * LANES ? 4 * LANES : 8 * LANES;
+}
+
+/* Logits become scores, and the biases, if there are any, keys; what is beyond a row's finalists has key -inf. score and
+ * biased are constants where this is called. */
+static inline __attribute__((always_inline)) void finalists_score(finalists *f, int rows, int size, const int32_t score,
+                                                                  const int biased, const float *shift,
+                                                                  const float *lse) {
+    enum { AT_ONCE = VEC_SCORE_GROUPS };
+    const vec least = vec_set1(-FLT_MAX), most = vec_set1(FLT_MAX);
+    for (int r = 0; r < rows; r += AT_ONCE)
+        for (int i = 0; i < size; i += LANES) {
+            vec x[SCORE_VECS], key[SCORE_VECS];
+            int32_t found = 0;
+            for (int g = 0; g < AT_ONCE; g++)
+                found = r + g < rows && f->found[r + g] > found ? f->found[r + g] : found;
+            for (int v = 0; v < SCORE_VECS && i < found; v++)
+                key[v] = x[v] = vec_load(f->x[r + v / VECS] + i + v % VECS * VEC_LANES);
+            if (i < found) {
+                if (score == SEQTOPK_SCORE_SOFTMAX) {
+                    for (int v = 0; v < SCORE_VECS; v++)
+                        x[v] = log_probability(x[v], vec_set1(shift[r + v / VECS]), vec_set1(lse[r + v / VECS]));
+                    exp_full_of(x, SCORE_VECS);
+                } else {
+                    scores_of(score, x, SCORE_VECS, least, least);
+                }
+            }
+            for (int v = 0; v < SCORE_VECS; v++) {
+                const int row = r + v / VECS, at = i + v % VECS * VEC_LANES;
+                if (i < found) {
+                    vec_store(f->x[row] + at, x[v]);
+                    if (biased)
+                        key[v] = vec_min(vec_max(vec_add(x[v], vec_load(f->keys[row] + at)), least), most);
+                }
+                vec_store(f->keys[row] + at,
+                          vec_keep_first(i < found ? key[v] : least, (int64_t)f->found[row] - at, -INFINITY));
+            }
+        }
+}
+
+/* Lists the first top_k of a row's n finalists, ids ascending, from pair `at` on; returns the pair after them. kth: their
+ * top_k-th largest key. */
+static inline int64_t finalists_list(const finalists *f, int r, int32_t top_k, float kth, const seqtopk_lists *to,
+                                     int64_t at, int64_t end) {
+    const int32_t n = f->found[r];
+    int32_t reach = 0;
+    for (int32_t i = 0; i < n; i += VEC_LANES)
+        reach += __builtin_popcount(vec_mask_ge(vec_load(f->keys[r] + i), vec_set1(kth)) & first_lanes(n - i));
+    first_k stay = {kth, n};
+    if (reach > top_k) { /* ties */
+        stay.ties = top_k;
+        for (int32_t i = 0; i < n; i += VEC_LANES)
+            stay.ties -= __builtin_popcount(vec_mask_gt(vec_load(f->keys[r] + i), vec_set1(kth)) & first_lanes(n - i));
+    }
+    for (int32_t i = 0; i < n; i += VEC_LANES) {
+        const uint32_t in = take_first(vec_load(f->keys[r] + i), first_lanes(n - i), &stay);
+        const int taken = __builtin_popcount(in);
+        append(to, at, end, vec_compress(vec_load(f->x[r] + i), in), vec_compress(vec_load_u16(f->ids[r] + i), in),
+               taken);
+        at += taken;
+    }
+    return at;
+}
+
+#endif
