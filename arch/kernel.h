@@ -4,7 +4,7 @@
  *
  *     logits [T, E]
  *       | collect   lse: the log-sum-exp of each row        keys, mask_groups: the keys of whole rows
- *       |           collect_logits, collect_short, collect_keys: the candidates down to a bound; bound_candidates
+ *       |           collect_logits, collect_scores, collect_short, collect_keys: the candidates down to a bound; bound_candidates
  *       |           topk_logits, topk_scores: the first K of each token; token scope needs no cut
  *     candidates
  *       | cut       select_keys, nth_keys: the k-th largest key        topk_row: the first k of one row
@@ -122,6 +122,22 @@ typedef struct seqtopk_candidates {
 enum { SEQTOPK_CANDIDATES_SLACK = 64 };
 #define SEQTOPK_COLLECT_WORK(experts) (64 * (((experts) + 63) / 64) + 64)
 
+/* How kernels make the keys of rows that need a score before experts can be compared, and with what. */
+typedef struct seqtopk_scoring {
+    int32_t groups, group_n,
+        group_top_k; /* groups: 1 if there are none, at most 64; group_n: 1 or 2, without a bias 1 */
+    /* Scratch. */
+    float *keys; /* [keys_size], at least E up to a multiple of 16 */
+    int64_t keys_size;
+    float *row;    /* [E up to a multiple of 16] */
+    uint16_t *ids; /* [E + 48] */
+    /* For rows that rough keys cannot decide: the exact keys [E] of a token, after groups; and a token listed by those
+     * from pair `at` on, with scores in the places of weights: returns the pair after it. */
+    void (*row_keys)(const void *context, int64_t token, float *keys);
+    int64_t (*list_row)(const void *context, int64_t token, int64_t at);
+    const void *context;
+} seqtopk_scoring;
+
 /*
  * collect_logits: does what lse does for rows [first, last), and collects at least all candidates whose key is `low` or
  * more, and the first min_experts (0 to 16) of each row. rows->key is LOGPROB or LOGIT, without bias; |low| <= 1e30.
@@ -132,7 +148,15 @@ typedef int64_t seqtopk_collect_logits_fn(const seqtopk_rows *rows, int64_t firs
                                           int32_t min_experts, seqtopk_candidates *candidates);
 
 /*
- * collect_short: the same for a whole sequence [first, last), whose bound it finds by itself: writes to *low a key
+ * collect_scores: the same with a bias (rows->key is SCORE) or groups. With one bound for all rows, s(x) + b[e] >= low is
+ * x >= s^-1(low - b[e]): a comparison with a limit of each expert's, and no score but the candidates'.
+ */
+typedef int64_t seqtopk_collect_scores_fn(const seqtopk_rows *rows, int64_t first, int64_t last, float low,
+                                          int32_t min_experts, const seqtopk_scoring *how,
+                                          seqtopk_candidates *candidates);
+
+/*
+ * collect_short: as collect_logits for a whole sequence [first, last), whose bound it finds by itself: writes to *low a key
  * such that at least `budget` candidates reach it, if there are so many, and collects all candidates that do. `select`
  * finds it. rows: as for collect_logits. 1 <= budget <= 16 * rows. work: [16 * (rows + 4)].
  */
@@ -175,28 +199,15 @@ enum { SEQTOPK_TOPK_COUNTS = 16 };
 typedef int64_t seqtopk_topk_logits_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int32_t top_k,
                                        seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end);
 
-/* Lists one token by all of its keys, whatever those are: its pairs from `at` on. Returns the pair after them. */
-typedef int64_t seqtopk_list_row_fn(const void *context, int64_t token, int64_t at);
-
-/* How topk_scores selects. */
-typedef struct seqtopk_topk {
-    int32_t top_k;                        /* 1 to 64 */
-    int32_t groups, group_n, group_top_k; /* groups: 1 if there are none, at most 64; group_n: 1 or 2 */
-    float *keys;                          /* scratch: [keys_size], at least E up to a multiple of 16 */
-    int64_t keys_size;
-    uint16_t *ids; /* scratch: [E + 48] */
-    seqtopk_list_row_fn *list_row;
-    const void *context;
-} seqtopk_topk;
-
 /*
  * topk_scores: token scope with a bias, groups, or up to 64 experts of a token. Lists as topk_logits does the first
  * top_k candidates of each row, by the keys that op keys makes (KEY_SCORE with a bias, else KEY_LOGIT) and mask_groups
  * leaves, with their scores (the bias not added). Without a bias group_n is 1. For softmax it does what lse does. Rows
- * that it cannot decide it leaves to how->list_row. Returns the first unmasked row that has a NaN or +inf, or -1.
+ * that it cannot decide it leaves to how->list_row. 1 <= top_k <= 64. Returns the first unmasked row that has a NaN or
+ * +inf, or -1.
  */
-typedef int64_t seqtopk_topk_scores_fn(const seqtopk_rows *rows, int64_t first, int64_t last, const seqtopk_topk *how,
-                                       const seqtopk_lists *to, int64_t *at, int64_t end);
+typedef int64_t seqtopk_topk_scores_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int32_t top_k,
+                                       const seqtopk_scoring *how, const seqtopk_lists *to, int64_t *at, int64_t end);
 
 /*
  * list_candidates: lists those candidates of tokens [first, last), the first token's at the beginning of *from,

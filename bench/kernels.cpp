@@ -150,7 +150,7 @@ seqtopk_select_keys_fn *best_select() {
 /* Whether an op writes its rows' shift and lse; they then are the case's own. */
 bool writes_normalisers(seqtopk_op op) {
     return op == SEQTOPK_OP_lse || op == SEQTOPK_OP_collect_logits || op == SEQTOPK_OP_collect_short ||
-           op == SEQTOPK_OP_topk_logits || op == SEQTOPK_OP_topk_scores;
+           op == SEQTOPK_OP_topk_logits || op == SEQTOPK_OP_topk_scores || op == SEQTOPK_OP_collect_scores;
 }
 
 /* Whether a route hands an op its keys block by block, as it makes them. */
@@ -181,6 +181,7 @@ op_case case_of(const Shape &shape, seqtopk_op op) {
     c.how = {SEQTOPK_NORM_SUM, 0, 0, 1};
     c.select = best_select();
     c.fit = 16;
+    c.row_keys = [](const void *, int64_t, float *) {};
     c.list_row = [](const void *, int64_t, int64_t at) { return at; }; /* random rows need it seldom; the count tells */
     return c;
 }
@@ -239,6 +240,7 @@ void give(op_case &c, const Turn &turn, const Shape &shape, seqtopk_op op) {
 const char *fault_of(const op_case &c, const Turn &turn, seqtopk_op op) {
     switch (static_cast<int>(op)) {
     case SEQTOPK_OP_collect_logits:
+    case SEQTOPK_OP_collect_scores:
     case SEQTOPK_OP_collect_short: return c.returned >= 0 || c.candidates.size < 0 ? "nothing collected" : nullptr;
     case SEQTOPK_OP_collect_keys: return c.candidates.size != turn.candidates() ? "not what there is" : nullptr;
     case SEQTOPK_OP_topk_logits: /* returns a bad row */

@@ -154,25 +154,45 @@ static void call_topk_logits(op_case *c, seqtopk_topk_logits_fn *kernel) {
     c->returned = kernel(&c->rows, c->first, c->last, c->top_k, &c->candidates, &c->lists, &c->at, c->end);
 }
 
-static void place_topk_scores(op_case *c) {
+static void place_scoring(op_case *c) {
     const size_t padded = ((size_t)c->experts + 15) / 16 * 16;
     place_normalisers(c);
     c->work = case_memory(CASE_WORK, (size_t)c->fit * padded, sizeof(float));
+    c->values = case_memory(CASE_VALUES, padded, sizeof(float));
     c->numbers_work = case_memory(CASE_NUMBERS_WORK, (size_t)c->experts + 48, sizeof(uint16_t));
+}
+
+static seqtopk_scoring scoring_of(const op_case *c) {
+    return (seqtopk_scoring){.groups = c->groups,
+                             .group_n = c->group_n,
+                             .group_top_k = c->group_top_k,
+                             .keys = c->work,
+                             .keys_size = (int64_t)case_size(CASE_WORK) / (int64_t)sizeof(float),
+                             .row = c->values,
+                             .ids = (uint16_t *)c->numbers_work,
+                             .row_keys = c->row_keys,
+                             .list_row = c->list_row,
+                             .context = c};
+}
+
+static void place_topk_scores(op_case *c) {
+    place_scoring(c);
     case_place_lists(c);
 }
 
 static void call_topk_scores(op_case *c, seqtopk_topk_scores_fn *kernel) {
-    const seqtopk_topk how = {.top_k = c->top_k,
-                              .groups = c->groups,
-                              .group_n = c->group_n,
-                              .group_top_k = c->group_top_k,
-                              .keys = c->work,
-                              .keys_size = (int64_t)case_size(CASE_WORK) / (int64_t)sizeof(float),
-                              .ids = (uint16_t *)c->numbers_work,
-                              .list_row = c->list_row,
-                              .context = c};
-    c->returned = kernel(&c->rows, c->first, c->last, &how, &c->lists, &c->at, c->end);
+    const seqtopk_scoring how = scoring_of(c);
+    c->returned = kernel(&c->rows, c->first, c->last, c->top_k, &how, &c->lists, &c->at, c->end);
+}
+
+static void place_collect_scores(op_case *c) {
+    place_scoring(c);
+    place_candidates(c, (size_t)c->tokens);
+}
+
+static void call_collect_scores(op_case *c, seqtopk_collect_scores_fn *kernel) {
+    const seqtopk_scoring how = scoring_of(c);
+    c->returned = kernel(&c->rows, c->first, c->last, c->low, c->min, &how, &c->candidates);
 }
 
 static void place_collect_keys(op_case *c) { place_candidates(c, (size_t)c->tokens); }

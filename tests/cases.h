@@ -72,9 +72,10 @@ typedef struct op_case {
     int ties, counts_only;
     const int32_t *pair_offsets, *pair_ids; /* of the winners */
     seqtopk_weighing how;
-    int64_t from, end;             /* places in the lists */
-    int64_t fit;                   /* of topk_scores: for the keys of how many rows there is scratch */
-    seqtopk_list_row_fn *list_row; /* context: the case itself */
+    int64_t from, end; /* places in the lists */
+    int64_t fit;       /* of topk_scores and collect_scores: for the keys of how many rows there is scratch */
+    int64_t (*list_row)(const void *context, int64_t token, int64_t at); /* context: the case itself */
+    void (*row_keys)(const void *context, int64_t token, float *keys);
 
     /* What is placed; case_begin() makes it as it was before the call. */
     float *values, *work;

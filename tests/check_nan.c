@@ -79,10 +79,18 @@ static int64_t list_nothing(const void *context, int64_t token, int64_t at) {
     return at;
 }
 
+static void give_no_keys(const void *context, int64_t token, float *keys) {
+    const op_case *c = context;
+    (void)token;
+    for (int32_t e = 0; e < c->experts; e++)
+        keys[e] = -INFINITY;
+}
+
 static void check_logit_kernels(const nan_case *n, seqtopk_op op) {
     const int32_t few = 1 + (int32_t)below(16);
     op_case c = {.rows = n->rows, .tokens = n->tokens, .last = n->tokens, .experts = n->experts};
     const int by_token = op == SEQTOPK_OP_topk_logits || op == SEQTOPK_OP_topk_scores;
+    const int scored = op == SEQTOPK_OP_topk_scores || op == SEQTOPK_OP_collect_scores;
     c.rows.key = !by_token && n->rows.score == SEQTOPK_SCORE_SOFTMAX ? SEQTOPK_KEY_LOGPROB : SEQTOPK_KEY_LOGIT;
     c.capacity = n->tokens * n->experts;
     c.top_k = few < n->experts ? few : n->experts;
@@ -91,7 +99,8 @@ static void check_logit_kernels(const nan_case *n, seqtopk_op op) {
     c.list_row = list_nothing;
     c.groups = c.group_top_k = n->experts % 4 ? 1 : 4;
     c.group_n = 1;
-    if (op == SEQTOPK_OP_topk_scores && below(2)) {
+    c.row_keys = give_no_keys;
+    if (scored && (below(2) || (op == SEQTOPK_OP_collect_scores && c.groups == 1))) {
         c.rows.bias = case_memory(CASE_BIAS, (size_t)n->experts, sizeof(float));
         random_logits(&run.random, RANDOM_NORMAL, SEQTOPK_DTYPE_F32, (void *)(uintptr_t)c.rows.bias, 1,
                       (size_t)n->experts, (size_t)n->experts);
@@ -114,8 +123,8 @@ static void check_logit_kernels(const nan_case *n, seqtopk_op op) {
 }
 
 static void check_patterns(int dtype) {
-    static const seqtopk_op ops[] = {SEQTOPK_OP_lse, SEQTOPK_OP_collect_logits, SEQTOPK_OP_collect_short,
-                                     SEQTOPK_OP_topk_logits, SEQTOPK_OP_topk_scores};
+    static const seqtopk_op ops[] = {SEQTOPK_OP_lse,         SEQTOPK_OP_collect_logits, SEQTOPK_OP_collect_short,
+                                     SEQTOPK_OP_topk_logits, SEQTOPK_OP_topk_scores,    SEQTOPK_OP_collect_scores};
     const uint32_t all = RANDOM_NANS, random = run.quick ? 200 : 3000;
     for (uint32_t i = 0; i < all + random; i++) {
         nan_case c;

@@ -886,10 +886,10 @@ static int note_visits(const call *c, const seqtopk_row *forced, trap_function *
  * bias, for which no stage is fused with another; then short sequences. In groups only for the stage that limits them.
  */
 static void visit_shapes(const seqtopk_row *forced, trap_function *const *kernels, int n, int *entered) {
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < 14; i++) {
         const wish w = {.scope = i % 5 == 4 ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE,
                         .bounds = i < 10 ? i % 5 : 0,
-                        .bias = i >= 5 && i < 10};
+                        .bias = (i >= 5 && i < 10) || i >= 12};
         call c;
         plain_call(&c, 64, 2 + (int32_t)pick(3), i < 10 ? 300 : 40, &w);
         if (forced->op == SEQTOPK_OP_mask_groups) { /* as few count as the kernels have ways of their own for */

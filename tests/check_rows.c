@@ -517,6 +517,79 @@ static void check_collect_logits(rows_case *c) {
     free(keys);
 }
 
+/* Groups, as rough keys can decide them, or none. */
+static void choose_groups_of(const rows_case *c, op_case *k) {
+    static const int32_t counts[] = {2, 4, 8, 16, 64};
+    k->groups = k->group_top_k = k->group_n = 1;
+    const int32_t groups = counts[random_below(&run.random, 5)];
+    if (c->experts % groups || c->experts == groups || random_below(&run.random, 2))
+        return;
+    k->groups = groups;
+    k->group_n = k->rows.bias ? 1 + (int32_t)random_below(&run.random, 2) : 1;
+    k->group_top_k = 1 + (int32_t)random_below(&run.random, (uint32_t)groups);
+}
+
+/* Keys after groups, by the reference. */
+static void mask_keys(const rows_case *c, op_case k, float *keys) {
+    if (k.groups == 1)
+        return;
+    k.values = keys;
+    k.scores = NULL;
+    k.work = check_alloc(2 * (size_t)c->experts, sizeof(float));
+    describe(c, "the reference's groups", "");
+    case_call(&k, check_reference(SEQTOPK_OP_mask_groups, SEQTOPK_DTYPE_F32));
+    free(k.work);
+}
+
+/* What collect_scores asks for where rough keys do not do. */
+static const float *whole_keys;
+
+static void give_row_keys(const void *context, int64_t token, float *keys) {
+    const op_case *k = context;
+    memcpy(keys, whole_keys + (token - k->first) * k->experts, (size_t)k->experts * sizeof *keys);
+}
+
+static void check_collect_scores_of(rows_case *c, const float *bias) {
+    random_state *r = &run.random;
+    const float *given = c->rows.bias;
+    const size_t n = (size_t)(c->last - c->first) * (size_t)c->experts;
+    c->rows.bias = bias;
+    const seqtopk_key key = bias ? SEQTOPK_KEY_SCORE : collected_key(c);
+    float *keys = reference_keys(c, key);
+    op_case k = case_of(c, key);
+    do {
+        choose_groups_of(c, &k);
+    } while (!bias && k.groups == 1 && c->experts % 2 == 0 && c->experts > 2);
+    if (bias || k.groups > 1) {
+        mask_keys(c, k, keys);
+        whole_keys = keys;
+        k.row_keys = give_row_keys;
+        const float low = some_bound(keys, n);
+        for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_collect_scores, c->dtype));) {
+            const int ample = random_below(r, 3) != 0;
+            char more[128];
+            k.low = low;
+            k.fit = 1 + random_below(r, 20);
+            k.capacity = ample ? (int64_t)n : random_below(r, (uint32_t)n + 1);
+            k.min = (int32_t)(random_below(r, 2) ? random_below(r, 17) : 0);
+            snprintf(more, sizeof more, "low %.9g min %d capacity %lld groups %d keep %d by %d", (double)low,
+                     (int)k.min, (long long)k.capacity, (int)k.groups, (int)k.group_top_k, (int)k.group_n);
+            describe(c, row->name, more);
+            case_place(&k, SEQTOPK_OP_collect_scores);
+            case_call(&k, row);
+            check_collected(c, &k, keys, ample);
+        }
+    }
+    c->rows.bias = given;
+    free(keys);
+}
+
+static void check_collect_scores(rows_case *c) {
+    check_collect_scores_of(c, NULL);
+    if (c->rows.bias)
+        check_collect_scores_of(c, c->rows.bias);
+}
+
 static void check_collect_short(rows_case *c) {
     const int64_t rows = c->last - c->first, n = rows * c->experts;
     if (rows == 0)
@@ -650,18 +723,6 @@ static topk_lists expect_topk_scores(const rows_case *c, int32_t top_k, const fl
     return l;
 }
 
-/* Groups for topk_scores, or none. */
-static void choose_topk_groups(const rows_case *c, op_case *k) {
-    static const int32_t counts[] = {2, 4, 8, 16, 64};
-    k->groups = k->group_top_k = k->group_n = 1;
-    const int32_t groups = counts[random_below(&run.random, 5)];
-    if (c->experts % groups || c->experts == groups || random_below(&run.random, 2))
-        return;
-    k->groups = groups;
-    k->group_n = k->rows.bias ? 1 + (int32_t)random_below(&run.random, 2) : 1;
-    k->group_top_k = 1 + (int32_t)random_below(&run.random, (uint32_t)groups);
-}
-
 static void check_topk_scores_of(rows_case *c, const float *bias) {
     static const int32_t top_ks[] = {1, 2, 6, 8, 9, 12, 16, 22, 33, 64};
     const float *given = c->rows.bias;
@@ -671,16 +732,8 @@ static void check_topk_scores_of(rows_case *c, const float *bias) {
     c->rows.bias = bias;
     float *keys = reference_keys(c, bias ? SEQTOPK_KEY_SCORE : SEQTOPK_KEY_LOGIT);
     op_case k = case_of(c, bias ? SEQTOPK_KEY_SCORE : SEQTOPK_KEY_LOGIT);
-    choose_topk_groups(c, &k);
-    if (k.groups > 1) {
-        op_case mask = k;
-        mask.values = keys;
-        mask.scores = NULL;
-        mask.work = check_alloc(2 * (size_t)c->experts, sizeof(float));
-        describe(c, "the reference's groups", "");
-        case_call(&mask, check_reference(SEQTOPK_OP_mask_groups, SEQTOPK_DTYPE_F32));
-        free(mask.work);
-    }
+    choose_groups_of(c, &k);
+    mask_keys(c, k, keys);
     k.top_k = wish < c->experts ? wish : c->experts;
     topk_lists right = expect_topk_scores(c, k.top_k, keys, scores);
     whole_rows = &right;
@@ -740,6 +793,7 @@ static void check_rows_case(int32_t experts, int32_t count, int turn) {
         if (score == SEQTOPK_SCORE_SOFTMAX)
             check_keys(&c, SEQTOPK_KEY_LOGPROB);
         check_collect_logits(&c);
+        check_collect_scores(&c);
         check_collect_short(&c);
         check_topk(&c);
         check_topk_scores(&c);

@@ -3,7 +3,6 @@
 #include SEQTOPK_VEC_H
 
 #include "arch/common/few.h"
-#include "arch/common/insert.h"
 #include "arch/common/name.h"
 #include "arch/kernels.h"
 
@@ -103,31 +102,5 @@ void KERNEL(bound_candidates, f32, sort16)(seqtopk_candidates *candidates, int64
 }
 
 int32_t KERNEL(topk_row, f32, lanes)(const float *keys, int32_t n, int32_t k, int32_t *ids) {
-    enum { FEW = 64 };
-    int32_t few_ids[FEW], size = 0, listed = 0;
-    vec most[VECS];
-    if (k > LANES || k < 1)
-        return insert_row(keys, n, k, ids);
-    for (int v = 0; v < VECS; v++)
-        most[v] = vec_set1(-FLT_MAX);
-    for (int32_t i = 0; i < n; i += LANES)
-        for (int v = 0; v < VECS; v++) {
-            const int32_t at = i + v * VEC_LANES;
-            const vec x = at + VEC_LANES <= n ? vec_load(keys + at)
-                          : at < n            ? vec_keep_first(load_upto(keys + at, n - at), n - at, -INFINITY)
-                                              : vec_set1(-INFINITY);
-            most[v] = vec_max(most[v], x);
-        }
-    const vec limit = vec_set1(kth16(most, k));
-    for (int32_t i = 0; i < n; i += VEC_LANES) {
-        const vec x = i + VEC_LANES <= n ? vec_load(keys + i) : load_upto(keys + i, n - i);
-        for (uint32_t in = vec_mask_ge(x, limit) & first_lanes(n - i); in; in &= in - 1) {
-            if (size == FEW) /* ties */
-                return insert_row(keys, n, k, ids);
-            few_ids[size++] = i + __builtin_ctz(in);
-        }
-    }
-    for (int32_t i = 0; i < size; i++)
-        listed = insert_id(keys, few_ids[i], k, ids, listed);
-    return listed;
+    return topk_of_row(keys, n, k, ids);
 }

@@ -3,6 +3,7 @@
 #ifndef SEQTOPK_ARCH_COMMON_FEW_H
 #define SEQTOPK_ARCH_COMMON_FEW_H
 
+#include "arch/common/insert.h"
 #include "arch/common/lanes.h"
 #include "arch/common/weigh.h"
 #include "arch/kernel.h"
@@ -175,6 +176,37 @@ static inline __attribute__((always_inline)) void append(const seqtopk_lists *to
         memcpy(to->keys + at, some_keys, fits * sizeof *some_keys);
         memcpy(to->ids + at, some_ids, fits * sizeof *some_ids);
     }
+}
+
+/* The first k of one row, as op topk_row has them: what reaches the k-th largest of its lanes' maxima, sorted. */
+static inline int32_t topk_of_row(const float *keys, int32_t n, int32_t k, int32_t *ids) {
+    enum { MOST = 64 };
+    int32_t few_ids[MOST], size = 0, listed = 0;
+    vec most[VECS];
+    if (k > LANES || k < 1)
+        return insert_row(keys, n, k, ids);
+    for (int v = 0; v < VECS; v++)
+        most[v] = vec_set1(-FLT_MAX);
+    for (int32_t i = 0; i < n; i += LANES)
+        for (int v = 0; v < VECS; v++) {
+            const int32_t at = i + v * VEC_LANES;
+            const vec x = at + VEC_LANES <= n ? vec_load(keys + at)
+                          : at < n            ? vec_keep_first(load_upto(keys + at, n - at), n - at, -INFINITY)
+                                              : vec_set1(-INFINITY);
+            most[v] = vec_max(most[v], x);
+        }
+    const vec limit = vec_set1(kth16(most, k));
+    for (int32_t i = 0; i < n; i += VEC_LANES) {
+        const vec x = i + VEC_LANES <= n ? vec_load(keys + i) : load_upto(keys + i, n - i);
+        for (uint32_t in = vec_mask_ge(x, limit) & first_lanes(n - i); in; in &= in - 1) {
+            if (size == MOST) /* ties */
+                return insert_row(keys, n, k, ids);
+            few_ids[size++] = i + __builtin_ctz(in);
+        }
+    }
+    for (int32_t i = 0; i < size; i++)
+        listed = insert_id(keys, few_ids[i], k, ids, listed);
+    return listed;
 }
 
 #endif

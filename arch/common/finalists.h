@@ -9,14 +9,15 @@
 #include "arch/common/columns.h"
 #include "arch/common/weigh.h"
 
+/* States of a row: to be decided by what is compared; masked; to be decided by all of its exact keys. */
+enum { ROW_OPEN = 0, ROW_MASKED = -1, ROW_WHOLE = -2 };
+
 typedef struct {
     _Alignas(64) float x[LANES][COLUMN_MOST]; /* their logits, then scores; at first the maxima of a row's lanes */
     float keys[LANES][COLUMN_MOST];           /* their biases, then keys */
     uint16_t ids[LANES][COLUMN_MOST];
-    int32_t found[LANES]; /* how many; ROW_MASKED, or ROW_WHOLE: all of the row's keys are needed */
+    int32_t found[LANES]; /* how many; or ROW_MASKED or ROW_WHOLE */
 } finalists;
-
-enum { ROW_MASKED = -1, ROW_WHOLE = -2 };
 
 /* How many lanes' maxima bound a row's top_k-th largest closely: of 2 * top_k lanes it is about the 1.4 * top_k-th. */
 static inline int lanes_of_top_k(int32_t top_k) {
@@ -47,32 +48,61 @@ static inline void find_maxima(const float *x, int32_t n, int lanes, float *maxi
     }
 }
 
-/* Writes the ids of those of x [n], n a multiple of 16, that are not below the limit, ascending; returns how many. Up to 32
- * places beyond those may be written. */
-static inline int32_t ids_reaching(const float *x, int32_t n, float limit, uint16_t *ids) {
-#ifdef VEC_IDS_REACHING
-    return VEC_IDS_REACHING(x, n, limit, ids);
+/* A bit for each of 16 columns a [16] that is not below its limit p [16]. */
+static inline __attribute__((always_inline)) uint32_t bits16_nlt(const vec a[VECS], const vec p[VECS]) {
+    uint32_t bits = 0;
+    for (int v = 0; v < VECS; v++)
+        bits |= vec_mask_nlt(a[v], p[v]) << v * VEC_LANES;
+    return bits;
+}
+
+/* The same of 32 columns, a and b, against p and q. */
+#ifdef VEC_BITS32_NLT
+#define BITS32_NLT VEC_BITS32_NLT
 #else
-    enum { SLOTS = 4 }; /* of so many bits of 64 it is not asked whether they are there */
-    uint16_t *const begin = ids;
-    for (int32_t base = 0; base < n; base += 64) {
-        const int32_t here = n - base < 64 ? n - base : 64;
-        uint64_t bits = 0;
-        for (int32_t i = 0; i < here; i += LANES) {
-            vec some[VECS];
-            for (int v = 0; v < VECS; v++)
-                some[v] = vec_load(x + base + i + v * VEC_LANES);
-            bits |= (uint64_t)vec_bits16_nlt(some, vec_set1(limit)) << i;
-        }
-        const int count = __builtin_popcountll(bits);
-        for (int i = 0; i < SLOTS; i++, bits &= bits - 1)
-            ids[i] = (uint16_t)((uint64_t)base + (vec_first_bit(bits) & 63));
-        for (int i = SLOTS; i < count; i++, bits &= bits - 1)
-            ids[i] = (uint16_t)((uint64_t)base + (vec_first_bit(bits) & 63));
-        ids += count;
-    }
-    return (int32_t)(ids - begin);
+#define BITS32_NLT(a, b, p, q) (bits16_nlt(a, p) | bits16_nlt(b, q) << 16)
 #endif
+
+/* Appends the ids of 32 columns from `base` on whose bits are set; up to 32 places beyond may be written. */
+static inline uint16_t *append_ids32(uint32_t bits, int32_t base, uint16_t *ids) {
+#ifdef VEC_TAKE_BITS32
+    return VEC_TAKE_BITS32(bits, base, ids);
+#else
+    enum { SLOTS = 3 }; /* of so many bits it is not asked whether they are there */
+    const int count = __builtin_popcount(bits);
+    uint64_t left = bits;
+    for (int i = 0; i < SLOTS; i++, left &= left - 1)
+        ids[i] = (uint16_t)((uint64_t)base + (vec_first_bit(left) & 31));
+    for (int i = SLOTS; i < count; i++, left &= left - 1)
+        ids[i] = (uint16_t)((uint64_t)base + (vec_first_bit(left) & 31));
+    return ids + count;
+#endif
+}
+
+static inline __attribute__((always_inline)) void load16(const float *x, vec to[VECS]) {
+    for (int v = 0; v < VECS; v++)
+        to[v] = vec_load(x + v * VEC_LANES);
+}
+
+/* The ids of those of x [n], n a multiple of 16, that are not below the limit, ascending; returns how many. */
+static inline int32_t ids_reaching(const float *x, int32_t n, float limit, uint16_t *ids) {
+    vec least[VECS];
+    uint16_t *to = ids;
+    int32_t i = 0;
+    for (int v = 0; v < VECS; v++)
+        least[v] = vec_set1(limit);
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+        vec a[VECS], b[VECS];
+        load16(x + i, a);
+        load16(x + i + LANES, b);
+        to = append_ids32(BITS32_NLT(a, b, least, least), i, to);
+    }
+    if (i < n) {
+        vec a[VECS];
+        load16(x + i, a);
+        to = append_ids32(bits16_nlt(a, least), i, to);
+    }
+    return (int32_t)(to - ids);
 }
 
 /* The largest bias, without its sign; -inf, which excludes, is none. */

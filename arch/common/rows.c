@@ -5,6 +5,7 @@
 #ifdef VEC_SELECTS
 #include "arch/common/finalists.h"
 #include "arch/common/groups.h"
+#include "arch/common/inverse.h"
 #include "arch/common/rough.h"
 #endif
 #include "arch/common/lanes.h"
@@ -29,7 +30,9 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
 #include "arch/common/topk_slots.inc"
+#include "arch/common/contest.inc"
 #include "arch/common/topk_scores.inc"
+#include "arch/common/collect_scores.inc"
 #include "arch/common/keys_slots.inc"
 #endif
 #include "arch/common/dtype_end.inc"
@@ -45,7 +48,9 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
 #include "arch/common/topk_slots.inc"
+#include "arch/common/contest.inc"
 #include "arch/common/topk_scores.inc"
+#include "arch/common/collect_scores.inc"
 #endif
 #include "arch/common/dtype_end.inc"
 /* clang-format on */
@@ -60,7 +65,9 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
 #include "arch/common/topk_slots.inc"
+#include "arch/common/contest.inc"
 #include "arch/common/topk_scores.inc"
+#include "arch/common/collect_scores.inc"
 #endif
 #include "arch/common/dtype_end.inc"
 /* clang-format on */

@@ -50,15 +50,20 @@ static const char *topk_logits_why_not(const seqtopk_ask *ask) {
     return why ? why : ask->desc->top_k > MOST_CERTAIN ? "K above 16" : NULL;
 }
 
-static const char *topk_scores_why_not(const seqtopk_ask *ask) {
-    const char *why = not_in_token_scope(ask);
-    if (why || !seqtopk_is_grouped(ask->desc))
-        return why ? why : ask->desc->top_k > MOST_LISTED ? "K above 64" : NULL;
-    return ask->desc->top_k > MOST_LISTED              ? "K above 64"
+/* What rough keys cannot decide. */
+static const char *not_by_rough_keys(const seqtopk_ask *ask) {
+    return !seqtopk_is_grouped(ask->desc)              ? NULL
            : ask->desc->groups > MOST_GROUPS           ? "more than 64 groups"
            : ask->desc->group_n > 2                    ? "groups scored by more than their best two"
            : ask->desc->group_n > 1 && !ask->is_biased ? "no bias, but groups scored by sums: logits do not add up"
                                                        : NULL;
+}
+
+static const char *topk_scores_why_not(const seqtopk_ask *ask) {
+    const char *why = not_in_token_scope(ask);
+    if (!why)
+        why = not_by_rough_keys(ask);
+    return why ? why : ask->desc->top_k > MOST_LISTED ? "K above 64" : NULL;
 }
 
 static const char *topk_rows_why_not(const seqtopk_ask *ask) { return not_in_token_scope(ask); }
@@ -84,6 +89,16 @@ static const char *short_logits_why_not(const seqtopk_ask *ask) {
 static const char *sweep_logits_why_not(const seqtopk_ask *ask) {
     const char *why = not_in_sequence_scope(ask);
     return why ? why : keyed(ask);
+}
+
+static const char *sweep_scores_why_not(const seqtopk_ask *ask) {
+    const char *why = not_in_sequence_scope(ask);
+    if (!why)
+        why = not_by_rough_keys(ask);
+    return why                               ? why
+           : ask->min_experts > MOST_CERTAIN ? "min_experts above 16: one pass makes no more certain"
+           : !seqtopk_is_keyed(ask)          ? "neither bias nor groups: sweep_logits serves it"
+                                             : NULL;
 }
 
 static const char *sweep_keys_why_not(const seqtopk_ask *ask) { return not_in_sequence_scope(ask); }

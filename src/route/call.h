@@ -114,6 +114,9 @@ void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t las
 /* The same before the bounds: -inf for candidates that are excluded or outside the token's best groups. */
 void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys);
 
+/* How this call's keys are made, but for list_row; with this part's scratch. */
+seqtopk_scoring seqtopk_scoring_of(const seqtopk_call *call);
+
 /* How many tokens of [first, last) are unmasked. */
 int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last);
 

@@ -41,6 +41,23 @@ void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last,
     }
 }
 
+static void row_keys(const void *context, int64_t token, float *keys) {
+    seqtopk_grouped_keys(context, token, token + 1, keys);
+}
+
+seqtopk_scoring seqtopk_scoring_of(const seqtopk_call *call) {
+    const seqtopk_desc *desc = &call->plan->desc;
+    return (seqtopk_scoring){.groups = seqtopk_is_grouped(desc) ? desc->groups : 1,
+                             .group_n = desc->group_n,
+                             .group_top_k = desc->group_top_k,
+                             .keys = call->work.spare,
+                             .keys_size = call->plan->work_rows * desc->experts + SEQTOPK_CANDIDATES_SLACK,
+                             .row = call->work.keys,
+                             .ids = (uint16_t *)call->work.words,
+                             .row_keys = row_keys,
+                             .context = call};
+}
+
 void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys) {
     const int32_t experts = call->plan->desc.experts;
     const int bounded = call->plan->min_experts > 0 || call->plan->max_experts < experts;

@@ -27,6 +27,18 @@ static int64_t sweep_logits(const seqtopk_call *call, int64_t first, int64_t las
     return bad;
 }
 
+static int64_t sweep_scores(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
+                            seqtopk_candidates *candidates, int64_t *looked) {
+    const seqtopk_plan *plan = call->plan;
+    const seqtopk_scoring how = seqtopk_scoring_of(call);
+    const int64_t bad =
+        call->kernels->collect_scores(&call->rows, first, last, run->low, plan->min_experts, &how, candidates);
+    (void)looked;
+    if (bad < 0 && candidates->size > 0 && candidates->order != candidates->keys)
+        call->kernels->bound_candidates(candidates, first, last, plan->min_experts, plan->max_experts);
+    return bad;
+}
+
 static int64_t sweep_keys(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
                           seqtopk_candidates *candidates, int64_t *looked) {
     const int64_t block = seqtopk_call_block(call);
@@ -76,6 +88,11 @@ static int64_t collect_estimated(const seqtopk_call *call, int64_t s, int64_t fi
 int64_t seqtopk_sweep_logits_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
                                      seqtopk_run *run) {
     return collect_estimated(call, s, first, last, sweep_logits, run);
+}
+
+int64_t seqtopk_sweep_scores_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
+                                     seqtopk_run *run) {
+    return collect_estimated(call, s, first, last, sweep_scores, run);
 }
 
 int64_t seqtopk_sweep_keys_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {

@@ -48,7 +48,7 @@ static int64_t list_keys(const seqtopk_call *call, const float *keys, int64_t at
     return at;
 }
 
-/* The same of a token whose normaliser is known, with scores in the places of weights: a seqtopk_list_row_fn. */
+/* The same of a token whose normaliser is known, with scores in the places of weights: seqtopk_scoring.list_row. */
 static int64_t list_row(const void *context, int64_t token, int64_t at) {
     static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f};
     const seqtopk_call *call = context;
@@ -66,21 +66,14 @@ static int64_t list_row(const void *context, int64_t token, int64_t at) {
 
 int64_t seqtopk_topk_scores_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
                                     seqtopk_run *run) {
-    const seqtopk_desc *desc = &call->plan->desc;
+    const int32_t top_k = call->plan->desc.top_k;
     const seqtopk_lists to = seqtopk_lists_of(call, 1);
-    const seqtopk_topk how = {.top_k = desc->top_k,
-                              .groups = seqtopk_is_grouped(desc) ? desc->groups : 1,
-                              .group_n = desc->group_n,
-                              .group_top_k = desc->group_top_k,
-                              .keys = call->work.spare,
-                              .keys_size = call->plan->work_rows * desc->experts + SEQTOPK_CANDIDATES_SLACK,
-                              .ids = (uint16_t *)call->work.words,
-                              .list_row = list_row,
-                              .context = call};
-    int64_t at = first * desc->top_k;
+    seqtopk_scoring how = seqtopk_scoring_of(call);
+    int64_t at = first * top_k;
     (void)s;
-    const int64_t bad = call->kernels->topk_scores(&call->rows, first, last, &how, &to, &at, last * desc->top_k);
-    run->size = at - first * desc->top_k;
+    how.list_row = list_row;
+    const int64_t bad = call->kernels->topk_scores(&call->rows, first, last, top_k, &how, &to, &at, last * top_k);
+    run->size = at - first * top_k;
     return bad;
 }
 

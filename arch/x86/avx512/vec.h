@@ -242,22 +242,15 @@ static inline vec vec_raise(vec a, uint32_t lanes) {
 #define VEC_ROOT(x) _mm512_mul_ps(x, _mm512_rsqrt14_ps(x))
 
 /* Ids are compressed 32 at a time. */
-#define VEC_IDS_REACHING ids_reaching32
-static inline int32_t ids_reaching32(const float *x, int32_t n, float least, uint16_t *ids) {
+#define VEC_BITS32_NLT(a, b, p, q)                                                                                     \
+    _mm512_kunpackw(_mm512_cmp_ps_mask(*(b), *(q), _CMP_NLT_UQ), _mm512_cmp_ps_mask(*(a), *(p), _CMP_NLT_UQ))
+#define VEC_TAKE_BITS32 take_bits32
+static inline uint16_t *take_bits32(__mmask32 bits, int32_t base, uint16_t *ids) {
     static const uint16_t first[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
                                        16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
-    const vec limit = vec_set1(least);
-    uint16_t *const begin = ids;
-    __m512i columns = _mm512_loadu_si512(first);
-    for (int32_t i = 0; i < n; i += 32) {
-        const __mmask16 low = _mm512_cmp_ps_mask(vec_load(x + i), limit, _CMP_NLT_UQ);
-        const __mmask16 high = i + 16 < n ? _mm512_cmp_ps_mask(vec_load(x + i + 16), limit, _CMP_NLT_UQ) : 0;
-        const __mmask32 in = _mm512_kunpackw(high, low);
-        _mm512_storeu_si512(ids, _mm512_maskz_compress_epi16(in, columns));
-        ids += __builtin_popcount(in);
-        columns = _mm512_add_epi16(columns, _mm512_set1_epi16(32));
-    }
-    return (int32_t)(ids - begin);
+    const __m512i columns = _mm512_add_epi16(_mm512_loadu_si512(first), _mm512_set1_epi16((short)base));
+    _mm512_storeu_si512(ids, _mm512_maskz_compress_epi16(bits, columns));
+    return ids + __builtin_popcount(bits);
 }
 
 /* By quarters of rows as they are loaded, then within them. */
