@@ -292,6 +292,22 @@ static void check_store(const op *o) {
             }
 }
 
+static void check_vec_store_u16(const op *o) {
+    (void)o;
+    const int lanes = now.isa->lanes;
+    for (guard_side side = GUARD_END; side <= GUARD_BEGIN; side++)
+        for (size_t at = 0; at < INPUTS; at++) {
+            check_vec_io io = inputs_at(at);
+            const uint16_t *to = io.to = guard_place(&now.guard, (size_t)lanes * sizeof *to, side, 0);
+            run(&io);
+            if (!guard_intact(&now.guard))
+                wrong("more than %d elements were written", lanes);
+            for (int i = 0; i < lanes; i++)
+                if (to[i] != (uint16_t)bits_of(io.a[i]))
+                    wrong("lane %d: %04x, not %08x", i, to[i], bits_of(io.a[i]));
+        }
+}
+
 /* Of two vectors' work and something between them, which is nobody's. */
 static void check_split_of(guard_side side, uint32_t mask) {
     enum { BETWEEN = 3 };

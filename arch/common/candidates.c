@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Of tokens' candidates: list_candidates, bound_candidates; of one row's keys: topk_row. */
+/* Of tokens' candidates: list_candidates; of one row's keys: topk_row. */
 #include SEQTOPK_VEC_H
 
 #include "arch/common/few.h"
@@ -56,49 +56,6 @@ int64_t KERNEL(list_candidates, f32, compress)(const seqtopk_candidates *from, i
                           (uint32_t)__builtin_popcount(masks[start / VEC_LANES] & ((1u << start % VEC_LANES) - 1)));
     }
     return at;
-}
-
-void KERNEL(bound_candidates, f32, sort16)(seqtopk_candidates *candidates, int64_t first, int64_t last,
-                                           int32_t min_experts, int32_t max_experts) {
-    const first_k all = {-INFINITY, 0}, none = {INFINITY, 0};
-    int64_t from = 0, to = 0;
-    for (int64_t t = first; t < last; t++) {
-        const int32_t n = candidates->counts[t];
-        first_k stay = all, certain = min_experts ? all : none;
-        int32_t kept = 0;
-        if (n > LANES) {
-            if (n > max_experts)
-                stay = first_of_place(select_few(candidates->keys + from, n, max_experts), max_experts);
-            if (n > min_experts && min_experts)
-                certain = first_of_place(select_few(candidates->keys + from, n, min_experts), min_experts);
-        } else if (n > max_experts || (min_experts && n > min_experts)) {
-            float sorted[LANES];
-            vec x[VECS];
-            load_sorted16(candidates->keys + from, n, x, sorted);
-            if (n > max_experts)
-                stay = first_of_cut(sorted[max_experts - 1], x, max_experts);
-            if (n > min_experts && min_experts)
-                certain = first_of_cut(sorted[min_experts - 1], x, min_experts);
-        }
-        /* All of a token is read before its first place is written: what moves may overlap. */
-        for (int32_t i = 0; i < n; i += VEC_LANES) {
-            const uint32_t inside = first_lanes(n - i);
-            const vec key = vec_load(candidates->keys + from + i), id = vec_load_u16(candidates->ids + from + i);
-            const uint32_t in = take_first(key, inside, &stay), up = take_first(key, inside, &certain);
-            const int count = __builtin_popcount(in);
-            int32_t ids[VEC_LANES];
-            vec_store_first(candidates->keys + to + kept, vec_compress(key, in), count);
-            vec_store_first(candidates->order + to + kept, vec_compress(vec_raise(key, up), in), count);
-            vec_store_bits(ids, vec_compress(id, in));
-            for (int j = 0; j < count; j++)
-                candidates->ids[to + kept + j] = (uint16_t)ids[j];
-            kept += count;
-        }
-        candidates->counts[t] = kept;
-        from += n;
-        to += kept;
-    }
-    candidates->size = to;
 }
 
 int32_t KERNEL(topk_row, f32, lanes)(const float *keys, int32_t n, int32_t k, int32_t *ids) {

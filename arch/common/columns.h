@@ -61,9 +61,14 @@ static inline void merge_lines(float (*lines)[LANES], int length) {
     }
 }
 
-/* kth [16]: the k-th largest of two sorted runs of `length` lines: the best of what is left of every way to take k of
- * them. */
-static inline void kth_of_runs(float (*lines)[LANES], int length, int k, float *kth) {
+/* kth [16]: the k-th largest of lines that sort_rows left: one sorted run, or the best of what is left of every way to
+ * take k of two. */
+static inline void kth_of_runs(float (*lines)[LANES], int size, int k, float *kth) {
+    const int length = size / 2;
+    if (size == LANES) {
+        memcpy(kth, lines[k - 1], LANES * sizeof *kth);
+        return;
+    }
     for (int lane = 0; lane < LANES; lane += VEC_LANES) {
         vec best = vec_set1(-INFINITY);
         for (int i = k > length ? k - length : 0; i <= k && i <= length; i++) {
@@ -76,9 +81,9 @@ static inline void kth_of_runs(float (*lines)[LANES], int length, int k, float *
     }
 }
 
-/* Of rows [16] of `size` keys, a power of two from 16 to COLUMN_MOST, `stride` apart; 1 <= k <= size; no NaN. */
-static __attribute__((noinline)) void kth_of_rows(const float *rows, int64_t stride, int size, int k, float *kth) {
-    _Alignas(64) float lines[COLUMN_MOST][LANES];
+/* Rows [16] of `size` keys, a power of two from 16 to COLUMN_MOST, `stride` apart, become lines [size]: of 16 one sorted
+ * run, of more two. No NaN. */
+static __attribute__((noinline)) void sort_rows(const float *rows, int64_t stride, int size, float (*lines)[LANES]) {
     for (int from = 0; from < size; from += LANES) {
         float(*run)[LANES] = lines + from;
         transpose16(rows + from, stride, run);
@@ -91,18 +96,24 @@ static __attribute__((noinline)) void kth_of_rows(const float *rows, int64_t str
                 vec_store(run[i] + lane, x[i]);
         }
     }
-    if (size == LANES) {
-        memcpy(kth, lines[k - 1], LANES * sizeof *kth);
-        return;
-    }
-    int length = LANES;
-    for (; 2 * length < size; length *= 2)
+    for (int length = LANES; 2 * length < size; length *= 2)
         for (int from = 0; from < size; from += 2 * length)
             merge_lines(lines + from, length);
-    kth_of_runs(lines, length, k, kth);
 }
 
-/* The same of the first n rows; of the others anything may come to be. */
+/* The k-th largest of each row, 1 <= k <= size. */
+static inline void kth_of_rows(const float *rows, int64_t stride, int size, int k, float *kth) {
+    _Alignas(64) float lines[COLUMN_MOST][LANES];
+    sort_rows(rows, stride, size, lines);
+    kth_of_runs(lines, size, k, kth);
+}
+
+/* The least size that n keys fit in. */
+static inline int size_of_rows(int32_t n) {
+    return n <= LANES ? LANES : n <= 2 * LANES ? 2 * LANES : n <= 4 * LANES ? 4 * LANES : 8 * LANES;
+}
+
+/* The same of the first n rows. */
 static inline void kth_of_few(const float *rows, int64_t stride, int size, int n, int k, float *kth) {
     enum { FEWEST = 3 }; /* for fewer the network is too long */
     float all[LANES];

@@ -118,7 +118,7 @@ static inline int finalists_size(const finalists *f, int rows) {
     int32_t most = 1;
     for (int r = 0; r < rows; r++)
         most = f->found[r] > most ? f->found[r] : most;
-    return most <= LANES ? LANES : most <= 2 * LANES ? 2 * LANES : most <= 4 * LANES ? 4 * LANES : 8 * LANES;
+    return size_of_rows(most);
 }
 
 /* Logits become scores, and the biases, if there are any, keys; what is beyond a row's finalists has key -inf. score and

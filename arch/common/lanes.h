@@ -34,6 +34,7 @@
  *   vec_compress(a, mask)                the lanes of the mask in their order, moved together to the front; anything
  *                                        in the other lanes
  *   vec_load_u16(p), vec_store_bits(p, a)   small integers as lanes of 32 bits
+ *   vec_store_u16(p, a)                  the low 16 bits of each lane
  *   vec_of_raw_f32, _bf16, _f16 (a)      floats from lanes whose low bits are elements, the other bits 0
  *   vec_abs(a)                           without the sign
  *   vec_first_bit(bits)                  the lowest bit's number, any number of at least 64 if there is none

@@ -9,13 +9,13 @@
  *     [collect_logits f32 sequence softmax]
  *     128 8 1: 256 avx512_slots10@1 8192 -
  *     [bound_candidates f32 sequence softmax]
- *     128 8 1: 256 avx512_sort16@1 4096 -
+ *     128 8 1: 256 avx512_columns@1 4096 -
  *     measured 0f3358b92e7c4a1d
  *     [collect_logits f32 sequence softmax 128 8 1]
  *     1024 avx512_slots10@1 21760300 8 avx512_slots6 22513000 clear
  *     2048 avx512_slots10@1 42801000 6 avx512_slots16 43010000 close
  *     [bound_candidates f32 sequence softmax 128 8 1]
- *     1024 avx512_sort16@1 9180000 11 alone
+ *     1024 avx512_columns@1 9180000 11 alone
  *     end 3 c4a1d0f3358b92e7
  *
  * Behind `measured` stand the decisions, one a line. A heading is the shape of those below it: op, dtype of the rows,

@@ -97,6 +97,7 @@ static inline vec vec_part(vec a, uint32_t mask) {
 static inline vec vec_compress(vec a, uint32_t mask) { return vec_part(a, mask); }
 
 static inline vec vec_load_u16(const uint16_t *p) { return vreinterpretq_f32_u32(vmovl_u16(vld1_u16(p))); }
+static inline void vec_store_u16(uint16_t *p, vec a) { vst1_u16(p, vmovn_u32(vreinterpretq_u32_f32(a))); }
 static inline void vec_store_bits(int32_t *p, vec a) { vst1q_s32(p, vreinterpretq_s32_f32(a)); }
 static inline vec vec_abs(vec a) { return vabsq_f32(a); }
 static inline vec vec_of_raw_f32(vec a) { return a; }

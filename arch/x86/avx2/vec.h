@@ -116,6 +116,12 @@ static inline void vec_store_bits(int32_t *p, vec a) {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm256_castps_si256(a));
 }
 
+static inline void vec_store_u16(uint16_t *p, vec a) {
+    const __m256i low = _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0xffff));
+    _mm_storeu_si128((__m128i *)(void *)p,
+                     _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
+}
+
 static inline vec vec_abs(vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 static inline vec vec_of_raw_f32(vec a) { return a; }
 static inline vec vec_of_raw_bf16(vec a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 16)); }

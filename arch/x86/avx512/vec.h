@@ -169,6 +169,9 @@ static inline vec vec_load_u16(const uint16_t *p) {
 }
 
 static inline void vec_store_bits(int32_t *p, vec a) { _mm512_storeu_si512(p, _mm512_castps_si512(a)); }
+static inline void vec_store_u16(uint16_t *p, vec a) {
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(_mm512_castps_si512(a)));
+}
 static inline vec vec_abs(vec a) { return _mm512_abs_ps(a); }
 static inline vec vec_of_raw_f32(vec a) { return a; }
 static inline vec vec_of_raw_bf16(vec a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 16)); }
