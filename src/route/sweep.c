@@ -16,27 +16,66 @@
 typedef int64_t sweep_fn(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
                          seqtopk_candidates *candidates, int64_t *looked);
 
+/* Of rows [first, last), as op collect_logits. */
+typedef int64_t collect_fn(const seqtopk_call *call, int64_t first, int64_t last, float low,
+                           seqtopk_candidates *candidates);
+
+static int64_t collect_logits(const seqtopk_call *call, int64_t first, int64_t last, float low,
+                              seqtopk_candidates *candidates) {
+    return call->kernels->collect_logits(&call->rows, first, last, low, call->plan->min_experts, candidates);
+}
+
+static int64_t collect_scores(const seqtopk_call *call, int64_t first, int64_t last, float low,
+                              seqtopk_candidates *candidates) {
+    const seqtopk_scoring how = seqtopk_scoring_of(call);
+    return call->kernels->collect_scores(&call->rows, first, last, low, call->plan->min_experts, &how, candidates);
+}
+
+/*
+ * Where a token's experts are bounded, candidates are bounded while they are in the cache, some rows after the other:
+ * before that a token may have many more than will stay, and all together than there is space for.
+ */
+static int64_t collect_bounded(const seqtopk_call *call, int64_t first, int64_t last, float low, collect_fn *collect,
+                               seqtopk_candidates *candidates) {
+    enum { AT_ONCE = 128, LEAST = 16 };
+    const int64_t quarter = (last - first) / 4 / LEAST * LEAST;
+    const int64_t rows = quarter > AT_ONCE ? AT_ONCE : quarter < LEAST ? LEAST : quarter;
+    for (int64_t t = first, next; t < last; t = next) {
+        seqtopk_candidates some = *candidates;
+        next = seqtopk_block_end(t, last, rows);
+        some.keys += candidates->size;
+        some.order += candidates->size;
+        some.ids += candidates->size;
+        some.capacity -= candidates->size;
+        const int64_t bad = collect(call, t, next, low, &some);
+        if (bad >= 0)
+            return bad;
+        if (some.size < 0) {
+            candidates->size = -1;
+            return -1;
+        }
+        call->kernels->bound_candidates(&some, t, next, call->plan->min_experts, call->plan->max_experts);
+        candidates->size += some.size;
+    }
+    return -1;
+}
+
+static int64_t sweep_by(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
+                        collect_fn *collect, seqtopk_candidates *candidates) {
+    return candidates->order == candidates->keys ? collect(call, first, last, run->low, candidates)
+                                                 : collect_bounded(call, first, last, run->low, collect, candidates);
+}
+
 static int64_t sweep_logits(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
                             seqtopk_candidates *candidates, int64_t *looked) {
-    const seqtopk_plan *plan = call->plan;
-    const int64_t bad =
-        call->kernels->collect_logits(&call->rows, first, last, run->low, plan->min_experts, candidates);
     (void)looked;
-    if (bad < 0 && candidates->size > 0 && candidates->order != candidates->keys)
-        call->kernels->bound_candidates(candidates, first, last, plan->min_experts, plan->max_experts);
-    return bad;
+    return sweep_by(call, first, last, run, collect_logits, candidates);
 }
 
 static int64_t sweep_scores(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
                             seqtopk_candidates *candidates, int64_t *looked) {
-    const seqtopk_plan *plan = call->plan;
-    const seqtopk_scoring how = seqtopk_scoring_of(call);
-    const int64_t bad =
-        call->kernels->collect_scores(&call->rows, first, last, run->low, plan->min_experts, &how, candidates);
     (void)looked;
-    if (bad < 0 && candidates->size > 0 && candidates->order != candidates->keys)
-        call->kernels->bound_candidates(candidates, first, last, plan->min_experts, plan->max_experts);
-    return bad;
+    return sweep_by(call, first, last, run, collect_scores, candidates);
 }
 
 static int64_t sweep_keys(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
