@@ -106,14 +106,13 @@ typedef seqtopk_kth seqtopk_select_keys_fn(const float *keys, int64_t n, int64_t
 
 /*
  * Candidates of successive tokens, token by token, ids ascending within a token.
- * counts: how many candidates each token has. [T], indexed by the token's number in the batch; but topk_logits
- * is given [SEQTOPK_TOPK_COUNTS] of scratch, indexed as it likes.
+ * counts: how many candidates each token has, indexed by its number in the batch; topk_logits does without.
  */
 typedef struct seqtopk_candidates {
     float *keys;     /* [capacity + SEQTOPK_CANDIDATES_SLACK] */
     float *order;    /* as many: their sort keys: `keys` itself, or what bound_candidates wrote */
     uint16_t *ids;   /* as many */
-    int32_t *counts; /* see above */
+    int32_t *counts; /* [T] or NULL: see above */
     uint64_t *work;  /* [SEQTOPK_COLLECT_WORK(E)]: scratch of the kernel */
     int64_t capacity;
     int64_t size; /* how many there are; -1: they did not all fit */
@@ -185,9 +184,6 @@ typedef struct seqtopk_lists {
     float *keys;
     int32_t to_scores, score;
 } seqtopk_lists;
-
-/* The length of seqtopk_candidates.counts in calls of topk_logits. */
-enum { SEQTOPK_TOPK_COUNTS = 16 };
 
 /*
  * topk_logits: token scope in one pass. Does what lse does for rows [first, last), and lists the first top_k

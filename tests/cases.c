@@ -146,7 +146,7 @@ static void call_collect_short(op_case *c, seqtopk_collect_short_fn *kernel) {
 
 static void place_topk_logits(op_case *c) {
     place_normalisers(c);
-    place_candidates(c, SEQTOPK_TOPK_COUNTS);
+    place_candidates(c, 0);
     case_place_lists(c);
 }
 

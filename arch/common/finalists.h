@@ -13,8 +13,10 @@
 enum { ROW_OPEN = 0, ROW_MASKED = -1, ROW_WHOLE = -2 };
 
 typedef struct {
-    _Alignas(64) float x[LANES][COLUMN_MOST]; /* their logits, then scores; at first the maxima of a row's lanes */
-    float keys[LANES][COLUMN_MOST];           /* their biases, then keys */
+    /* At first the maxima of a row's lanes; then of the finalists the logits as they stand in the row (the low bits of 32),
+     * and at last their scores. */
+    _Alignas(64) float x[LANES][COLUMN_MOST];
+    float keys[LANES][COLUMN_MOST]; /* their biases, then keys */
     uint16_t ids[LANES][COLUMN_MOST];
     int32_t found[LANES]; /* how many; or ROW_MASKED or ROW_WHOLE */
 } finalists;
@@ -119,43 +121,6 @@ static inline int finalists_size(const finalists *f, int rows) {
     for (int r = 0; r < rows; r++)
         most = f->found[r] > most ? f->found[r] : most;
     return size_of_rows(most);
-}
-
-/* Logits become scores, and the biases, if there are any, keys; what is beyond a row's finalists has key -inf. score and
- * biased are constants where this is called. */
-static inline __attribute__((always_inline)) void finalists_score(finalists *f, int rows, int size, const int32_t score,
-                                                                  const int biased, const float *shift,
-                                                                  const float *lse) {
-    enum { AT_ONCE = VEC_SCORE_GROUPS };
-    const vec least = vec_set1(-FLT_MAX), most = vec_set1(FLT_MAX);
-    for (int r = 0; r < rows; r += AT_ONCE)
-        for (int i = 0; i < size; i += LANES) {
-            vec x[SCORE_VECS], key[SCORE_VECS];
-            int32_t found = 0;
-            for (int g = 0; g < AT_ONCE; g++)
-                found = r + g < rows && f->found[r + g] > found ? f->found[r + g] : found;
-            for (int v = 0; v < SCORE_VECS && i < found; v++)
-                key[v] = x[v] = vec_load(f->x[r + v / VECS] + i + v % VECS * VEC_LANES);
-            if (i < found) {
-                if (score == SEQTOPK_SCORE_SOFTMAX) {
-                    for (int v = 0; v < SCORE_VECS; v++)
-                        x[v] = log_probability(x[v], vec_set1(shift[r + v / VECS]), vec_set1(lse[r + v / VECS]));
-                    exp_full_of(x, SCORE_VECS);
-                } else {
-                    scores_of(score, x, SCORE_VECS, least, least);
-                }
-            }
-            for (int v = 0; v < SCORE_VECS; v++) {
-                const int row = r + v / VECS, at = i + v % VECS * VEC_LANES;
-                if (i < found) {
-                    vec_store(f->x[row] + at, x[v]);
-                    if (biased)
-                        key[v] = vec_min(vec_max(vec_add(x[v], vec_load(f->keys[row] + at)), least), most);
-                }
-                vec_store(f->keys[row] + at,
-                          vec_keep_first(i < found ? key[v] : least, (int64_t)f->found[row] - at, -INFINITY));
-            }
-        }
 }
 
 /* Lists the first top_k of a row's n finalists, ids ascending, from pair `at` on; returns the pair after them. kth: their

@@ -29,7 +29,6 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #ifdef VEC_SELECTS
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
-#include "arch/common/topk_slots.inc"
 #include "arch/common/contest.inc"
 #include "arch/common/topk_scores.inc"
 #include "arch/common/collect_scores.inc"
@@ -47,7 +46,6 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #ifdef VEC_SELECTS
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
-#include "arch/common/topk_slots.inc"
 #include "arch/common/contest.inc"
 #include "arch/common/topk_scores.inc"
 #include "arch/common/collect_scores.inc"
@@ -64,7 +62,6 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #ifdef VEC_SELECTS
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
-#include "arch/common/topk_slots.inc"
 #include "arch/common/contest.inc"
 #include "arch/common/topk_scores.inc"
 #include "arch/common/collect_scores.inc"

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-/* Scratch of this part, as space for candidates. counts: [SEQTOPK_TOPK_COUNTS] */
+/* Scratch of this part, as space for candidates. */
 static seqtopk_candidates own_candidates(const seqtopk_call *call, int32_t *counts) {
     return (seqtopk_candidates){.keys = call->work.spare,
                                 .ids = call->work.key_ids,
@@ -22,8 +22,7 @@ int64_t seqtopk_topk_logits_collect(const seqtopk_call *call, int64_t s, int64_t
                                     seqtopk_run *run) {
     const int32_t top_k = call->plan->desc.top_k;
     const seqtopk_lists to = seqtopk_lists_of(call, 1);
-    int32_t counts[SEQTOPK_TOPK_COUNTS];
-    seqtopk_candidates few = own_candidates(call, counts);
+    seqtopk_candidates few = own_candidates(call, NULL);
     int64_t at = first * top_k;
     (void)s;
     const int64_t bad = call->kernels->topk_logits(&call->rows, first, last, top_k, &few, &to, &at, last * top_k);

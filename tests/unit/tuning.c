@@ -470,7 +470,7 @@ static void *plan_from_shared(void *arg) {
 Test(tuning, threads) {
     static char whys[THREADS][2048];
     pthread_t thread[THREADS];
-    seqtopk_tuning_file w = tuning_random(800, 9);
+    seqtopk_tuning_file w = tuning_random(3000, 9);
     seqtopk_tuning_file ours;
     seqtopk_tuning_file_init(&ours);
     memcpy(w.library, ours.library, sizeof w.library);
