@@ -4,6 +4,7 @@
 #include "cli.h"
 #include "logits.h"
 #include "machine.h"
+#include "model.h"
 #include "read.h"
 #include "threads.h"
 
@@ -13,8 +14,12 @@
 
 #define AT(field) offsetof(seqtopk_bench_values, field)
 static const seqtopk_option rows[] = {
-    {SEQTOPK_OPTION_TEXT, true, "shape", "TxE", AT(shape), 0, 0, "T tokens, E experts: 8192x256"},
-    {SEQTOPK_OPTION_INT, true, "top-k", "K", AT(top_k), 1, 65536, "experts of a token; in scope sequence on average"},
+    {SEQTOPK_OPTION_TEXT, true, "shape", "TxE", AT(shape), 0, 0,
+     "T tokens, E experts: 8192x256; with --model T alone: 8192"},
+    {SEQTOPK_OPTION_INT, false, "top-k", "K", AT(top_k), 1, 65536,
+     "experts of a token; in scope sequence on average; needed without --model"},
+    {SEQTOPK_OPTION_TEXT, false, "model", "NAME", AT(model), 0, 0,
+     "the router of a published model; other options override it"},
     SEQTOPK_CLI_DESC_ROWS(seqtopk_bench_values),
     {.kind = SEQTOPK_OPTION_HEADING, .help = "Input"},
     {SEQTOPK_OPTION_INT, false, "sequences", "S", AT(sequences), 1, INT32_MAX,
@@ -42,8 +47,10 @@ static const seqtopk_options options = {
     "Logits are made from --seed, the same on every machine: a normal distribution, times 0.75 to 1.75 by token, with\n"
     "some experts liked more than others by all tokens.\n\n"
     "In JSON: read_ns, floor_ns, route_ns, route_permuted_ns, reference_ns, each the median time of one call.\n\n"
+    "Models: " SEQTOPK_CLI_MODELS ".\n\n"
     "Examples:\n"
     "  seqtopk bench --shape 8192x256 --top-k 8 --norm sum\n"
+    "  seqtopk bench --model deepseek-v3 --shape 4096 --scope token\n"
     "  seqtopk bench --shape 1x128 --top-k 8 --scope token --isa avx2 --json\n"
     "  seqtopk bench --shape 4096x256 --top-k 8 --scope token --score sigmoid --biased --groups 8 --group-topk 4 \\\n"
     "      --group-score top2 --norm sum --threads 2",
@@ -279,19 +286,18 @@ static void measure(job *j, const seqtopk_bench_values *values, seqtopk_bench_re
 
 /* ------------------------------------------------------------------- command -- */
 
-static int make_plans(const seqtopk_bench_values *values, uint64_t given, job *j) {
-    static const int64_t least[] = {1, 1}, most[] = {INT32_MAX, 65536};
+static int make_plans(seqtopk_bench_values *values, uint64_t given, job *j) {
     int64_t shape[2];
-    if (!seqtopk_parse_shape(values->shape, 2, least, most, shape))
-        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
-                                "bench: --shape needs TxE, tokens x experts as in 8192x256, and '%s' is not",
-                                values->shape);
+    int status = seqtopk_bench_shape(&options, values, &given, shape);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
     j->tokens = shape[0];
     if (values->sequences > j->tokens)
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
                                 "bench: --sequences %" PRId64 " is above the %" PRId64 " tokens of --shape; take fewer",
                                 values->sequences, j->tokens);
-    int status = seqtopk_cli_desc_fill(&options, given, &values->desc, shape[1], "--shape", values->top_k, &j->desc);
+    status = seqtopk_cli_desc_fill(&options, given, &values->desc, shape[1], values->model ? "--model" : "--shape",
+                                   values->top_k, &j->desc);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
     j->desc.tokens = j->tokens;
@@ -311,7 +317,7 @@ static int make_plans(const seqtopk_bench_values *values, uint64_t given, job *j
     return seqtopk_cli_plan(options.command, &j->reference_desc, &j->reference_plan);
 }
 
-static int run(const seqtopk_bench_values *values, uint64_t given, job *j) {
+static int run(seqtopk_bench_values *values, uint64_t given, job *j) {
     int status = make_plans(values, given, j);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;

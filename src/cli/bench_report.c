@@ -46,6 +46,8 @@ static void print_head(const seqtopk_bench_report *r) {
     seqtopk_machine machine;
     seqtopk_machine_read(&machine);
     printf("seqtopk    %s\nprocessor  %s, %ld online\n", seqtopk_version(), machine.name, machine.processors);
+    if (r->values->model)
+        printf("model      %s\n", r->values->model);
     printf("shape      %" PRId64 " token%s, %" PRId32 " expert%s, K %" PRId32, d->tokens, d->tokens == 1 ? "" : "s",
            d->experts, d->experts == 1 ? "" : "s", d->top_k);
     if (r->values->sequences > 1 && d->scope == SEQTOPK_SCOPE_SEQUENCE)
@@ -127,6 +129,7 @@ static void json_config(seqtopk_json *j, const seqtopk_bench_report *r) {
     const int64_t shape[] = {d->tokens, d->experts};
     char text[SEQTOPK_WORD];
     seqtopk_json_text(j, "isa", r->score->isa_name);
+    seqtopk_json_text(j, "model", r->values->model);
     seqtopk_json_ints(j, "shape", shape, 2);
     seqtopk_json_int(j, "tokens", d->tokens);
     seqtopk_json_int(j, "experts", d->experts);
