@@ -4,6 +4,7 @@
 #define SEQTOPK_CLI_BENCH_H
 
 #include "desc.h"
+#include "floor.h"
 #include "measure.h"
 
 #include "src/plan/plan.h"
@@ -32,7 +33,8 @@ typedef struct seqtopk_bench_report {
     const seqtopk_bench_values *values;
     const seqtopk_desc *desc;
     const seqtopk_plan *plan;
-    const seqtopk_row *score; /* the kernel of the floor */
+    const seqtopk_row *score; /* the plan's kernel of op lse */
+    const seqtopk_floor *floor;
     const char *read_isa;
     const seqtopk_measure *items; /* [SEQTOPK_BENCH_ITEMS] */
     size_t bytes;                 /* of the logits */
