@@ -7,33 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Routed experts and experts of a token, from the models' published configurations. */
 static const seqtopk_tune_model models[] = {
-    {"Mixtral", 8, 2},
-    {"Qwen2-MoE", 60, 4},
-    {"Qwen3-MoE", 128, 8},
-    {"Qwen3-Next", 512, 10},
-    {"OLMoE", 64, 8},
-    {"DeepSeek-V2", 160, 6},
-    {"DeepSeek-V2-Lite", 64, 6},
-    {"DeepSeek-V3", 256, 8},
-    {"DeepSeek-V4", 256, 6},
-    {"Kimi-K2", 384, 8},
-    {"Kimi-K3", 896, 16},
-    {"GLM-4.5", 160, 8},
-    {"GLM-4.5-Air", 128, 8},
-    {"MiniMax-M2", 256, 8},
-    {"ERNIE-4.5", 64, 6},
-    {"LongCat-Flash", 768, 12},
-    {"GPT-OSS-20B", 32, 4},
-    {"GPT-OSS-120B", 128, 4},
-    {"Granite-1B", 32, 8},
-    {"Granite-3B", 40, 8},
-    {"Llama-4-Scout", 16, 1},
-    {"Llama-4-Maverick", 128, 1},
-    {"Jamba", 16, 2},
-    {"DBRX", 16, 4},
-    {"Nemotron-3", 512, 22},
+#define SEQTOPK_MODEL(name, also, experts, top_k, score, biased, groups, kept, group_n, norm, eps, floor, scale,       \
+                      source)                                                                                          \
+    {name, also, experts, top_k},
+#include "src/plan/models.def"
+#undef SEQTOPK_MODEL
 };
 enum { MODELS = sizeof models / sizeof *models, QUICK_SHAPES = 5, MOST_SHAPES = 4096, SIZES = 18 };
 
@@ -99,7 +78,7 @@ static size_t next_word(const char **at, const char **word) {
 }
 
 static bool same_word(const char *word, size_t length, const char *name) {
-    if (strlen(name) != length)
+    if (length == 0 || strlen(name) != length)
         return false;
     for (size_t i = 0; i < length; i++)
         if (tolower((unsigned char)word[i]) != tolower((unsigned char)name[i]))
@@ -176,7 +155,7 @@ static bool add_models(const char *text, shapes *all, char message[SEQTOPK_TUNE_
     do {
         const size_t length = next_word(&at, &word);
         size_t m = 0;
-        while (m < MODELS && !same_word(word, length, models[m].name))
+        while (m < MODELS && !same_word(word, length, models[m].name) && !same_word(word, length, models[m].also))
             m++;
         if (m == MODELS) {
             int n = snprintf(message, SEQTOPK_TUNE_MESSAGE,

@@ -33,9 +33,9 @@ typedef struct seqtopk_tune_request {
 
 enum { SEQTOPK_TUNE_TOKENS_MOST = 131072, SEQTOPK_TUNE_MESSAGE = 256 };
 
-/* The published models whose shapes the default grid is made of: [0, count); NULL beyond. */
+/* The published models (src/plan/models.def) whose shapes the default grid is made of: [0, count); NULL beyond. */
 typedef struct seqtopk_tune_model {
-    const char *name;
+    const char *name, *also; /* also: another name that is accepted; "": none */
     int32_t experts, top_k;
 } seqtopk_tune_model;
 const seqtopk_tune_model *seqtopk_tune_model_get(size_t index);

@@ -4,6 +4,7 @@
 #include "cli.h"
 #include "logits.h"
 #include "machine.h"
+#include "model.h"
 #include "read.h"
 #include "threads.h"
 
@@ -13,8 +14,12 @@
 
 #define AT(field) offsetof(seqtopk_bench_values, field)
 static const seqtopk_option rows[] = {
-    {SEQTOPK_OPTION_TEXT, true, "shape", "TxE", AT(shape), 0, 0, "T tokens, E experts: 8192x256"},
-    {SEQTOPK_OPTION_INT, true, "top-k", "K", AT(top_k), 1, 65536, "experts of a token; in scope sequence on average"},
+    {SEQTOPK_OPTION_TEXT, true, "shape", "TxE", AT(shape), 0, 0,
+     "T tokens, E experts: 8192x256; with --model T alone: 8192"},
+    {SEQTOPK_OPTION_INT, false, "top-k", "K", AT(top_k), 1, 65536,
+     "experts of a token; in scope sequence on average; needed without --model"},
+    {SEQTOPK_OPTION_TEXT, false, "model", "NAME", AT(model), 0, 0,
+     "the router of a published model; other options override it"},
     SEQTOPK_CLI_DESC_ROWS(seqtopk_bench_values),
     {.kind = SEQTOPK_OPTION_HEADING, .help = "Input"},
     {SEQTOPK_OPTION_INT, false, "sequences", "S", AT(sequences), 1, INT32_MAX,
@@ -32,8 +37,11 @@ static const seqtopk_options options = {
     "Measures what this machine does for a shape, on random logits.",
     "Measured, in rounds that take one sample of each, and shown as medians with the quartiles' distance as spread:\n"
     "  read       all logits read and added up, on one thread: what any routing must wait for\n"
-    "  floor      the log-sum-exp of every row, one thread, the plan's own kernel: what softmax routing cannot do\n"
-    "             without; for the other scores, which need none, the floor is the read\n"
+    "  floor      the fastest pass that makes of every logit what the router's keys need, on one thread: for softmax\n"
+    "             the log-sum-exp of every row, by the plan's own kernel; with a bias s(x) + b (softmax: p + b) and "
+    "the\n"
+    "             row's maximum; else the row's maximum alone; with groups each group's score instead of the maximum.\n"
+    "             The report names it\n"
     "  route      logits to lists by token (offsets, ids, weights), on --threads N\n"
     "  permuted   the same with lists by expert too (offsets, tokens, slots)\n"
     "  reference  the route by the scalar reference, one thread; its lists must be the same to the bit\n"
@@ -42,8 +50,10 @@ static const seqtopk_options options = {
     "Logits are made from --seed, the same on every machine: a normal distribution, times 0.75 to 1.75 by token, with\n"
     "some experts liked more than others by all tokens.\n\n"
     "In JSON: read_ns, floor_ns, route_ns, route_permuted_ns, reference_ns, each the median time of one call.\n\n"
+    "Models: " SEQTOPK_CLI_MODELS ".\n\n"
     "Examples:\n"
     "  seqtopk bench --shape 8192x256 --top-k 8 --norm sum\n"
+    "  seqtopk bench --model deepseek-v3 --shape 4096 --scope token\n"
     "  seqtopk bench --shape 1x128 --top-k 8 --scope token --isa avx2 --json\n"
     "  seqtopk bench --shape 4096x256 --top-k 8 --scope token --score sigmoid --biased --groups 8 --group-topk 4 \\\n"
     "      --group-score top2 --norm sum --threads 2",
@@ -82,8 +92,7 @@ typedef struct job {
     caller route, permuted, reference;
     seqtopk_read_fn *read;
     volatile uint32_t sum; /* nobody reads it; it makes the read pass count */
-    seqtopk_lse_fn *score;
-    seqtopk_rows rows;
+    seqtopk_floor floor;
     seqtopk_measure items[SEQTOPK_BENCH_ITEMS];
 } job;
 
@@ -92,11 +101,6 @@ typedef struct job {
 static void call_read(void *context) {
     job *j = context;
     j->sum = j->read(j->logits.data, j->logits.bytes);
-}
-
-static void call_floor(void *context) {
-    job *j = context;
-    j->score(&j->rows, 0, j->tokens);
 }
 
 static void call_route(void *context) {
@@ -141,8 +145,7 @@ static void job_free(job *j) {
     free(j->cu_seqlens);
     free(j->route.scratch);
     free(j->reference.scratch);
-    free(j->rows.shift);
-    free(j->rows.lse);
+    seqtopk_floor_free(&j->floor);
     free(j);
 }
 
@@ -174,18 +177,10 @@ static bool make_caller(caller *w, const job *j, const seqtopk_plan *plan, const
     return w->scratch != NULL;
 }
 
-static bool make_floor(job *j) {
-    const int64_t size = j->desc.dtype == SEQTOPK_DTYPE_F32 ? 4 : 2;
-    seqtopk_rows *r = &j->rows;
-    r->logits = j->logits.data;
-    r->stride = size * j->desc.experts;
-    r->experts = j->desc.experts;
-    r->ahead = SEQTOPK_AHEAD;
-    r->score = (int32_t)j->desc.score;
-    r->key = SEQTOPK_KEY_LOGPROB;
-    r->shift = seqtopk_cli_alloc((unsigned long long)j->tokens, sizeof(float));
-    r->lse = seqtopk_cli_alloc((unsigned long long)j->tokens, sizeof(float));
-    return r->shift && r->lse;
+/* Probabilities are about 1 / E, and a bias for them is no larger than that: else it alone would decide. */
+static void fit_bias(job *j) {
+    for (int64_t e = 0; j->logits.bias && j->desc.score == SEQTOPK_SCORE_SOFTMAX && e < j->desc.experts; e++)
+        j->logits.bias[e] *= 4.0f / (float)j->desc.experts;
 }
 
 /* Systems promise more memory than there is, and end a program that takes them at their word. */
@@ -203,7 +198,7 @@ static int check_memory(const job *j, const seqtopk_bench_values *values) {
                             values->shape, logits / gib, machine.memory / gib);
 }
 
-static bool job_allocate(job *j, const seqtopk_bench_values *values) {
+static bool job_allocate(job *j, const seqtopk_bench_values *values, const seqtopk_row *lse) {
     const int64_t experts = j->desc.experts, pairs = seqtopk_max_selected(j->plan, j->tokens);
     const bool ok = make_sequences(j, values->sequences) && make_lists(&j->found, j->tokens, experts, pairs, true) &&
                     make_lists(&j->expected, j->tokens, experts, pairs, false) &&
@@ -211,7 +206,9 @@ static bool job_allocate(job *j, const seqtopk_bench_values *values) {
                                             (uint64_t)values->seed) &&
                     make_caller(&j->route, j, j->plan, &j->found, values->sequences, j->desc.threads) &&
                     make_caller(&j->reference, j, j->reference_plan, &j->expected, values->sequences, 1) &&
-                    make_floor(j);
+                    seqtopk_floor_make(&j->floor, &j->desc, j->tokens, j->logits.data, j->logits.bias,
+                                       (seqtopk_lse_fn *)lse->function, lse->isa_name);
+    fit_bias(j);
     if (!ok || (j->desc.threads > 1 && !(j->team = seqtopk_cli_team_make(j->desc.threads))))
         return false;
     if (j->team)
@@ -263,35 +260,30 @@ static int check(const job *j) {
 }
 
 static void measure(job *j, const seqtopk_bench_values *values, seqtopk_bench_report *report) {
-    const bool softmax = j->desc.score == SEQTOPK_SCORE_SOFTMAX;
     j->items[SEQTOPK_BENCH_READ] = (seqtopk_measure){.call = call_read, .context = j, .share = 0.15};
-    if (softmax)
-        j->items[SEQTOPK_BENCH_FLOOR] = (seqtopk_measure){.call = call_floor, .context = j, .share = 0.15};
+    j->items[SEQTOPK_BENCH_FLOOR] = (seqtopk_measure){.call = seqtopk_floor_call, .context = &j->floor, .share = 0.15};
     j->items[SEQTOPK_BENCH_ROUTE] = (seqtopk_measure){.call = call_route, .context = &j->route, .share = 0.3};
     j->items[SEQTOPK_BENCH_PERMUTED] = (seqtopk_measure){.call = call_route, .context = &j->permuted, .share = 0.25};
     if (reference_fits(j, values->seconds))
         j->items[SEQTOPK_BENCH_REFERENCE] =
             (seqtopk_measure){.call = call_route, .context = &j->reference, .share = 0.15};
     report->rounds = seqtopk_measure_all(j->items, SEQTOPK_BENCH_ITEMS, values->seconds, "seqtopk bench");
-    if (!softmax)
-        j->items[SEQTOPK_BENCH_FLOOR] = j->items[SEQTOPK_BENCH_READ];
 }
 
 /* ------------------------------------------------------------------- command -- */
 
-static int make_plans(const seqtopk_bench_values *values, uint64_t given, job *j) {
-    static const int64_t least[] = {1, 1}, most[] = {INT32_MAX, 65536};
+static int make_plans(seqtopk_bench_values *values, uint64_t given, job *j) {
     int64_t shape[2];
-    if (!seqtopk_parse_shape(values->shape, 2, least, most, shape))
-        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
-                                "bench: --shape needs TxE, tokens x experts as in 8192x256, and '%s' is not",
-                                values->shape);
+    int status = seqtopk_bench_shape(&options, values, &given, shape);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
     j->tokens = shape[0];
     if (values->sequences > j->tokens)
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
                                 "bench: --sequences %" PRId64 " is above the %" PRId64 " tokens of --shape; take fewer",
                                 values->sequences, j->tokens);
-    int status = seqtopk_cli_desc_fill(&options, given, &values->desc, shape[1], "--shape", values->top_k, &j->desc);
+    status = seqtopk_cli_desc_fill(&options, given, &values->desc, shape[1], values->model ? "--model" : "--shape",
+                                   values->top_k, &j->desc);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
     j->desc.tokens = j->tokens;
@@ -311,7 +303,7 @@ static int make_plans(const seqtopk_bench_values *values, uint64_t given, job *j
     return seqtopk_cli_plan(options.command, &j->reference_desc, &j->reference_plan);
 }
 
-static int run(const seqtopk_bench_values *values, uint64_t given, job *j) {
+static int run(seqtopk_bench_values *values, uint64_t given, job *j) {
     int status = make_plans(values, given, j);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
@@ -326,13 +318,13 @@ static int run(const seqtopk_bench_values *values, uint64_t given, job *j) {
     status = check_memory(j, values);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
-    if (!job_allocate(j, values))
+    report.score = seqtopk_plan_row(j->plan, SEQTOPK_OP_lse, j->tokens);
+    report.floor = &j->floor;
+    if (!job_allocate(j, values, report.score))
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
                                 "bench: no memory for the logits and lists of --shape %s; take fewer tokens",
                                 values->shape);
     j->read = seqtopk_cli_widest_read(&report.read_isa);
-    report.score = seqtopk_plan_row(j->plan, SEQTOPK_OP_lse, j->tokens); /* the floor's: the plan's own */
-    j->score = (seqtopk_lse_fn *)report.score->function;
     report.bytes = j->logits.bytes;
     double start = seqtopk_measure_now();
     measure(j, values, &report);

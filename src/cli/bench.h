@@ -4,13 +4,14 @@
 #define SEQTOPK_CLI_BENCH_H
 
 #include "desc.h"
+#include "floor.h"
 #include "measure.h"
 
 #include "src/plan/plan.h"
 
 typedef struct seqtopk_bench_values {
     seqtopk_cli_desc desc;
-    const char *shape;
+    const char *shape, *model; /* model: NULL without; else its name in the list, once the shape is known */
     int64_t top_k, sequences, seed;
     int biased, json;
     float seconds;
@@ -32,13 +33,21 @@ typedef struct seqtopk_bench_report {
     const seqtopk_bench_values *values;
     const seqtopk_desc *desc;
     const seqtopk_plan *plan;
-    const seqtopk_row *score; /* the kernel of the floor */
+    const seqtopk_row *score; /* the plan's kernel of op lse */
+    const seqtopk_floor *floor;
     const char *read_isa;
     const seqtopk_measure *items; /* [SEQTOPK_BENCH_ITEMS] */
     size_t bytes;                 /* of the logits */
     int32_t rounds;
     double seconds;
 } seqtopk_bench_report;
+
+/*
+ * The tokens and experts of --shape, and with --model what that sets and no option sets otherwise; `given` gets what is
+ * as good as given. Prints what is wrong; returns SEQTOPK_OPTIONS_RUN or the exit status.
+ */
+int seqtopk_bench_shape(const seqtopk_options *options, seqtopk_bench_values *values, uint64_t *given,
+                        int64_t shape[2]);
 
 /* Returns the exit status. */
 int seqtopk_bench_print(const seqtopk_bench_report *report);

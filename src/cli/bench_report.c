@@ -27,7 +27,8 @@ static int64_t tokens_of_sequence(const seqtopk_bench_report *r) {
     return r->desc->scope == SEQTOPK_SCOPE_TOKEN ? r->desc->tokens : r->desc->tokens / r->values->sequences;
 }
 
-static bool floor_is_read(const seqtopk_bench_report *r) { return r->desc->score != SEQTOPK_SCORE_SOFTMAX; }
+/* The floor's kernel, where it has one of the library's. */
+static const char *floor_kernel(const seqtopk_bench_report *r) { return r->floor->lse ? r->score->name : NULL; }
 
 /* ------------------------------------------------------------ for people -- */
 
@@ -46,6 +47,8 @@ static void print_head(const seqtopk_bench_report *r) {
     seqtopk_machine machine;
     seqtopk_machine_read(&machine);
     printf("seqtopk    %s\nprocessor  %s, %ld online\n", seqtopk_version(), machine.name, machine.processors);
+    if (r->values->model)
+        printf("model      %s\n", r->values->model);
     printf("shape      %" PRId64 " token%s, %" PRId32 " expert%s, K %" PRId32, d->tokens, d->tokens == 1 ? "" : "s",
            d->experts, d->experts == 1 ? "" : "s", d->top_k);
     if (r->values->sequences > 1 && d->scope == SEQTOPK_SCOPE_SEQUENCE)
@@ -65,10 +68,8 @@ static void print_head(const seqtopk_bench_report *r) {
            r->values->seed, (double)r->bytes / 1024);
     printf("measured   %" PRId32 " rounds in %.2f s; route on %" PRId32 " thread%s, the others on 1\n", r->rounds,
            r->seconds, d->threads, d->threads == 1 ? "" : "s");
-    if (floor_is_read(r))
-        printf("floor      the read pass: score %s needs nothing of a whole row\n", b);
-    else
-        printf("floor      every row's log-sum-exp by %s\n", r->score->name);
+    printf("floor      %s%s%s\n", r->floor->name, floor_kernel(r) ? ", by " : "",
+           floor_kernel(r) ? floor_kernel(r) : "");
     for (int next = 0; seqtopk_cli_desc_note(r->options, r->given, d, &next, note);)
         printf("note       %s\n", note);
     if (!r->items[SEQTOPK_BENCH_REFERENCE].samples)
@@ -127,6 +128,7 @@ static void json_config(seqtopk_json *j, const seqtopk_bench_report *r) {
     const int64_t shape[] = {d->tokens, d->experts};
     char text[SEQTOPK_WORD];
     seqtopk_json_text(j, "isa", r->score->isa_name);
+    seqtopk_json_text(j, "model", r->values->model);
     seqtopk_json_ints(j, "shape", shape, 2);
     seqtopk_json_int(j, "tokens", d->tokens);
     seqtopk_json_int(j, "experts", d->experts);
@@ -141,6 +143,9 @@ static void json_config(seqtopk_json *j, const seqtopk_bench_report *r) {
     seqtopk_json_int(j, "max", seqtopk_max_per_token(r->plan));
     seqtopk_json_int(j, "groups", d->groups > 1 ? d->groups : 1);
     seqtopk_json_int(j, "group_top_k", d->groups > 1 ? d->group_top_k : 1);
+    seqtopk_json_text(j, "group_score",
+                      d->groups > 1 ? seqtopk_options_word(SEQTOPK_WORDS_GROUP_SCORE, (int)d->group_score, text)
+                                    : NULL);
     seqtopk_json_int(j, "seed", r->values->seed);
     seqtopk_json_int(j, "threads", d->threads);
 }
@@ -182,7 +187,8 @@ static void print_json(const seqtopk_bench_report *r) {
     json_config(&j, r);
     json_items(&j, r);
     seqtopk_json_text(&j, "read_isa", r->read_isa);
-    seqtopk_json_text(&j, "floor", floor_is_read(r) ? "read" : r->score->name);
+    seqtopk_json_text(&j, "floor", r->floor->name);
+    seqtopk_json_text(&j, "floor_kernel", floor_kernel(r));
     seqtopk_json_int(&j, "rounds", r->rounds);
     seqtopk_json_real(&j, "seconds", r->seconds);
     seqtopk_cli_ways_json(&j, r->plan, tokens_of_sequence(r), r->values->biased);

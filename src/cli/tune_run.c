@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "desc.h"
 #include "machine.h"
+#include "model.h"
 #include "options.h"
 #include "progress.h"
 #include "tune.h"
@@ -59,15 +60,13 @@ static const seqtopk_options options = {
     "  tune merge    puts files together, of partial runs and of other machines\n"
     "  tune export   this machine's file, to ship or to keep\n"
     "  tune key      what this machine's file is known by\n\n"
-    "Models: Mixtral Qwen2-MoE Qwen3-MoE Qwen3-Next OLMoE DeepSeek-V2 DeepSeek-V2-Lite DeepSeek-V3 DeepSeek-V4 "
-    "Kimi-K2\n"
-    "  Kimi-K3 GLM-4.5 GLM-4.5-Air MiniMax-M2 ERNIE-4.5 LongCat-Flash GPT-OSS-20B GPT-OSS-120B Granite-1B Granite-3B\n"
-    "  Llama-4-Scout Llama-4-Maverick Jamba DBRX Nemotron-3. Without --shapes and --models: all of them.\n\n"
+    "Models: " SEQTOPK_CLI_MODELS ".\n"
+    "  Without --shapes and --models: all of them.\n\n"
     "Ctrl-C keeps what is decided so far, and exits with 1. SEQTOPK_TUNING=none in a program's environment ignores the "
     "file.\n\n"
     "Examples:\n"
     "  seqtopk tune --quick\n"
-    "  seqtopk tune --models DeepSeek-V3,Qwen3-MoE --threads 4 --report tuning.html",
+    "  seqtopk tune --models deepseek-v3,qwen3 --threads 4 --report tuning.html",
     rows,
     sizeof rows / sizeof *rows,
 };

@@ -24,6 +24,20 @@ NAMES = ("read", "floor", "route", "permuted", "reference")
 QUICK = ("--seconds", 0.01)
 
 
+def floor_of(r):
+    """What the router's keys need at least, as the report names it."""
+    softmax = r["score"] == "softmax"
+    if r["bias"]:
+        made = {"softmax": "p + b", "logits": "x + b"}.get(r["score"], "s(x) + b")
+    else:
+        made = "the row's log-sum-exp" if softmax else ""
+    if r["groups"] > 1:
+        kept = "every group's two best added up" if r["group_score"] == "top2" else "every group's best"
+    else:
+        kept = "" if softmax and not r["bias"] else "the row's maximum"
+    return " and ".join(filter(None, (made, kept)))
+
+
 class Bench(Checks):
     def json(self, shape, top_k, *arguments, **options):
         """A run's JSON, after a look at all that holds for every run."""
@@ -56,9 +70,11 @@ class Bench(Checks):
                                 ("floors", r[key] / r["floor_ns"])):
                 if abs(m[name] / value - 1) > 1e-6:
                     wrong.append(f"{name} of {m['name']} is {m[name]}, not {value}")
-        floor = next(k["kernel"] for k in r["kernels"] if k["op"] == "lse") if r["score"] == "softmax" else "read"
-        if r["floor"] != floor or (floor == "read" and r["floor_ns"] != r["read_ns"]):
-            wrong.append(f"floor {r['floor']}")
+        if r["floor"] != f"{floor_of(r)}, {r['isa']}":
+            wrong.append(f"floor {r['floor']!r}, not {floor_of(r)!r}")
+        lse = next(k["kernel"] for k in r["kernels"] if k["op"] == "lse")
+        if r["floor_kernel"] != (lse if "log-sum-exp" in r["floor"] else None):
+            wrong.append(f"floor_kernel {r['floor_kernel']}")
         if r["rounds"] < 1 or r["seconds"] <= 0:
             wrong.append("rounds or seconds")
         self.verdict(f"{shlex.join(map(str, arguments))}: report", "; ".join(wrong) or None)
@@ -90,6 +106,14 @@ def reports(c):
     r = c.json("100x64", 8, "--scope", "token", "--score", "sigmoid", "--biased", "--groups", 8, "--group-topk", 4,
                "--group-score", "top2", "--norm", "sum")
     c.holds("groups and bias", (r["groups"], r["group_top_k"], r["bias"]) == (8, 4, True), r)
+    for scope in ("sequence", "token"):  # each floor of groups and biases, ends of rows and groups too
+        for score in ("softmax", "sigmoid", "sqrtsoftplus", "logits"):
+            for dtype in ("f32", "bf16"):
+                for biased in ((), ("--biased",)):
+                    c.json("33x72", 4, "--score", score, "--scope", scope, "--dtype", dtype, *biased)
+                    for group_score in ("max", "top2"):
+                        c.json("19x40", 4, "--score", score, "--scope", scope, "--dtype", dtype, "--groups", 4,
+                               "--group-topk", 2, "--group-score", group_score, *biased)
     r = c.json("20x8", 2, "--scope", "token", "--min", 1, "--sequences", 2, "--eps", 1e-20)
     c.holds("notes", len(r["notes"]) == 3 and all("--" in note for note in r["notes"]), r)
 
@@ -98,14 +122,17 @@ def forcing(c):
     info = json.loads(c.works("info", "--json"))
     for isa in (i["name"] for i in info["isas"] if i["usable"]):
         r = c.json("40x64", 4, "--isa", isa)
-        c.holds(f"--isa {isa}", r["isa"] == isa and f"__{isa}_" in r["floor"], r)
+        c.holds(f"--isa {isa}", r["isa"] == isa and f"__{isa}_" in r["floor_kernel"], r)
+        for score in ("sigmoid", "softmax"):
+            r = c.json("40x64", 4, "--isa", isa, "--score", score, "--biased")
+            c.holds(f"--isa {isa} --score {score}", r["floor"].endswith(f" b and the row's maximum, {isa}"), r)
         r = c.json("40x64", 4, environment={"SEQTOPK_ISA": isa})
         c.holds(f"SEQTOPK_ISA={isa}", r["isa"] == isa, r)
     kernel = "seqtopk_lse_f32__ref_lanes16"
     r = c.json("40x64", 4, "--kernel", kernel)
-    c.holds("--kernel", r["floor"] == kernel and r["isa"] == "ref", r)
+    c.holds("--kernel", r["floor_kernel"] == kernel and r["isa"] == "ref", r)
     r = c.json("40x64", 4, environment={"SEQTOPK_KERNEL": kernel})
-    c.holds("SEQTOPK_KERNEL", r["floor"] == kernel, r)
+    c.holds("SEQTOPK_KERNEL", r["floor_kernel"] == kernel, r)
 
 
 def texts(c):
@@ -117,7 +144,7 @@ def texts(c):
         c.holds(f"text has {word}", word in text, text)
     c.holds("text fits", max(map(len, text.splitlines())) <= 120, text)
     text = c.works("bench", "--shape", "16x64", "--top-k", 8, "--score", "sigmoid", *QUICK)
-    c.holds("the floor of sigmoid is told", "the read pass" in text, text)
+    c.holds("the floor of sigmoid is told", "floor      the row's maximum, " in text, text)
     text = c.works("bench", "--help")
     for word in ("--shape TxE", "--top-k K", "--scope", "--score", "--isa", "--dtype", "--threads", "--json",
                  "--seconds", "--seed", "--biased", "--sequences", "route_permuted_ns", "reference_ns"):

@@ -141,10 +141,15 @@ def refusals(c):
     c.check("a dry run tells the points", "80" in out and str(c.cache) in out, out)
     c.check("a dry run writes nothing", not list(c.cache.iterdir()))
     # The models of --help are those of the grid.
-    models = re.search(r"^Models: (.*?)\. Without", c.output("tune", "--help"), re.M | re.S).group(1).split()
+    models = re.search(r"^Models: (.*?)\.\n +Without", c.output("tune", "--help"), re.M | re.S).group(1).split()
+    former = ("Mixtral", "Qwen2-MoE", "Qwen3-MoE", "Qwen3-Next", "OLMoE", "DeepSeek-V2", "DeepSeek-V2-Lite", "DeepSeek-V3",
+              "DeepSeek-V4", "Kimi-K2", "Kimi-K3", "GLM-4.5", "GLM-4.5-Air", "MiniMax-M2", "ERNIE-4.5", "LongCat-Flash",
+              "GPT-OSS-20B", "GPT-OSS-120B", "Granite-1B", "Granite-3B", "Llama-4-Scout", "Llama-4-Maverick", "Jamba",
+              "DBRX", "Nemotron-3")
     points = lambda *more: re.search(r"^points +(\d+)", c.output("tune", "--dry-run", *more), re.M).group(1)
-    c.check("--help names all models", points("--models", ",".join(models)) == points() and len(models) == 25,
+    c.check("--help names all models", points("--models", ",".join(models)) == points() and len(models) == 27,
             str(models))
+    c.check("other and former names", points("--models", ",".join(former) + ",granite-4-h,ling-3") == points())
 
 
 def walk(c):
