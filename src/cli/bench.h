@@ -13,7 +13,7 @@ typedef struct seqtopk_bench_values {
     seqtopk_cli_desc desc;
     const char *shape, *model; /* model: NULL without; else its name in the list, once the shape is known */
     int64_t top_k, sequences, seed;
-    int biased, json;
+    int biased, cold, json;
     float seconds;
 } seqtopk_bench_values;
 

@@ -64,15 +64,16 @@ static void print_head(const seqtopk_bench_report *r) {
         printf(", max %" PRId32, d->max_experts);
     if (d->groups > 1)
         printf(", %" PRId32 " of %" PRId32 " groups", d->group_top_k, d->groups);
-    printf("\nlogits     random, seed %" PRId64 ", %.1f KiB; the same in every call, from caches where they fit\n",
-           r->values->seed, (double)r->bytes / 1024);
+    printf("\nlogits     random, seed %" PRId64 ", %.1f KiB; %s\n", r->values->seed, (double)r->bytes / 1024,
+           r->values->cold ? "before every call 64 MB of other memory are read"
+                           : "the same in every call, from caches where they fit");
     printf("measured   %" PRId32 " rounds in %.2f s; route on %" PRId32 " thread%s, the others on 1\n", r->rounds,
            r->seconds, d->threads, d->threads == 1 ? "" : "s");
     printf("floor      %s%s%s\n", r->floor->name, floor_kernel(r) ? ", by " : "",
            floor_kernel(r) ? floor_kernel(r) : "");
     for (int next = 0; seqtopk_cli_desc_note(r->options, r->given, d, &next, note);)
         printf("note       %s\n", note);
-    if (!r->items[SEQTOPK_BENCH_REFERENCE].samples)
+    if (!r->values->cold && !r->items[SEQTOPK_BENCH_REFERENCE].samples)
         printf("note       the reference would take too long; --seconds gives it more\n");
 }
 
@@ -146,6 +147,7 @@ static void json_config(seqtopk_json *j, const seqtopk_bench_report *r) {
     seqtopk_json_text(j, "group_score",
                       d->groups > 1 ? seqtopk_options_word(SEQTOPK_WORDS_GROUP_SCORE, (int)d->group_score, text)
                                     : NULL);
+    seqtopk_json_bool(j, "cold", r->values->cold);
     seqtopk_json_int(j, "seed", r->values->seed);
     seqtopk_json_int(j, "threads", d->threads);
 }

@@ -120,6 +120,51 @@ int32_t seqtopk_measure_all(seqtopk_measure *items, size_t count, double seconds
     return rounds;
 }
 
+/* The median of what two reads of the clock are apart. */
+static double clock_cost(void) {
+    seqtopk_measure clock = {0};
+    for (clock.samples = 0; clock.samples < SEQTOPK_MEASURE_SAMPLES; clock.samples++) {
+        const double start = seqtopk_measure_now();
+        clock.sample[clock.samples] = seqtopk_measure_now() - start;
+    }
+    conclude(&clock);
+    return clock.median;
+}
+
+int32_t seqtopk_measure_cold(seqtopk_measure *items, size_t count, double seconds, void (*evict)(void *context),
+                             void *context, const char *progress) {
+    const double budget = seconds * 1e9, start = seqtopk_measure_now(), clock = clock_cost();
+    const bool shows = progress && seconds > 1 && isatty(STDERR_FILENO);
+    double shown = 0;
+    int32_t rounds = 0;
+    for (size_t i = 0; i < count; i++) {
+        items[i].samples = 0;
+        items[i].calls = 1;
+        if (items[i].call)
+            items[i].call(items[i].context); /* touches the pages */
+    }
+    for (; rounds < SEQTOPK_MEASURE_SAMPLES; rounds++) {
+        if (rounds >= SEQTOPK_MEASURE_COLD_LEAST && seqtopk_measure_now() - start > budget)
+            break;
+        if (shows)
+            show(progress, (seqtopk_measure_now() - start) / budget, &shown);
+        for (size_t i = 0; i < count; i++) {
+            seqtopk_measure *item = &items[(i + (size_t)rounds) % count];
+            if (!item->call)
+                continue;
+            evict(context);
+            const double ns = timed(item, 1) - clock;
+            item->sample[item->samples++] = ns > 1 ? ns : 1;
+        }
+    }
+    if (shows)
+        show(progress, -1, &shown);
+    for (size_t i = 0; i < count; i++)
+        if (items[i].call)
+            conclude(&items[i]);
+    return rounds;
+}
+
 double seqtopk_measure_spread(const seqtopk_measure *item) {
     return item->median > 0 ? (item->high - item->low) / item->median : 0;
 }

@@ -37,6 +37,15 @@ double seqtopk_measure_now(void);
  */
 int32_t seqtopk_measure_all(seqtopk_measure *items, size_t count, double seconds, const char *progress);
 
+/*
+ * The same of single calls, each timed after `evict`, which is not: it is to drive out of the caches what the items use.
+ * A sample is one call, without what reading the clock costs. Every item gets the same number of samples, as many as
+ * there is time for, at least SEQTOPK_MEASURE_COLD_LEAST.
+ */
+enum { SEQTOPK_MEASURE_COLD_LEAST = 5 };
+int32_t seqtopk_measure_cold(seqtopk_measure *items, size_t count, double seconds, void (*evict)(void *context),
+                             void *context, const char *progress);
+
 /* Quartiles' distance over the median. */
 double seqtopk_measure_spread(const seqtopk_measure *item);
 

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import shlex
 import subprocess
 import sys
@@ -135,6 +136,38 @@ def forcing(c):
     c.holds("SEQTOPK_KERNEL", r["floor_kernel"] == kernel, r)
 
 
+def models(c):
+    known = re.search(r"^Models: (.*?)\.\n\n", c.works("bench", "--help"), re.M | re.S).group(1).split()
+    c.holds("27 models", len(known) == 27, known)
+    for name in known:
+        r = json.loads(c.works("bench", "--model", name, "--shape", 9, *QUICK, "--json"))
+        c.holds(f"--model {name}", (r["model"], r["tokens"], r["notes"]) == (name, 9, [])
+                and r["floor"] == f"{floor_of(r)}, {r['isa']}", r)
+    model = lambda *more: json.loads(c.works("bench", "--shape", 33, *QUICK, "--json", *more))
+    keys = ("experts", "top_k", "score", "bias", "groups", "group_top_k", "group_score", "norm")
+    r = model("--model", "DeepSeek-V3")
+    c.holds("deepseek-v3", [r[k] for k in keys] == [256, 8, "sigmoid", True, 8, 4, "top2", "sum"], r)
+    r = model("--model", "longcat-flash")
+    c.holds("longcat", r["model"] == "longcat" and [r[k] for k in keys]
+            == [768, 12, "softmax", True, 1, 1, None, "none"], r)
+    r = model("--model", "deepseek-v3", "--top-k", 4, "--groups", 4, "--group-topk", 2, "--norm", "softmax",
+              "--score", "logits", "--scope", "token")
+    c.holds("overridden", [r[k] for k in keys] == [256, 4, "logits", True, 4, 2, "max", "softmax"], r)
+    c.works("bench", "--model", "qwen3", "--shape", "4x128", *QUICK)
+    c.works("bench", "--model", "deepseek-v3", "--shape", 4, "--groups", 1, *QUICK)
+
+
+def cold(c):
+    for more in (("--shape", "60x64", "--top-k", 8), ("--model", "deepseek-v3", "--shape", 1, "--scope", "token")):
+        r = json.loads(c.works("bench", *more, "--cold", *QUICK, "--json"))
+        c.holds("--cold " + " ".join(map(str, more)), r["cold"] and [m["name"] for m in r["measured"]]
+                == ["floor", "route"] and r["floor_ns"] > 0 and r["route_ns"] > 0 and r["read_ns"] is None
+                and r["route_permuted_ns"] is None and r["reference_ns"] is None
+                and all(m["calls_per_sample"] == 1 and m["samples"] >= 5 for m in r["measured"]), r)
+    text = c.works("bench", "--shape", "60x64", "--top-k", 8, "--cold", *QUICK)
+    c.holds("--cold as text", "64 MB" in text and "  route " in text and "  permuted " not in text, text)
+
+
 def texts(c):
     text = c.works("bench", "--shape", "128x64", "--top-k", 8, *QUICK)
     for name in NAMES:
@@ -147,7 +180,7 @@ def texts(c):
     c.holds("the floor of sigmoid is told", "floor      the row's maximum, " in text, text)
     text = c.works("bench", "--help")
     for word in ("--shape TxE", "--top-k K", "--scope", "--score", "--isa", "--dtype", "--threads", "--json",
-                 "--seconds", "--seed", "--biased", "--sequences", "route_permuted_ns", "reference_ns"):
+                 "--seconds", "--seed", "--biased", "--sequences", "--model NAME", "--cold", "route_permuted_ns", "reference_ns"):
         c.holds(f"help has {word}", word in text, text)
     c.holds("help fits", max(map(len, text.splitlines())) <= 120, text)
 
@@ -183,6 +216,15 @@ def usage(c):
         fails(["--shape", "TxE", f"'{bad}'"], "--shape", bad, "--top-k", 2)
     fails(["--top-k 9", "8 experts"], "--shape", "16x8", "--top-k", 9)
     fails(["--shape", "int32", "fewer"], "--shape", "2147483647x8", "--top-k", 2)
+    fails(["--model", "'deepseek'", "deepseek-v3", "dbrx"], "--model", "deepseek", "--shape", 16)
+    fails(["--shape 16x8", "--model deepseek-v3 has 256", "--shape 16,"], "--model", "deepseek-v3", "--shape", "16x8")
+    fails(["--shape", "missing"], "--model", "deepseek-v3")
+    fails(["--shape", "'16x'"], "--model", "deepseek-v3", "--shape", "16x")
+    fails(["--shape", "TxE", "--model"], "--shape", 16, "--top-k", 2)
+    fails(["--top-k 129", "128 experts"], "--model", "qwen3", "--shape", 16, "--top-k", 129)
+    fails(["--group-topk", "--groups"], "--model", "qwen3", "--shape", 16, "--group-topk", 2)
+    fails(["--groups", "--group-topk"], "--model", "deepseek-v3", "--shape", 16, "--groups", 4)
+    shaped(["--cold", "no value"], "--cold=1")
     shaped(["--sequences 17", "16 tokens"], "--sequences", 17)
     shaped(["--sequences", "'0'"], "--sequences", 0)
     for bad in ("0", "-1", "inf", "soon", "3601"):
@@ -211,7 +253,7 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         c = Bench(shlex.split(args.wrapper) + [args.seqtopk], pathlib.Path(folder))
-        for checks in (reports, forcing, texts, progress, usage):
+        for checks in (reports, forcing, models, cold, texts, progress, usage):
             checks(c)
     print(f"{c.passed} passed, {c.failed} failed")
     return 1 if c.failed else 0
