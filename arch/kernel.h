@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The contracts of the kernels: a function type for each op of ops.def, whose name says what it does and what it reads.
+ * The contracts of the kernels: a function type for each op of kernels.def, whose name says what it does and what it reads.
  *
  *     logits [T, E]
  *       | collect   lse: the log-sum-exp of each row        keys, mask_groups: the keys of whole rows

@@ -167,6 +167,37 @@ def threads(figures):
           ["T x E, K", "1 thread", "2 threads", "times as fast", "spread"], rows)
 
 
+# Routers of current models, as `seqtopk bench --model` knows them.
+MODELS = ("qwen3", "qwen3-next", "granite-4-h", "gpt-oss", "mixtral", "deepseek-v2", "glm-4.5", "deepseek-v3",
+          "deepseek-v4", "kimi-k2", "longcat", "ling-3", "nemotron-3-super", "kimi-k3")
+
+
+def models(build, seconds):
+    def bench(model, tokens, *more):
+        command = [build / "seqtopk", "bench", "--model", model, "--shape", tokens, "--seconds", seconds, "--json", *more]
+        return json.loads(subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, check=True).stdout)
+
+    rows = []
+    for model in MODELS:
+        topk = bench(model, 4096, "--scope", "token")
+        bounds = ("--min", 1, "--max", min(topk["top_k"] + 2, topk["experts"]))
+        sequence = bench(model, 4096, "--scope", "sequence", *bounds)
+        small = [bench(model, 64, "--scope", "token"), bench(model, 64, "--scope", "sequence", *bounds)]
+        one = bench(model, 1, "--scope", "token")
+        cold = bench(model, 1, "--scope", "token", "--cold")
+        route, floor = topk["route_ns"] / 4096, topk["floor_ns"] / 4096
+        rows.append([f"{model} ({topk['experts']} / {topk['top_k']})", f"{floor:.1f}", f"{route:.1f}",
+                     f"{route / floor:.2f}", f"{100 * (topk['route_permuted_ns'] / topk['route_ns'] - 1):.0f} %",
+                     f"{sequence['route_ns'] / 4096:.1f}", f"{sequence['route_ns'] / topk['route_ns']:.2f}",
+                     *(f"{s['route_ns'] / 64:.1f}" for s in small), f"{one['route_ns']:.0f}",
+                     f"{cold['route_ns'] / 1e3:.1f} us"])
+    table("Models: float32, one thread, ns a token. T = 4096 and 64 tokens; SeqTopK is one sequence whose tokens get 1 "
+          "to K + 2 experts; the floor is that of the model's router (`seqtopk bench --help`); cold: 64 MB are read "
+          "between two calls:",
+          ["model (E / K)", "floor", "TopK", "TopK / floor", "by expert too", "SeqTopK", "SeqTopK / TopK", "TopK, T = 64",
+           "SeqTopK, T = 64", "TopK, T = 1", "cold"], rows)
+
+
 SECTIONS = {"sequence": sequence, "token": token, "length": length, "scores": scores, "dtypes": dtypes,
             "threads": threads}
 
@@ -184,10 +215,13 @@ def machine(build):
 
 
 def report(arguments):
-    sections = arguments.section or list(SECTIONS)
+    sections = arguments.section or [*SECTIONS, "models"]
     os.environ["SEQTOPK_TUNING"] = str(arguments.tuning.resolve()) if arguments.tuning else "none"
     machine(arguments.build)
     for name in sections:
+        if name == "models":
+            models(arguments.build, arguments.seconds)
+            continue
         command = [arguments.build / "bench" / "bench-figures", "--seconds", arguments.seconds, name]
         figures = collect(command)
         if name == "token" and arguments.torch:
@@ -205,7 +239,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=lambda path: pathlib.Path(path).resolve())
     parser.add_argument("--seconds", type=float, default=2, help="for each row of a table (default: 2)")
-    parser.add_argument("--section", action="append", choices=SECTIONS, help="only this; may be repeated")
+    parser.add_argument("--section", action="append", choices=[*SECTIONS, "models"], help="only this; may be repeated")
     parser.add_argument("--torch", metavar="PYTHON", help="a Python that can import torch")
     parser.add_argument("--aarch64", metavar="BUILD", type=pathlib.Path, help="count instructions too")
     parser.add_argument("--tuning", metavar="FILE", type=pathlib.Path,

@@ -284,7 +284,7 @@ static void call_scatter(op_case *c, seqtopk_scatter_fn *kernel) {
 void case_place(op_case *c, seqtopk_op op) {
     static void (*const places[])(op_case *) = {
 #define SEQTOPK_OP(name, reads) place_##name,
-#include "arch/ops.def"
+#include "arch/kernels.def"
 #undef SEQTOPK_OP
     };
     places[op](c);
@@ -297,7 +297,7 @@ void case_call(op_case *c, const seqtopk_row *row) {
     case SEQTOPK_OP_##name:                                                                                            \
         call_##name(c, (seqtopk_##name##_fn *)row->function);                                                          \
         break;
-#include "arch/ops.def"
+#include "arch/kernels.def"
 #undef SEQTOPK_OP
     }
 }

@@ -4,6 +4,7 @@
 
 #include <hwloc.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int64_t cache_of(hwloc_topology_t topology, hwloc_obj_t core, unsigned level) {
@@ -107,6 +108,8 @@ static void read_loaded(hwloc_topology_t topology, seqtopk_tune_topology *t) {
 bool seqtopk_tune_topology_read(seqtopk_tune_topology *t) {
     hwloc_topology_t topology;
     memset(t, 0, sizeof *t);
+    /* Without /sys, as in a bare chroot, hwloc complains on stderr, and then finds the processors all the same. */
+    setenv("HWLOC_HIDE_ERRORS", "2", 0);
     if (hwloc_topology_init(&topology) != 0)
         return false;
     if (hwloc_topology_load(topology) == 0)

@@ -49,7 +49,7 @@ int seqtopk_op_reads_logits(seqtopk_op op) {
     enum { LOGITS, KEYS, PAIRS };
     static const uint8_t reads[SEQTOPK_OPS] = {
 #define SEQTOPK_OP(name, reads) [SEQTOPK_OP_##name] = reads,
-#include "arch/ops.def"
+#include "arch/kernels.def"
 #undef SEQTOPK_OP
 #define SEQTOPK_SIZE_OP(name) [SEQTOPK_OP_##name] = PAIRS,
 #include "src/kernels/sizes.def"

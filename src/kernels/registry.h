@@ -10,7 +10,7 @@
 /* What is chosen: a kernel for each stage, then a value for each size. */
 typedef enum seqtopk_op {
 #define SEQTOPK_OP(name, reads) SEQTOPK_OP_##name,
-#include "arch/ops.def"
+#include "arch/kernels.def"
 #undef SEQTOPK_OP
     SEQTOPK_KERNEL_OPS,
     SEQTOPK_OP_before_sizes = SEQTOPK_KERNEL_OPS - 1,

@@ -20,7 +20,7 @@ typedef struct seqtopk_kernels {
     union {
         struct {
 #define SEQTOPK_OP(op, reads) seqtopk_##op##_fn *op;
-#include "arch/ops.def"
+#include "arch/kernels.def"
 #undef SEQTOPK_OP
         };
         seqtopk_any_fn *of[SEQTOPK_KERNEL_OPS]; /* by op; NULL: there is no kernel, or no way of this plan needs it */
