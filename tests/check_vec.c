@@ -535,7 +535,7 @@ static void help(FILE *to) {
 
 int main(int argc, char **argv) {
     static const check_vec_isa *const isas[] = {
-#define SEQTOPK_ISA(name, kernels, features) &check_vec_##name,
+#define SEQTOPK_ISA(name, features) &check_vec_##name,
 #include "arch/isa.def"
 #undef SEQTOPK_ISA
     };

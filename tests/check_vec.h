@@ -40,7 +40,7 @@ typedef struct check_vec_isa {
 } check_vec_isa;
 
 /* One for each row of isa.def. */
-#define SEQTOPK_ISA(name, kernels, features) extern const check_vec_isa check_vec_##name;
+#define SEQTOPK_ISA(name, features) extern const check_vec_isa check_vec_##name;
 #include "arch/isa.def"
 #undef SEQTOPK_ISA
 

@@ -55,11 +55,11 @@ static inline first_k first_of_row(const float *keys, int32_t n, int32_t k, floa
     if (n <= k)
         return first;
     for (int32_t i = 0; i < n; i += VEC_LANES)
-        reach += __builtin_popcount(vec_mask_ge(vec_load(keys + i), vec_set1(kth)) & first_lanes(n - i));
+        reach += count_bits(vec_mask_ge(vec_load(keys + i), vec_set1(kth)) & first_lanes(n - i));
     first = (first_k){kth, n};
     if (reach > k) { /* ties */
         for (int32_t i = 0; i < n; i += VEC_LANES)
-            above += __builtin_popcount(vec_mask_gt(vec_load(keys + i), vec_set1(kth)) & first_lanes(n - i));
+            above += count_bits(vec_mask_gt(vec_load(keys + i), vec_set1(kth)) & first_lanes(n - i));
         first.ties = k - above;
     }
     return first;
@@ -74,7 +74,7 @@ static inline int32_t write_token(seqtopk_candidates *candidates, int64_t to, co
         const uint32_t inside = first_lanes(n - i);
         const vec key = vec_load(keys + i), id = vec_load_u16(ids + i);
         const uint32_t in = take_first(key, inside, &stay), up = take_first(key, inside, &certain);
-        const int count = __builtin_popcount(in);
+        const int count = count_bits(in);
         const int64_t at = to + kept;
         vec_store(candidates->order + at, vec_compress(vec_raise(key, up), in));
         if (at + VEC_LANES > unread) {

@@ -6,7 +6,15 @@
 #include "arch/common/name.h"
 #include "arch/kernels.h"
 
-static inline float next_up(float x) { return nextafterf(x, INFINITY); }
+/* The next larger float; no NaN, nor +inf. */
+static inline float next_up(float x) {
+    int32_t bits;
+    x = x + 0.0f; /* of the two zeros the one that is followed by positive numbers */
+    memcpy(&bits, &x, sizeof bits);
+    bits += bits < 0 ? -1 : 1;
+    memcpy(&x, &bits, sizeof bits);
+    return x;
+}
 
 int64_t KERNEL(list_candidates, f32, compress)(const seqtopk_candidates *from, int64_t first, int64_t last, float key,
                                                int ties, const seqtopk_lists *to, int64_t at, int64_t end) {
@@ -18,7 +26,7 @@ int64_t KERNEL(list_candidates, f32, compress)(const seqtopk_candidates *from, i
         for (int64_t t = first; t < last; t++)
             n += from->counts[t];
         for (int64_t i = 0; i < n; i += VEC_LANES)
-            at += __builtin_popcount(vec_mask_ge(vec_load(order + i), cut) & first_lanes(n - i));
+            at += count_bits(vec_mask_ge(vec_load(order + i), cut) & first_lanes(n - i));
         return at;
     }
     /* Candidates by whole vectors, whosever they are: where a token's begin, its offset is what was listed up to there. */
@@ -38,8 +46,8 @@ int64_t KERNEL(list_candidates, f32, compress)(const seqtopk_candidates *from, i
             __builtin_prefetch(lists.keys + at + 8 * LANES, 1);
             __builtin_prefetch(lists.ids + at + 8 * LANES, 1);
             append(&lists, at, end, vec_compress(vec_load(keys + i), in), vec_compress(vec_load_u16(ids + i), in),
-                   __builtin_popcount(in));
-            at += __builtin_popcount(in);
+                   count_bits(in));
+            at += count_bits(in);
         }
         keys += n;
         order += n;
@@ -53,7 +61,7 @@ int64_t KERNEL(list_candidates, f32, compress)(const seqtopk_candidates *from, i
         for (uint32_t start = 0; t < next; start += (uint32_t)counts[t++])
             lists.offsets[t] =
                 (int32_t)(before[start / VEC_LANES] +
-                          (uint32_t)__builtin_popcount(masks[start / VEC_LANES] & ((1u << start % VEC_LANES) - 1)));
+                          (uint32_t)count_bits(masks[start / VEC_LANES] & ((1u << start % VEC_LANES) - 1)));
     }
     return at;
 }

@@ -99,8 +99,8 @@ static inline seqtopk_kth select_few(const float *keys, int64_t n, int64_t k) {
         int64_t greater = 0, equal = 0;
         for (int64_t j = 0; j < n; j += VEC_LANES) {
             const vec y = load_upto(keys + j, n - j);
-            greater += __builtin_popcount(vec_mask_gt(y, x) & first_lanes(n - j));
-            equal += __builtin_popcount(vec_mask_eq(y, x) & first_lanes(n - j));
+            greater += count_bits(vec_mask_gt(y, x) & first_lanes(n - j));
+            equal += count_bits(vec_mask_eq(y, x) & first_lanes(n - j));
         }
         if (greater < k && k <= greater + equal)
             return (seqtopk_kth){keys[i], greater, equal};
@@ -123,7 +123,7 @@ static inline first_k first_of_cut(float cut, const vec x[VECS], int32_t k) {
     uint32_t above = 0;
     for (int v = 0; v < VECS; v++)
         above |= vec_mask_gt(x[v], vec_set1(cut)) << v * VEC_LANES;
-    return (first_k){cut, k - __builtin_popcount(above)};
+    return (first_k){cut, k - count_bits(above)};
 }
 
 /* Of many keys, one after the other, the largest first: k rounds at the most, whatever the keys are. */
@@ -143,8 +143,7 @@ static inline first_k first_of_many(const float *keys, int32_t n, int32_t k) {
             first.cut = lanes[i] > first.cut ? lanes[i] : first.cut;
         equal = 0;
         for (int32_t i = 0; i < n; i += VEC_LANES)
-            equal +=
-                __builtin_popcount(vec_mask_eq(load_upto(keys + i, n - i), vec_set1(first.cut)) & first_lanes(n - i));
+            equal += count_bits(vec_mask_eq(load_upto(keys + i, n - i), vec_set1(first.cut)) & first_lanes(n - i));
     }
     return first;
 }
@@ -153,9 +152,9 @@ static inline first_k first_of_many(const float *keys, int32_t n, int32_t k) {
 static inline uint32_t take_first(vec x, uint32_t inside, first_k *first) {
     const uint32_t over = vec_mask_gt(x, vec_set1(first->cut)) & inside;
     uint32_t equal = vec_mask_eq(x, vec_set1(first->cut)) & inside;
-    while (equal && __builtin_popcount(equal) > first->ties) /* the later experts lose */
+    while (equal && count_bits(equal) > first->ties) /* the later experts lose */
         equal &= ~(1u << (31 - __builtin_clz(equal)));
-    first->ties -= __builtin_popcount(equal);
+    first->ties -= count_bits(equal);
     return over | equal;
 }
 

@@ -71,7 +71,7 @@ static inline uint16_t *append_ids32(uint32_t bits, int32_t base, uint16_t *ids)
     return VEC_TAKE_BITS32(bits, base, ids);
 #else
     enum { SLOTS = 3 }; /* of so many bits it is not asked whether they are there */
-    const int count = __builtin_popcount(bits);
+    const int count = count_bits(bits);
     uint64_t left = bits;
     for (int i = 0; i < SLOTS; i++, left &= left - 1)
         ids[i] = (uint16_t)((uint64_t)base + (vec_first_bit(left) & 31));
@@ -130,16 +130,16 @@ static inline int64_t finalists_list(const finalists *f, int r, int32_t top_k, f
     const int32_t n = f->found[r];
     int32_t reach = 0;
     for (int32_t i = 0; i < n; i += VEC_LANES)
-        reach += __builtin_popcount(vec_mask_ge(vec_load(f->keys[r] + i), vec_set1(kth)) & first_lanes(n - i));
+        reach += count_bits(vec_mask_ge(vec_load(f->keys[r] + i), vec_set1(kth)) & first_lanes(n - i));
     first_k stay = {kth, n};
     if (reach > top_k) { /* ties */
         stay.ties = top_k;
         for (int32_t i = 0; i < n; i += VEC_LANES)
-            stay.ties -= __builtin_popcount(vec_mask_gt(vec_load(f->keys[r] + i), vec_set1(kth)) & first_lanes(n - i));
+            stay.ties -= count_bits(vec_mask_gt(vec_load(f->keys[r] + i), vec_set1(kth)) & first_lanes(n - i));
     }
     for (int32_t i = 0; i < n; i += VEC_LANES) {
         const uint32_t in = take_first(vec_load(f->keys[r] + i), first_lanes(n - i), &stay);
-        const int taken = __builtin_popcount(in);
+        const int taken = count_bits(in);
         append(to, at, end, vec_compress(vec_load(f->x[r] + i), in), vec_compress(vec_load_u16(f->ids[r] + i), in),
                taken);
         at += taken;

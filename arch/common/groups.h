@@ -79,7 +79,7 @@ ALWAYS_INLINE vec group_scores_of(const float *members, int32_t size, int32_t gr
 
 /* Groups before one in the order: those above it and, of its ties, the lower ones, if they are asked for. */
 ALWAYS_INLINE int32_t groups_before(vec other, vec own, uint32_t inside, uint32_t lower, const int ties) {
-    return __builtin_popcount((vec_mask_gt(other, own) & inside) | (ties ? vec_mask_eq(other, own) & lower : 0));
+    return count_bits((vec_mask_gt(other, own) & inside) | (ties ? vec_mask_eq(other, own) & lower : 0));
 }
 
 /* A bit for each group that has `kept` others before it. */
@@ -141,7 +141,7 @@ ALWAYS_INLINE uint64_t choose_groups(const float *scores, int32_t size, int32_t 
         lost = lost_groups(score, groups, kept, 0);
     }
     /* Ties are rare, and most of them stay or go together. */
-    if (__builtin_popcountll(lost) != groups - kept)
+    if (count_bits64(lost) != groups - kept)
         lost = lost_groups(score, groups, kept, 1);
     if (gap)
         *gap = gap_of_groups(score, groups, lost);

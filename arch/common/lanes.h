@@ -28,7 +28,7 @@
  *   VEC_LOAD_FEW, VEC_STORE_FEW   vec_load_first, vec_store_first by no wider vector than n, at least 1, needs; what is
  *                          loaded beyond n may be anything
  *   VEC_PARTS_OF_ONE(x, e, n)  x[i] becomes x[i] / (1 + e[i]), rounded as a division is, for e in [0, 1] and x 1 or e
- * and, where it defines VEC_SELECTS, for the kernels that select (all but ref's):
+ * and for the kernels that select:
  *   vec_mask_gt, _ge, _eq, _nlt (a, b)   a bit for each lane; _nlt: not less than, true of a NaN
  *   vec_bits16_nlt(x, limit)             the same of the 16 lanes x[VECS]
  *   vec_compress(a, mask)                the lanes of the mask in their order, moved together to the front; anything
@@ -55,6 +55,25 @@
 #include <string.h>
 
 enum { LANES = 16, VECS = LANES / VEC_LANES };
+
+/* Without an instruction for it, which x86 had late, compilers call a function of theirs. */
+static inline int count_bits64(uint64_t bits) {
+#if defined(__x86_64__) && !defined(__POPCNT__)
+    bits -= bits >> 1 & 0x5555555555555555;
+    bits = (bits & 0x3333333333333333) + (bits >> 2 & 0x3333333333333333);
+    return (int)(((bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0f) * 0x0101010101010101 >> 56);
+#else
+    return __builtin_popcountll(bits);
+#endif
+}
+
+static inline int count_bits(uint32_t bits) {
+#if defined(__x86_64__) && !defined(__POPCNT__)
+    return count_bits64(bits);
+#else
+    return __builtin_popcount(bits);
+#endif
+}
 
 /* Times sixteen columns whose scores are made at once: as many as there are registers for. */
 #ifndef VEC_SCORE_GROUPS

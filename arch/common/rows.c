@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* All kernels that read logits, and weigh_keys. With no more than arithmetic in vec.h, the first few of them. */
+/* All kernels that read logits, and weigh_keys. */
 #include SEQTOPK_VEC_H
 
-#ifdef VEC_SELECTS
 #include "arch/common/finalists.h"
 #include "arch/common/groups.h"
 #include "arch/common/inverse.h"
-#include "arch/common/rough.h"
-#endif
 #include "arch/common/lanes.h"
 #include "arch/common/name.h"
+#include "arch/common/rough.h"
 #include "arch/common/weigh.h"
 #include "arch/kernels.h"
 
@@ -26,14 +24,12 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/dtype.inc"
 #include "arch/common/score.inc"
 #include "arch/common/rows.inc"
-#ifdef VEC_SELECTS
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
 #include "arch/common/contest.inc"
 #include "arch/common/topk_scores.inc"
 #include "arch/common/collect_scores.inc"
 #include "arch/common/keys_slots.inc"
-#endif
 #include "arch/common/dtype_end.inc"
 /* clang-format on */
 
@@ -43,13 +39,11 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/dtype.inc"
 #include "arch/common/score.inc"
 #include "arch/common/rows.inc"
-#ifdef VEC_SELECTS
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
 #include "arch/common/contest.inc"
 #include "arch/common/topk_scores.inc"
 #include "arch/common/collect_scores.inc"
-#endif
 #include "arch/common/dtype_end.inc"
 /* clang-format on */
 
@@ -59,13 +53,11 @@ static const uint16_t minus_infinity_f16 = 0xfc00;
 #include "arch/common/dtype.inc"
 #include "arch/common/score.inc"
 #include "arch/common/rows.inc"
-#ifdef VEC_SELECTS
 #include "arch/common/limits.inc"
 #include "arch/common/sweep.inc"
 #include "arch/common/contest.inc"
 #include "arch/common/topk_scores.inc"
 #include "arch/common/collect_scores.inc"
-#endif
 #include "arch/common/dtype_end.inc"
 /* clang-format on */
 

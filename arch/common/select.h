@@ -79,8 +79,8 @@ static inline seqtopk_kth select_groups(const float *keys, int64_t n, int64_t k,
                          0}; /* k > n only after a NaN */
     const vec key = vec_set1(place.key);
     for (int v = 0; v < groups * VECS; v++) {
-        place.above += __builtin_popcount(vec_mask_gt(x[v], key));
-        place.equal += __builtin_popcount(vec_mask_eq(x[v], key));
+        place.above += count_bits(vec_mask_gt(x[v], key));
+        place.equal += count_bits(vec_mask_eq(x[v], key));
     }
     return place;
 }
@@ -148,7 +148,7 @@ static inline int64_t count_above(const float *keys, int64_t n, float x, const i
     int64_t count = 0, i = 0;
     for (; i + VEC_LANES <= n; i += VEC_LANES) {
         const vec y = vec_load(keys + i);
-        count += __builtin_popcount(or_at ? vec_mask_ge(y, limit) : vec_mask_gt(y, limit));
+        count += count_bits(or_at ? vec_mask_ge(y, limit) : vec_mask_gt(y, limit));
     }
     for (; i < n; i++)
         count += or_at ? keys[i] >= x : keys[i] > x;
@@ -162,13 +162,13 @@ static inline void count_brackets(const float *keys, int64_t n, float least, flo
     int64_t over = 0, in = 0, i = 0;
     for (; i + VEC_LANES <= n; i += VEC_LANES) {
         const vec x = vec_load(keys + i);
-        over += __builtin_popcount(vec_mask_gt(x, high));
-        in += __builtin_popcount(vec_mask_ge(x, low));
+        over += count_bits(vec_mask_gt(x, high));
+        in += count_bits(vec_mask_ge(x, low));
     }
     if (i < n) {
         const vec x = load_first(keys + i, n - i);
-        over += __builtin_popcount(vec_mask_gt(x, high) & first_lanes(n - i));
-        in += __builtin_popcount(vec_mask_ge(x, low) & first_lanes(n - i));
+        over += count_bits(vec_mask_gt(x, high) & first_lanes(n - i));
+        in += count_bits(vec_mask_ge(x, low) & first_lanes(n - i));
     }
     *above = over;
     *upto = in;
@@ -187,7 +187,7 @@ static inline uint32_t to_keep(const int what, vec x, vec low, vec high, int64_t
     if (what == KEEP_BELOW)
         return vec_mask_gt(low, x);
     const uint32_t over = vec_mask_gt(x, high);
-    *above += __builtin_popcount(over);
+    *above += count_bits(over);
     return vec_mask_ge(x, low) & ~over;
 }
 
@@ -201,13 +201,13 @@ static inline int64_t keep(const int what, const float *keys, int64_t n, float l
         const vec x = vec_load(keys + i);
         const uint32_t in = to_keep(what, x, low, high, &over);
         vec_store(to + kept, vec_compress(x, in));
-        kept += __builtin_popcount(in);
+        kept += count_bits(in);
     }
     if (i < n) {
         const vec x = load_first(keys + i, n - i);
         /* -inf beyond the end are never above. */
         const uint32_t in = to_keep(what, x, low, high, &over) & first_lanes(n - i);
-        const int taken = __builtin_popcount(in);
+        const int taken = count_bits(in);
         vec_store_first(to + kept, vec_compress(x, in), taken);
         kept += taken;
     }

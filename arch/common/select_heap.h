@@ -37,8 +37,8 @@ static inline void raise_cut(reservoir *r, int64_t k) {
 
 static inline void take_in(reservoir *r, vec x, uint32_t inside, vec cut, const int whole) {
     const uint32_t above = vec_mask_gt(x, cut) & inside;
-    const int count = __builtin_popcount(above);
-    r->ties += __builtin_popcount(vec_mask_eq(x, cut) & inside);
+    const int count = count_bits(above);
+    r->ties += count_bits(vec_mask_eq(x, cut) & inside);
     if (whole)
         vec_store(r->keys + r->size, vec_compress(x, above));
     else

@@ -34,7 +34,7 @@ static inline int64_t part_above(float *keys, int64_t n, float pivot) {
                 x[v] = vec_load(source + v * VEC_LANES);
             for (int v = 0; v < SIDE; v++) {
                 const uint32_t above = vec_mask_gt(x[v], p);
-                const int count = __builtin_popcount(above);
+                const int count = count_bits(above);
                 vec_store_split(left, right, x[v], above);
                 left += count;
                 right -= VEC_LANES - count;
@@ -48,14 +48,14 @@ static inline int64_t part_above(float *keys, int64_t n, float pivot) {
     /* Nothing is unread now, and the ends may meet: no store may reach beyond its own keys. */
     for (int v = 0; v < vecs; v++) {
         const uint32_t above = vec_mask_gt(held[v], p);
-        const int count = __builtin_popcount(above);
+        const int count = count_bits(above);
         vec_store_first(left, vec_compress(held[v], above), count);
         right -= VEC_LANES - count;
         vec_store_first(right, vec_compress(held[v], above ^ all), VEC_LANES - count);
         left += count;
     }
     const uint32_t above = vec_mask_gt(last, p) & first_lanes(rest);
-    const int count = __builtin_popcount(above);
+    const int count = count_bits(above);
     vec_store_first(left, vec_compress(last, above), count);
     vec_store_first(left + count, vec_compress(last, above ^ first_lanes(rest)), rest - count);
     return left + count - keys;

@@ -126,10 +126,8 @@ static inline void weigh16(vec x[VECS], int32_t n, const seqtopk_weighing *how) 
         vec max = vec_set1(-INFINITY);
         for (int v = 0; v < VECS; v++)
             max = vec_max(max, vec_keep_first(x[v], n - v * VEC_LANES, -INFINITY));
-#if VEC_LANES > 1
         for (int stride = VEC_LANES / 2; stride > 0; stride /= 2)
             max = vec_max(max, vec_across(max, stride));
-#endif
         for (int v = 0; v < VECS; v++)
             x[v] = exp_full(vec_sub(x[v], max)); /* beyond n: whatever, as it is cleared */
     }

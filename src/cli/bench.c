@@ -47,7 +47,7 @@ static const seqtopk_options options = {
     "             The report names it\n"
     "  route      logits to lists by token (offsets, ids, weights), on --threads N\n"
     "  permuted   the same with lists by expert too (offsets, tokens, slots)\n"
-    "  reference  the route by the scalar reference, one thread; its lists must be the same to the bit\n"
+    "  reference  the route by the reference, one thread; its lists must be the same to the bit\n"
     "Small shapes are called many times a sample. Every call has the same input: what fits into caches is read from\n"
     "there, and branches are learnt; logits that come straight from a matrix product are as warm, others are not.\n\n"
     "With --cold only floor and route are measured: a sample is one call, before which 64 MB of other memory are "

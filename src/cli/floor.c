@@ -13,7 +13,7 @@ static const struct {
     const char *isa;
     seqtopk_floor_fn *of[DTYPES];
 } passes[] = {
-#define SEQTOPK_ISA(isa, kernels, features)                                                                            \
+#define SEQTOPK_ISA(isa, features)                                                                                     \
     {#isa, {seqtopk_floor_f32__##isa##_rows, seqtopk_floor_bf16__##isa##_rows, seqtopk_floor_f16__##isa##_rows}},
 #include "arch/isa.def"
 #undef SEQTOPK_ISA

@@ -38,7 +38,7 @@ enum { SEQTOPK_FLOOR_ROWS = 16 };
 
 /* All but the log-sum-exp, of rows [first, last); src/cli/floor_rows.c, once for each instruction set and dtype. */
 typedef void seqtopk_floor_fn(const seqtopk_floor_rows *rows, int64_t first, int64_t last);
-#define SEQTOPK_ISA(isa, kernels, features)                                                                            \
+#define SEQTOPK_ISA(isa, features)                                                                                     \
     seqtopk_floor_fn seqtopk_floor_f32__##isa##_rows, seqtopk_floor_bf16__##isa##_rows, seqtopk_floor_f16__##isa##_rows;
 #include "arch/isa.def"
 #undef SEQTOPK_ISA

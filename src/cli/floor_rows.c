@@ -87,7 +87,6 @@ static inline __attribute__((always_inline)) void best_take(floor_best *best, ve
     best->first = vec_max(best->first, key);
 }
 
-#if VEC_LANES > 1
 static inline __attribute__((always_inline)) floor_best best_of(floor_best a, floor_best b, const int two) {
     floor_best best = {vec_max(a.first, b.first), a.second};
     if (two)
@@ -120,20 +119,14 @@ static inline __attribute__((always_inline)) floor_best best_across(floor_best *
         }
     return best[0];
 }
-#else
-static inline floor_best best_across(floor_best *best, const int two) { return (void)two, best[0]; }
-#endif
 
 /* Over all lanes of one. */
 static inline __attribute__((always_inline)) floor_best best_across_one(floor_best best, const int two) {
-#if VEC_LANES > 1
 #pragma GCC unroll 4
     for (int stride = VEC_LANES / 2; stride > 0; stride /= 2) {
         const floor_best other = {vec_across(best.first, stride), two ? vec_across(best.second, stride) : best.second};
         best = best_of(best, other, two);
     }
-#endif
-    (void)two;
     return best;
 }
 

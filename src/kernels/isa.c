@@ -20,7 +20,7 @@ typedef struct {
 } isa_row;
 
 static const isa_row isa_rows[] = {
-#define SEQTOPK_ISA(name, kernels, features) {#name, features},
+#define SEQTOPK_ISA(name, features) {#name, features},
 #include "arch/isa.def"
 #undef SEQTOPK_ISA
 };

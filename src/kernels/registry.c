@@ -6,7 +6,7 @@
 #include "arch/kernels.h"
 
 enum {
-#define SEQTOPK_ISA(name, kernels, features) ISA_##name,
+#define SEQTOPK_ISA(name, features) ISA_##name,
 #include "arch/isa.def"
 #undef SEQTOPK_ISA
 };

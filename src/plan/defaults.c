@@ -7,8 +7,6 @@
 int64_t seqtopk_model_limit(const seqtopk_row *row, const seqtopk_desc *desc) {
     const double candidates = 1.25 * 64 * desc->top_k / desc->experts; /* candidates in 64 columns, about */
     const int is_heap = strcmp(row->algorithm, "heap") == 0;
-    if (row->op == SEQTOPK_OP_nth_keys && is_heap)
-        return 64 / desc->top_k; /* a heap of so few keys stays in the cache */
     if (row->op == SEQTOPK_OP_select_keys && is_heap)
         return desc->top_k <= 32 ? 32 / desc->top_k : -1; /* of few keys most vectors have none for the heap */
     if (row->op == SEQTOPK_OP_topk_row && strcmp(row->algorithm, "insertion") == 0)

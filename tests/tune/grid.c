@@ -93,7 +93,7 @@ Test(tune_grid, refusals) {
         refused(bad[i], NULL, "--shapes");
     refused(NULL, "", "--models");
     refused(NULL, "Mixtral,", "--models");
-    refused(NULL, "Mixtrel", "Mixtral");
+    refused(NULL, "Mixtrel", "mixtral");
     refused(NULL, "nosuch", "nosuch");
 }
 

@@ -4,7 +4,7 @@
 
 #include "src/tuning/ranges.h"
 
-#define NTH "[nth_keys f32 sequence softmax]\n"
+#define NTH "[select_keys f32 sequence softmax]\n"
 #define GOOD "128 8 1: 64 ref_heap@1 1024 -\n"
 
 /* ----------------------------------------------------------- of decisions -- */
@@ -182,12 +182,12 @@ Test(ranges, syntax) {
         "256 8 1:\t1 ref_heap@1\n",
         "[\n",
         "[]\n",
-        "[nth_keys]\n",
-        "[nth_keys f32 sequence]\n",
-        "[nth_keys f32 sequence softmax\n",
-        "[nth_keys f32 sequence softmax] \n",
-        "[nth_keys f32 sequence softmax 128 8 1]\n",
-        "[nth_keys  f32 sequence softmax]\n",
+        "[select_keys]\n",
+        "[select_keys f32 sequence]\n",
+        "[select_keys f32 sequence softmax\n",
+        "[select_keys f32 sequence softmax] \n",
+        "[select_keys f32 sequence softmax 128 8 1]\n",
+        "[select_keys  f32 sequence softmax]\n",
         "measured 0\n",
     };
     const seqtopk_tuning_reader any = seqtopk_tuning_reader_any();
@@ -206,8 +206,8 @@ Test(ranges, syntax) {
 Test(ranges, shapes_and_order) {
     DROPS("[swoop f32 sequence softmax]\n" GOOD NTH GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_OP, 6,
           SEQTOPK_TUNING_UNKNOWN_OP);
-    DROPS("[nth_keys f32 online softmax]\n" GOOD NTH GOOD, 1, 5, SEQTOPK_TUNING_SHAPE, 6, SEQTOPK_TUNING_SHAPE);
-    DROPS("[nth_keys f32 sequence hardmax]\n" GOOD NTH GOOD, 1, 5, SEQTOPK_TUNING_SHAPE, 6, SEQTOPK_TUNING_SHAPE);
+    DROPS("[select_keys f32 online softmax]\n" GOOD NTH GOOD, 1, 5, SEQTOPK_TUNING_SHAPE, 6, SEQTOPK_TUNING_SHAPE);
+    DROPS("[select_keys f32 sequence hardmax]\n" GOOD NTH GOOD, 1, 5, SEQTOPK_TUNING_SHAPE, 6, SEQTOPK_TUNING_SHAPE);
     DROPS(NTH "0 8 1: 1 ref_heap@1\n" GOOD, 1, 6, SEQTOPK_TUNING_SHAPE);
     DROPS(NTH "65537 8 1: 1 ref_heap@1\n" GOOD, 1, 6, SEQTOPK_TUNING_SHAPE);
     DROPS(NTH "128 129 1: 1 ref_heap@1\n" GOOD, 1, 6, SEQTOPK_TUNING_SHAPE);
@@ -223,7 +223,7 @@ Test(ranges, rows) {
 #define AND " 2 ref_heap@1\n"
     DROPS(NTH "8 1 1: 1 ref_magic@1" AND, 1, 6, SEQTOPK_TUNING_UNKNOWN_ROW);
     DROPS(NTH "8 1 1: 1 ref_insertion@1" AND, 1, 6, SEQTOPK_TUNING_UNKNOWN_ROW); /* of another op */
-    DROPS(NTH "8 1 1: 1 seqtopk_nth_keys_f32__ref_heap@1" AND, 1, 6, SEQTOPK_TUNING_UNKNOWN_ROW);
+    DROPS(NTH "8 1 1: 1 seqtopk_select_keys_f32__ref_heap@1" AND, 1, 6, SEQTOPK_TUNING_UNKNOWN_ROW);
     DROPS(NTH "8 1 1: 1 ref_heap@0" AND, 1, 6, SEQTOPK_TUNING_REVISION);
     DROPS(NTH "8 1 1: 1 ref_heap@99999999999999999999" AND, 1, 6, SEQTOPK_TUNING_REVISION);
     DROPS(NTH "8 1 1: 1 ref_magic@1\n", 0, 6, SEQTOPK_TUNING_UNKNOWN_ROW);

@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NTH_HEAP "seqtopk_nth_keys_f32__ref_heap"
-#define NTH_SELECT "seqtopk_nth_keys_f32__ref_quickselect"
+#define NTH_HEAP "seqtopk_select_keys_f32__ref_heap"
+#define NTH_SELECT "seqtopk_select_keys_f32__ref_quickselect"
 #define TOP_HEAP "seqtopk_topk_row_f32__ref_heap"
 #define TOP_INSERTION "seqtopk_topk_row_f32__ref_insertion"
 
@@ -78,7 +78,7 @@ static int is_tuned(const seqtopk_plan *plan, const char *op, int64_t tokens) {
 static int is_near(seqtopk_desc desc, const seqtopk_tuning *tuning) {
     desc.tuning = tuning;
     seqtopk_plan *plan = plan_of(&desc);
-    const int tuned = is_tuned(plan, "nth_keys", 4096);
+    const int tuned = is_tuned(plan, "select_keys", 4096);
     seqtopk_plan_destroy(plan);
     return tuned;
 }
@@ -150,7 +150,7 @@ Test(tuning, dropped_lines_can_be_asked_for) {
              seqtopk_machine_key());
     snprintf(
         choices, sizeof choices,
-        "[nth_keys f32 sequence softmax]\n128 8 1: 1 ref_magic@1 2 ref_heap@%d\nnonsense\n256 8 1: 1 ref_heap@%d\n",
+        "[select_keys f32 sequence softmax]\n128 8 1: 1 ref_magic@1 2 ref_heap@%d\nnonsense\n256 8 1: 1 ref_heap@%d\n",
         revision, revision);
     char *text = tuning_forged(header, choices, "", 0, 2);
     seqtopk_tuning *tuning;
@@ -228,12 +228,12 @@ Test(tuning, model_between_buckets) {
     desc.tuning = seqtopk_tuning_none();
     seqtopk_plan *model = plan_of(&desc);
     for (int64_t tokens = 0; tokens < 16384; tokens += 1 + tokens / 100) {
-        const seqtopk_choice a = choice_at(tuned, "nth_keys", tokens), b = choice_at(model, "nth_keys", tokens);
+        const seqtopk_choice a = choice_at(tuned, "select_keys", tokens), b = choice_at(model, "select_keys", tokens);
         cr_expect_str_eq(a.kernel, b.kernel, "%lld", (long long)tokens);
         cr_expect_eq(a.tokens_from, b.tokens_from);
     }
-    cr_expect(is_tuned(tuned, "nth_keys", 16384) && is_tuned(tuned, "nth_keys", 524287) &&
-              !is_tuned(tuned, "nth_keys", 524288));
+    cr_expect(is_tuned(tuned, "select_keys", 16384) && is_tuned(tuned, "select_keys", 524287) &&
+              !is_tuned(tuned, "select_keys", 524288));
     for (int32_t i = 1; i < seqtopk_plan_choice_count(tuned); i++) {
         seqtopk_choice a = SEQTOPK_CHOICE_INIT, b = SEQTOPK_CHOICE_INIT;
         cr_assert(!seqtopk_plan_choice(tuned, i - 1, &a) && !seqtopk_plan_choice(tuned, i, &b));
@@ -305,8 +305,8 @@ Test(tuning, nearest_of_many) {
     for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
         const seqtopk_desc desc = plain_desc(right[i].experts, 8, tuning);
         seqtopk_plan *plan = plan_of(&desc);
-        cr_expect(is_tuned(plan, "nth_keys", 4096));
-        cr_expect_str_eq(choice_at(plan, "nth_keys", 4096).kernel, right[i].kernel, "%d", (int)right[i].experts);
+        cr_expect(is_tuned(plan, "select_keys", 4096));
+        cr_expect_str_eq(choice_at(plan, "select_keys", 4096).kernel, right[i].kernel, "%d", (int)right[i].experts);
         seqtopk_plan_destroy(plan);
     }
     seqtopk_tuning_free(tuning);
@@ -318,7 +318,7 @@ Test(tuning, nearest_is_stale) {
     snprintf(header, sizeof header, "seqtopk-tuning 1\nlibrary %s\nmachine %s\n", SEQTOPK_VERSION,
              seqtopk_machine_key());
     snprintf(choices, sizeof choices,
-             "[nth_keys f32 sequence softmax]\n64 8 1: 4096 ref_heap@%d\n128 8 1: 4096 ref_heap@77\n",
+             "[select_keys f32 sequence softmax]\n64 8 1: 4096 ref_heap@%d\n128 8 1: 4096 ref_heap@77\n",
              (int)seqtopk_registry[tuning_row(NTH_HEAP)].revision);
     char *text = tuning_forged(header, choices, "", 0, 2);
     seqtopk_tuning *tuning;
@@ -326,7 +326,7 @@ Test(tuning, nearest_is_stale) {
     for (int again = 0; again < 2; again++) {
         const seqtopk_desc desc = plain_desc(128, 8, tuning);
         seqtopk_plan *plan = plan_of(&desc);
-        cr_expect_str_eq(choice_at(plan, "nth_keys", 4096).why, "tuning line 6");
+        cr_expect_str_eq(choice_at(plan, "select_keys", 4096).why, "tuning line 6");
         seqtopk_plan_destroy(plan);
     }
     seqtopk_tuning_free(tuning);
@@ -402,20 +402,20 @@ Test(tuning, forcing_wins) {
     seqtopk_desc desc = plain_desc(128, 8, tuning);
     desc.kernel = NTH_SELECT;
     seqtopk_plan *plan = plan_of(&desc);
-    cr_expect_str_eq(choice_at(plan, "nth_keys", 4096).kernel, NTH_SELECT);
-    cr_expect_str_eq(choice_at(plan, "nth_keys", 4096).why, "forced by desc.kernel");
+    cr_expect_str_eq(choice_at(plan, "select_keys", 4096).kernel, NTH_SELECT);
+    cr_expect_str_eq(choice_at(plan, "select_keys", 4096).why, "forced by desc.kernel");
     cr_expect(is_tuned(plan, "topk_row", 4096)); /* the other stages are not forced */
     seqtopk_plan_destroy(plan);
     desc.kernel = NULL;
     desc.isa = "ref";
     plan = plan_of(&desc);
-    cr_expect_str_eq(choice_at(plan, "nth_keys", 4096).kernel, NTH_SELECT);
-    cr_expect_str_eq(choice_at(plan, "nth_keys", 4096).why, "forced by desc.isa");
+    cr_expect_str_eq(choice_at(plan, "select_keys", 4096).kernel, "seqtopk_select_keys_f32__ref_compress");
+    cr_expect_str_eq(choice_at(plan, "select_keys", 4096).why, "forced by desc.isa");
     seqtopk_plan_destroy(plan);
     desc.isa = NULL;
     desc.tuning = seqtopk_tuning_none();
     plan = plan_of(&desc);
-    cr_expect(!is_tuned(plan, "nth_keys", 4096));
+    cr_expect(!is_tuned(plan, "select_keys", 4096));
     seqtopk_plan_destroy(plan);
     seqtopk_tuning_free(tuning);
     seqtopk_tuning_file_free(&w);
@@ -460,7 +460,7 @@ static void *plan_from_shared(void *arg) {
     for (int32_t experts = 8; experts <= 512; experts *= 2) {
         const seqtopk_desc desc = plain_desc(experts, 4, shared);
         seqtopk_plan *plan = plan_of(&desc);
-        strcat(whys, choice_at(plan, "nth_keys", 4096).why);
+        strcat(whys, choice_at(plan, "select_keys", 4096).why);
         strcat(whys, choice_at(plan, "topk_row", 64).why);
         seqtopk_plan_destroy(plan);
     }
@@ -549,7 +549,7 @@ static void remove_places(const places *p) {
 static const char *file_in_use(const char *kernel) {
     const seqtopk_desc desc = plain_desc(128, 8, NULL);
     seqtopk_plan *plan = plan_of(&desc);
-    const seqtopk_choice choice = choice_at(plan, "nth_keys", 4096);
+    const seqtopk_choice choice = choice_at(plan, "select_keys", 4096);
     static char path[4200];
     path[0] = 0;
     if (kernel) {
@@ -669,7 +669,7 @@ Test(tuning, load_names_the_path) {
     seqtopk_plan *plan = plan_of(&desc);
     char why[300];
     snprintf(why, sizeof why, "tuning file %s line 6", p.file);
-    cr_expect_str_eq(choice_at(plan, "nth_keys", 4096).why, why);
+    cr_expect_str_eq(choice_at(plan, "select_keys", 4096).why, why);
     seqtopk_plan_destroy(plan);
     seqtopk_tuning_free(tuning);
     cr_assert_eq(truncate(p.file, 50), 0);

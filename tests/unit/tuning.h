@@ -39,11 +39,11 @@ static inline void tuning_add(seqtopk_tuning_file *w, seqtopk_measurement tuned)
 static inline seqtopk_tuning_file tuning_small(void) {
     seqtopk_tuning_file w = tuning_empty();
     const seqtopk_tuning_shape nth = {
-        SEQTOPK_OP_nth_keys, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_SEQUENCE, SEQTOPK_SCORE_SOFTMAX, 128, 8, 1};
+        SEQTOPK_OP_select_keys, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_SEQUENCE, SEQTOPK_SCORE_SOFTMAX, 128, 8, 1};
     const seqtopk_tuning_shape top = {
         SEQTOPK_OP_topk_row, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_TOKEN, SEQTOPK_SCORE_SIGMOID, 64, 6, 2};
-    const int32_t heap = tuning_row("seqtopk_nth_keys_f32__ref_heap"),
-                  select = tuning_row("seqtopk_nth_keys_f32__ref_quickselect");
+    const int32_t heap = tuning_row("seqtopk_select_keys_f32__ref_heap"),
+                  select = tuning_row("seqtopk_select_keys_f32__ref_quickselect");
     const int32_t insertion = tuning_row("seqtopk_topk_row_f32__ref_insertion"),
                   heaps = tuning_row("seqtopk_topk_row_f32__ref_heap");
     const int64_t most = SEQTOPK_TUNING_LARGEST_PS;

@@ -15,13 +15,13 @@ Test(tuning_file, layout) {
     static const char expected[] = "seqtopk-tuning 1\n"
                                    "library 0.0.1\n"
                                    "machine test ref -\n"
-                                   "choices 193\n"
-                                   "[nth_keys f32 sequence softmax]\n"
+                                   "choices 196\n"
+                                   "[select_keys f32 sequence softmax]\n"
                                    "128 8 1: 256 ref_heap@1 2048 ref_quickselect@1 16384 -\n"
                                    "[topk_row f32 token sigmoid]\n"
                                    "64 6 2: 1 ref_heap@1 8 - 268435456 ref_insertion@1\n"
                                    "measured 0123456789abcdef\n"
-                                   "[nth_keys f32 sequence softmax 128 8 1]\n"
+                                   "[select_keys f32 sequence softmax 128 8 1]\n"
                                    "1024 ref_heap@1 5000 10 ref_quickselect 6000 clear\n"
                                    "2048 ref_quickselect@1 9000 0 ref_heap 9001 close\n"
                                    "[topk_row f32 token sigmoid 64 6 2]\n"
@@ -330,7 +330,7 @@ Test(tuning_file, too_large) {
 
 /* ------------------------------------------------------------------ lines -- */
 
-#define NTH "[nth_keys f32 sequence softmax 128 8 1]\n"
+#define NTH "[select_keys f32 sequence softmax 128 8 1]\n"
 #define GOOD "1024 ref_heap@1 5000 10 ref_quickselect 6000 clear\n"
 
 /* Parses HEAD, no choices, `lines` and an end line; expects so many decisions, and these notes, a 0 last: the line, not
@@ -401,13 +401,13 @@ Test(tuning_file, lines_dropped) {
         "1024\tref_heap@1 5000 10 alone\n",
         "[\n",
         "[]\n",
-        "[nth_keys]\n",
-        "[nth_keys f32 sequence softmax 128 8]\n",
-        "[nth_keys f32 sequence softmax 128 8 1\n",
-        "[nth_keys f32 sequence softmax 128 8 1] \n",
-        "[nth_keys f32 sequence softmax 128 8 1 1]\n",
-        "[nth_keys  f32 sequence softmax 128 8 1]\n",
-        "[nth_keys f32 sequence softmax -128 8 1]\n",
+        "[select_keys]\n",
+        "[select_keys f32 sequence softmax 128 8]\n",
+        "[select_keys f32 sequence softmax 128 8 1\n",
+        "[select_keys f32 sequence softmax 128 8 1] \n",
+        "[select_keys f32 sequence softmax 128 8 1 1]\n",
+        "[select_keys  f32 sequence softmax 128 8 1]\n",
+        "[select_keys f32 sequence softmax -128 8 1]\n",
         " [x]\n",
         "end 1\n",
     };
@@ -430,20 +430,20 @@ Test(tuning_file, lines_dropped) {
 
 Test(tuning_file, headings_dropped) {
     static const char *const ops[] = {
-        "[swoop f32 sequence softmax 128 8 1]\n",    "[nth_keys bf16 sequence softmax 128 8 1]\n",
-        "[nth_keys i32 sequence softmax 128 8 1]\n", "[nth_keys f64 sequence softmax 128 8 1]\n",
-        "[n f32 sequence softmax 128 8 1]\n",        "[nthx f32 sequence softmax 128 8 1]\n"};
-    static const char *const shapes[] = {"[nth_keys f32 online softmax 128 8 1]\n",
-                                         "[nth_keys f32 sequence hardmax 128 8 1]\n",
-                                         "[nth_keys f32 sequence softmax 0 8 1]\n",
-                                         "[nth_keys f32 sequence softmax 65537 8 1]\n",
-                                         "[nth_keys f32 sequence softmax 128 0 1]\n",
-                                         "[nth_keys f32 sequence softmax 128 129 1]\n",
-                                         "[nth_keys f32 sequence softmax 128 8 0]\n",
-                                         "[nth_keys f32 sequence softmax 128 8 1025]\n",
-                                         "[nth_keys f32 sequence softmax 99999999999999999999999 8 1]\n",
-                                         "[nth_keys f32 sequence softmax 128 99999999999999999999999 1]\n",
-                                         "[nth_keys f32 sequence softmax 18446744073709551744 8 1]\n"};
+        "[swoop f32 sequence softmax 128 8 1]\n",       "[select_keys bf16 sequence softmax 128 8 1]\n",
+        "[select_keys i32 sequence softmax 128 8 1]\n", "[select_keys f64 sequence softmax 128 8 1]\n",
+        "[n f32 sequence softmax 128 8 1]\n",           "[nthx f32 sequence softmax 128 8 1]\n"};
+    static const char *const shapes[] = {"[select_keys f32 online softmax 128 8 1]\n",
+                                         "[select_keys f32 sequence hardmax 128 8 1]\n",
+                                         "[select_keys f32 sequence softmax 0 8 1]\n",
+                                         "[select_keys f32 sequence softmax 65537 8 1]\n",
+                                         "[select_keys f32 sequence softmax 128 0 1]\n",
+                                         "[select_keys f32 sequence softmax 128 129 1]\n",
+                                         "[select_keys f32 sequence softmax 128 8 0]\n",
+                                         "[select_keys f32 sequence softmax 128 8 1025]\n",
+                                         "[select_keys f32 sequence softmax 99999999999999999999999 8 1]\n",
+                                         "[select_keys f32 sequence softmax 128 99999999999999999999999 1]\n",
+                                         "[select_keys f32 sequence softmax 18446744073709551744 8 1]\n"};
     const seqtopk_tuning_reader any = seqtopk_tuning_reader_any();
     char lines[512];
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
@@ -483,7 +483,7 @@ Test(tuning_file, rows_dropped) {
     DROPS(NTH "1 ref_magic@1 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW);
     DROPS(NTH "1 alone@1 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW);
     DROPS(NTH "1 ref_insertion@1 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW); /* of another op */
-    DROPS(NTH "1 seqtopk_nth_keys_f32__ref_heap@1 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW);
+    DROPS(NTH "1 seqtopk_select_keys_f32__ref_heap@1 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW);
     DROPS(NTH "1 ref_heap@1 5000 10 ref_heap 6000 clear\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW);
     DROPS(NTH "1 ref_heap@0 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_REVISION);
     DROPS(NTH "1 ref_heap@2 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_REVISION);

@@ -53,7 +53,6 @@ static inline vec vec_load_bf16(const uint16_t *p, int i) {
 static inline vec vec_load_f16(const uint16_t *p, int i) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + i))); }
 
 /* What selection needs beside arithmetic: arch/common/lanes.h. */
-#define VEC_SELECTS 1
 #define VEC_SWEEP_ROWS 2
 static inline uint32_t vec_bits_of(uint32x4_t lanes) {
     static const uint32_t bit[4] = {1, 2, 4, 8};

@@ -62,7 +62,6 @@ static inline vec vec_load_f16(const uint16_t *p, int i) {
 }
 
 /* What selection needs beside arithmetic: arch/common/lanes.h. */
-#define VEC_SELECTS 1
 #define VEC_SWEEP_ROWS 2
 static inline uint32_t vec_mask_nlt(vec a, vec b) {
     return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLT_UQ));

@@ -154,7 +154,6 @@ static inline __attribute__((always_inline)) void parts_of_one(vec *x, const vec
 }
 
 /* What selection needs beside arithmetic: arch/common/lanes.h. */
-#define VEC_SELECTS 1
 #define VEC_SWEEP_ROWS 4
 static inline uint32_t vec_mask_nlt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ); }
 static inline uint32_t vec_mask_gt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
