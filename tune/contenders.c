@@ -97,8 +97,8 @@ int32_t seqtopk_tune_contenders(const seqtopk_desc *desc, seqtopk_op op, const s
 
 void seqtopk_tune_reached(const seqtopk_desc *desc, int32_t way, bool by_expert, int32_t threads,
                           bool reached[SEQTOPK_OPS]) {
-    const bool is_sweep = way == SEQTOPK_WAY_sweep_logits || way == SEQTOPK_WAY_sweep_scores ||
-                          way == SEQTOPK_WAY_sweep_keys;
+    const bool is_sweep =
+        way == SEQTOPK_WAY_sweep_logits || way == SEQTOPK_WAY_sweep_scores || way == SEQTOPK_WAY_sweep_keys;
     for (int op = 0; op < SEQTOPK_KERNEL_OPS; op++)
         reached[op] = seqtopk_ways[way].kernels >> op & 1;
     reached[SEQTOPK_OP_mask_groups] = seqtopk_is_grouped(desc);
