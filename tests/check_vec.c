@@ -113,6 +113,15 @@ static float significand_of(float x) {
     return half < sqrtf(0.5f) ? 2 * half : half;
 }
 
+/* The whole number that lanes.h takes out of an exponential's argument. */
+static float exponent_of(float x) { return fmaf(x, 0x1.715476p+0f, 0x1.8p23f) - 0x1.8p23f; }
+
+/* Whether neither step of a polynomial of three terms comes to a subnormal number. */
+static int normal_steps(float x, const check_vec_io *io) {
+    const float first = fmaf(io->b[0], x, io->c[0]), last = fmaf(first, x, io->b[1]);
+    return fpclassify(first) != FP_SUBNORMAL && fpclassify(last) != FP_SUBNORMAL;
+}
+
 static float tree_sum(const float *values) {
     float sums[16];
     memcpy(sums, values, sizeof sums);

@@ -20,6 +20,10 @@
  * where it has better than what stands here:
  *   VEC_SUMS16, vec_sums16(rows, n, sums)   vec_sum16 of n rows of VECS vectors
  *   VEC_EXP_TERM(x)        exp(x) as add_exp_term adds it, for x <= 88
+ *   VEC_POLYNOMIAL(f, terms, n)   terms[0], then n - 1 times the vec_fma of it, f and the next of terms; none may come to
+ *                          a subnormal number
+ *   VEC_REDUCE(x, y, &z)   x * y - n, rounded once, where n is x * y rounded to an integer, of at most 2^21, as vec_fma
+ *                          with ROUND_TO_INT does; n in the low bits of z's significand. x and y are finite
  *   VEC_SCORE_GROUPS       times sixteen columns whose scores are made at once
  *   VEC_MASKED_LOADS, vec_load_upto_f32, _bf16, _f16 (p, n)   vec_load_first for any n > 0, of each dtype
  *   VEC_KEEP(x, least)     *x becomes 0 in lanes below `least`; returns which are not, a VEC_MASK
@@ -104,13 +108,20 @@ enum { SCORE_VECS = VEC_SCORE_GROUPS * VECS };
  * 1.4e-8 * |x|, is small beside the 1.2e-7 * |log w| that a weight is allowed.
  */
 static inline __attribute__((always_inline)) void exp_polynomial_of(const vec *f, vec *p, const int n) {
-    static const float terms[] = {0x1.3ce8aep-7f, 0x1.c6b6d8p-5f, 0x1.ebf9c2p-3f, 0x1.62e42ap-1f, 1.0f};
+    static const float terms[] = {0x1.5bdaccp-10f, 0x1.3ce8aep-7f, 0x1.c6b6d8p-5f,
+                                  0x1.ebf9c2p-3f,  0x1.62e42ap-1f, 1.0f};
+    enum { TERMS = sizeof terms / sizeof *terms };
+#ifdef VEC_POLYNOMIAL
     for (int i = 0; i < n; i++)
-        p[i] = vec_set1(0x1.5bdaccp-10f);
+        p[i] = VEC_POLYNOMIAL(f[i], terms, TERMS);
+#else
+    for (int i = 0; i < n; i++)
+        p[i] = vec_set1(terms[0]);
 #pragma GCC unroll 8
-    for (int t = 0; t < (int)(sizeof terms / sizeof *terms); t++)
+    for (int t = 1; t < TERMS; t++)
         for (int i = 0; i < n; i++)
             p[i] = vec_fma(p[i], f[i], vec_set1(terms[t]));
+#endif
 }
 
 static inline vec exp_polynomial(vec f) {
@@ -130,9 +141,13 @@ static inline vec exp_term(vec x) {
     return VEC_EXP_TERM(x);
 #else
     x = vec_max(vec_set1(-87.0f), vec_min(x, vec_set1(88.0f)));
+#ifdef VEC_REDUCE
+    vec z, f = VEC_REDUCE(x, LOG2_E, &z);
+#else
     vec z = vec_fma(x, vec_set1(LOG2_E), vec_set1(ROUND_TO_INT));
-    vec n = vec_sub(z, vec_set1(ROUND_TO_INT));
-    return vec_add_exponent(exp_polynomial(vec_fms(x, vec_set1(LOG2_E), n)), z);
+    vec f = vec_fms(x, vec_set1(LOG2_E), vec_sub(z, vec_set1(ROUND_TO_INT)));
+#endif
+    return vec_add_exponent(exp_polynomial(f), z);
 #endif
 }
 

@@ -76,20 +76,17 @@ static inline vec_doubles vec_odd_sum(vec_doubles product, vec_doubles c) {
     return (vec_doubles)((vec_longs)sum + even - ((even & against) << 1));
 }
 
-/* Lanes of -1 where a sum must be looked at. */
-static inline vec_ints vec_doubtful(vec_doubles sum) {
-    const vec_bits low = {0x1fffffff, 0, 0x1fffffff, 0}, between = {0x10000000, 1, 0x10000000, 1};
-    const vec_longs size = (vec_longs)sum & 0x7fffffffffffffffu;
-    const vec_doubles least = {0x1p-126, 0x1p-126}, zero = {0.0, 0.0};
-    return (((vec_bits)sum & low) == between) |
-           ((vec_ints)((vec_doubles)size < least) & (vec_ints)((vec_doubles)size > zero));
-}
-
 #ifdef __SSE2__
 static inline vec_doubles vec_first_two(vec a) { return (vec_doubles)_mm_cvtps_pd((__m128)a); }
 static inline vec_doubles vec_last_two(vec a) { return (vec_doubles)_mm_cvtps_pd(_mm_movehl_ps((__m128)a, (__m128)a)); }
 static inline vec vec_of_doubles(vec_doubles first, vec_doubles last) {
     return (vec)_mm_movelh_ps(_mm_cvtpd_ps((__m128d)first), _mm_cvtpd_ps((__m128d)last));
+}
+static inline vec_ints vec_low_words(vec_doubles first, vec_doubles last) {
+    return (vec_ints)_mm_shuffle_ps((__m128)first, (__m128)last, _MM_SHUFFLE(2, 0, 2, 0));
+}
+static inline vec_ints vec_high_words(vec_doubles first, vec_doubles last) {
+    return (vec_ints)_mm_shuffle_ps((__m128)first, (__m128)last, _MM_SHUFFLE(3, 1, 3, 1));
 }
 #else
 static inline vec_doubles vec_first_two(vec a) { return (vec_doubles){a[0], a[1]}; }
@@ -97,15 +94,64 @@ static inline vec_doubles vec_last_two(vec a) { return (vec_doubles){a[2], a[3]}
 static inline vec vec_of_doubles(vec_doubles first, vec_doubles last) {
     return (vec){(float)first[0], (float)first[1], (float)last[0], (float)last[1]};
 }
+static inline vec_ints vec_low_words(vec_doubles first, vec_doubles last) {
+    const vec_longs a = (vec_longs)first, b = (vec_longs)last;
+    return (vec_ints)(vec_bits){(uint32_t)a[0], (uint32_t)a[1], (uint32_t)b[0], (uint32_t)b[1]};
+}
+static inline vec_ints vec_high_words(vec_doubles first, vec_doubles last) {
+    const vec_longs a = (vec_longs)first >> 32, b = (vec_longs)last >> 32;
+    return (vec_ints)(vec_bits){(uint32_t)a[0], (uint32_t)a[1], (uint32_t)b[0], (uint32_t)b[1]};
+}
 #endif
+
+/* Lanes of -1 where a sum seems to be just between two floats. */
+static inline vec_ints vec_between(vec_doubles first, vec_doubles last) {
+    return (vec_low_words(first, last) & 0x1fffffff) == 0x10000000;
+}
+
+/* The same where it is below the least normal float, but not 0. */
+static inline vec_ints vec_subnormal(vec_doubles first, vec_doubles last) {
+    const vec_ints size = vec_high_words(first, last) & 0x7fffffff;
+    return (size < 0x38100000) & (size > 0);
+}
 
 static inline vec vec_fma(vec a, vec b, vec c) {
     const vec_doubles p = vec_first_two(a) * vec_first_two(b), q = vec_last_two(a) * vec_last_two(b);
     const vec_doubles r = vec_first_two(c), s = vec_last_two(c), first = p + r, last = q + s;
-    if (__builtin_expect(vec_signs(vec_doubtful(first) | vec_doubtful(last)) != 0, 0))
+    if (__builtin_expect(vec_signs(vec_between(first, last) | vec_subnormal(first, last)) != 0, 0))
         return vec_of_doubles(vec_odd_sum(p, r), vec_odd_sum(q, s));
     return vec_of_doubles(first, last);
 }
+
+/* Whether a step is in doubt is asked once, after the last: then all are done again, one by one. */
+static inline vec vec_polynomial(vec f, const float *terms, int n) {
+    const vec_doubles f_first = vec_first_two(f), f_last = vec_last_two(f);
+    vec_ints doubtful = {0, 0, 0, 0};
+    vec p = vec_set1(terms[0]);
+#pragma GCC unroll 8
+    for (int t = 1; t < n; t++) {
+        const vec_doubles term = {(double)terms[t], (double)terms[t]};
+        const vec_doubles first = vec_first_two(p) * f_first + term, last = vec_last_two(p) * f_last + term;
+        doubtful |= vec_between(first, last);
+        p = vec_of_doubles(first, last);
+    }
+    if (__builtin_expect(vec_signs(doubtful) != 0, 0)) {
+        p = vec_set1(terms[0]);
+        for (int t = 1; t < n; t++)
+            p = vec_fma(p, f, vec_set1(terms[t]));
+    }
+    return p;
+}
+#define VEC_POLYNOMIAL vec_polynomial
+
+/* In double n is rounded once, and the difference is exact: no bit of a product is below 2^-48 of it. */
+static inline vec vec_reduce(vec x, float factor, vec *z) {
+    const vec_doubles by = {(double)factor, (double)factor}, round = {0x1.8p52, 0x1.8p52};
+    const vec_doubles p = vec_first_two(x) * by, q = vec_last_two(x) * by, first = p + round, last = q + round;
+    *z = (vec)vec_low_words(first, last);
+    return vec_of_doubles(p - (first - round), q - (last - round));
+}
+#define VEC_REDUCE vec_reduce
 #endif
 
 static inline vec vec_fms(vec a, vec b, vec c) { return vec_fma(a, b, -c); }
@@ -134,7 +180,13 @@ static inline float vec_sum16(const vec *v) {
     return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
+#ifdef __SSE2__
+static inline vec vec_load_u16(const uint16_t *p) {
+    return (vec)_mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p), _mm_setzero_si128());
+}
+#else
 static inline vec vec_load_u16(const uint16_t *p) { return (vec)(vec_bits){p[0], p[1], p[2], p[3]}; }
+#endif
 static inline vec vec_of_raw_f32(vec a) { return a; }
 static inline vec vec_of_raw_bf16(vec a) { return (vec)((vec_bits)a << 16); }
 
