@@ -48,23 +48,6 @@ static void read_batch(batch *b, const seqtopk_candidates *candidates, int64_t f
     }
 }
 
-/* The first k of keys [n] whose k-th largest is `kth`; all if there are no more. */
-static inline first_k first_of_row(const float *keys, int32_t n, int32_t k, float kth) {
-    first_k first = {-INFINITY, 0};
-    int32_t reach = 0, above = 0;
-    if (n <= k)
-        return first;
-    for (int32_t i = 0; i < n; i += VEC_LANES)
-        reach += count_bits(vec_mask_ge(vec_load(keys + i), vec_set1(kth)) & first_lanes(n - i));
-    first = (first_k){kth, n};
-    if (reach > k) { /* ties */
-        for (int32_t i = 0; i < n; i += VEC_LANES)
-            above += count_bits(vec_mask_gt(vec_load(keys + i), vec_set1(kth)) & first_lanes(n - i));
-        first.ties = k - above;
-    }
-    return first;
-}
-
 /* Writes what stays of a token's n candidates from place `to` on; returns how many. From place `unread` on no keys or ids
  * but those are written: there stand candidates that are still to be read. */
 static inline int32_t write_token(seqtopk_candidates *candidates, int64_t to, const float *keys, const uint16_t *ids,

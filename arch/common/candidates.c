@@ -2,19 +2,12 @@
 /* Of tokens' candidates: list_candidates; of one row's keys: topk_row. */
 #include SEQTOPK_VEC_H
 
-#include "arch/common/few.h"
 #include "arch/common/name.h"
+#include "arch/common/select.h"
 #include "arch/kernels.h"
 
-/* The next larger float; no NaN, nor +inf. */
-static inline float next_up(float x) {
-    int32_t bits;
-    x = x + 0.0f; /* of the two zeros the one that is followed by positive numbers */
-    memcpy(&bits, &x, sizeof bits);
-    bits += bits < 0 ? -1 : 1;
-    memcpy(&x, &bits, sizeof bits);
-    return x;
-}
+/* The next larger float, of the two zeros the one that is followed by positive numbers; no NaN, nor +inf. */
+static inline float next_up(float x) { return numbered(number_of(x + 0.0f) + 1); }
 
 int64_t KERNEL(list_candidates, f32, compress)(const seqtopk_candidates *from, int64_t first, int64_t last, float key,
                                                int ties, const seqtopk_lists *to, int64_t at, int64_t end) {

@@ -69,17 +69,6 @@ static inline __attribute__((always_inline)) void sort16(vec x[VECS]) {
     column16(x, 1, larger16[9], 0);
 }
 
-/* Keys [16], -inf for those from the n-th on, as they are and sorted. */
-static inline __attribute__((always_inline)) void load_sorted16(const float *keys, int32_t n, vec x[VECS],
-                                                                float sorted[LANES]) {
-    vec y[VECS];
-    for (int v = 0; v < VECS; v++)
-        y[v] = x[v] = vec_keep_first(vec_load(keys + v * VEC_LANES), n - v * VEC_LANES, -INFINITY);
-    sort16(y);
-    for (int v = 0; v < VECS; v++)
-        vec_store(sorted + v * VEC_LANES, y[v]);
-}
-
 /* The k-th largest of x [16], 1 <= k <= 16. */
 static inline float kth16(const vec x[VECS], int k) {
     float sorted[LANES];
@@ -90,22 +79,6 @@ static inline float kth16(const vec x[VECS], int k) {
     for (int v = 0; v < VECS; v++)
         vec_store(sorted + v * VEC_LANES, y[v]);
     return sorted[k - 1];
-}
-
-/* Few keys: each is counted against all. */
-static inline seqtopk_kth select_few(const float *keys, int64_t n, int64_t k) {
-    for (int64_t i = 0; i < n; i++) {
-        const vec x = vec_set1(keys[i]);
-        int64_t greater = 0, equal = 0;
-        for (int64_t j = 0; j < n; j += VEC_LANES) {
-            const vec y = load_upto(keys + j, n - j);
-            greater += count_bits(vec_mask_gt(y, x) & first_lanes(n - j));
-            equal += count_bits(vec_mask_eq(y, x) & first_lanes(n - j));
-        }
-        if (greater < k && k <= greater + equal)
-            return (seqtopk_kth){keys[i], greater, equal};
-    }
-    return (seqtopk_kth){-INFINITY, n, 0};
 }
 
 /* Which of some keys are the first k: those above the cut, and so many ties, the lower places first. */
@@ -124,6 +97,23 @@ static inline first_k first_of_cut(float cut, const vec x[VECS], int32_t k) {
     for (int v = 0; v < VECS; v++)
         above |= vec_mask_gt(x[v], vec_set1(cut)) << v * VEC_LANES;
     return (first_k){cut, k - count_bits(above)};
+}
+
+/* The first k of keys [n] whose k-th largest is `kth`; all if there are no more. */
+static inline first_k first_of_row(const float *keys, int32_t n, int32_t k, float kth) {
+    first_k first = {-INFINITY, 0};
+    int32_t reach = 0, above = 0;
+    if (n <= k)
+        return first;
+    for (int32_t i = 0; i < n; i += VEC_LANES)
+        reach += count_bits(vec_mask_ge(vec_load(keys + i), vec_set1(kth)) & first_lanes(n - i));
+    first = (first_k){kth, n};
+    if (reach > k) { /* ties */
+        for (int32_t i = 0; i < n; i += VEC_LANES)
+            above += count_bits(vec_mask_gt(vec_load(keys + i), vec_set1(kth)) & first_lanes(n - i));
+        first.ties = k - above;
+    }
+    return first;
 }
 
 /* Of many keys, one after the other, the largest first: k rounds at the most, whatever the keys are. */

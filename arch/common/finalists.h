@@ -128,15 +128,7 @@ static inline int finalists_size(const finalists *f, int rows) {
 static inline int64_t finalists_list(const finalists *f, int r, int32_t top_k, float kth, const seqtopk_lists *to,
                                      int64_t at, int64_t end) {
     const int32_t n = f->found[r];
-    int32_t reach = 0;
-    for (int32_t i = 0; i < n; i += VEC_LANES)
-        reach += count_bits(vec_mask_ge(vec_load(f->keys[r] + i), vec_set1(kth)) & first_lanes(n - i));
-    first_k stay = {kth, n};
-    if (reach > top_k) { /* ties */
-        stay.ties = top_k;
-        for (int32_t i = 0; i < n; i += VEC_LANES)
-            stay.ties -= count_bits(vec_mask_gt(vec_load(f->keys[r] + i), vec_set1(kth)) & first_lanes(n - i));
-    }
+    first_k stay = first_of_row(f->keys[r], n, top_k, kth);
     for (int32_t i = 0; i < n; i += VEC_LANES) {
         const uint32_t in = take_first(vec_load(f->keys[r] + i), first_lanes(n - i), &stay);
         const int taken = count_bits(in);

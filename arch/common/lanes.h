@@ -265,6 +265,9 @@ static inline vec sqrtsoftplus_rest(vec x, vec s) {
     return vec_if_lt(x, vec_set1(-40.0f), zero, rest);
 }
 
+/* What is too large for a float is the largest. */
+static inline vec saturated(vec key) { return vec_min(vec_max(key, vec_set1(-FLT_MAX)), vec_set1(FLT_MAX)); }
+
 /*
  * The log-probability (x - shift) - lse, rounded once: what the first subtraction loses is given back to the second.
  * What is too large for a float saturates.
@@ -273,8 +276,7 @@ static inline vec log_probability(vec x, vec shift, vec lse) {
     vec d = vec_sub(x, shift);
     vec back = vec_sub(d, x); /* -shift, but for the loss */
     vec loss = vec_sub(vec_sub(x, vec_sub(d, back)), vec_add(shift, back));
-    vec key = vec_add(d, vec_sub(loss, lse));
-    return vec_min(vec_max(key, vec_set1(-FLT_MAX)), vec_set1(FLT_MAX));
+    return saturated(vec_add(d, vec_sub(loss, lse)));
 }
 
 /*

@@ -68,4 +68,13 @@ static inline __attribute__((always_inline)) void rough_scores_of(const int32_t 
     }
 }
 
+/* The largest of a vector's lanes. */
+static inline float largest_lane(vec x) {
+    float lane[VEC_LANES];
+    for (int stride = VEC_LANES / 2; stride > 0; stride /= 2)
+        x = vec_max(x, vec_across(x, stride));
+    vec_store(lane, x);
+    return lane[0];
+}
+
 #endif

@@ -6,12 +6,6 @@
 #include "arch/common/name.h"
 #include "floor.h"
 
-#ifndef VEC_MASKED_LOADS
-static const float minus_infinity_f32 = -INFINITY;
-static const uint16_t minus_infinity_bf16 = 0xff80;
-static const uint16_t minus_infinity_f16 = 0xfc00;
-#endif
-
 /* ------------------------------------------------------------------ scores -- */
 
 /* 1 / d and sqrt(d) to the last bits, for normal d: without a division, which takes as long as sixteen other
@@ -153,22 +147,5 @@ enum { SCORED_STEP = VEC_SCORE_GROUPS, PLAIN_STEP = VEC_SWEEP_ROWS };
 _Static_assert(VEC_LANES % SCORED_STEP == 0 && VEC_LANES % PLAIN_STEP == 0, "steps fill a vector");
 _Static_assert((int)PLAIN_STEP <= (int)SEQTOPK_FLOOR_ROWS, "there is work space for a step");
 
-#define ROWS_DTYPE f32
-#define ROWS_TYPE float
-/* clang-format off */
-#include "arch/common/dtype.inc"
-#include "floor.inc"
-#include "arch/common/dtype_end.inc"
-
-#define ROWS_DTYPE bf16
-#define ROWS_TYPE uint16_t
-#include "arch/common/dtype.inc"
-#include "floor.inc"
-#include "arch/common/dtype_end.inc"
-
-#define ROWS_DTYPE f16
-#define ROWS_TYPE uint16_t
-#include "arch/common/dtype.inc"
-#include "floor.inc"
-#include "arch/common/dtype_end.inc"
-/* clang-format on */
+#define ROWS_UNIT "src/cli/floor.inc"
+#include "arch/common/each_dtype.inc"

@@ -79,6 +79,12 @@ static void conclude(seqtopk_measure *item) {
     item->high = quantile(item, 0.75);
 }
 
+static void conclude_all(seqtopk_measure *items, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (items[i].call)
+            conclude(&items[i]);
+}
+
 /* Ten times a second. `part` of the way; < 0: the line goes. */
 static void show(const char *what, double part, double *shown) {
     double now = seqtopk_measure_now();
@@ -114,9 +120,7 @@ int32_t seqtopk_measure_all(seqtopk_measure *items, size_t count, double seconds
     }
     if (shows)
         show(progress, -1, &shown);
-    for (size_t i = 0; i < count; i++)
-        if (items[i].call)
-            conclude(&items[i]);
+    conclude_all(items, count);
     return rounds;
 }
 
@@ -159,9 +163,7 @@ int32_t seqtopk_measure_cold(seqtopk_measure *items, size_t count, double second
     }
     if (shows)
         show(progress, -1, &shown);
-    for (size_t i = 0; i < count; i++)
-        if (items[i].call)
-            conclude(&items[i]);
+    conclude_all(items, count);
     return rounds;
 }
 

@@ -246,11 +246,16 @@ static inline vec vec_raise(vec a, uint32_t lanes) {
 /* Ids are compressed 32 at a time. */
 #define VEC_BITS32_NLT(a, b, p, q)                                                                                     \
     _mm512_kunpackw(_mm512_cmp_ps_mask(*(b), *(q), _CMP_NLT_UQ), _mm512_cmp_ps_mask(*(a), *(p), _CMP_NLT_UQ))
+/* The numbers 0 to 31, of 16 bits. */
+static inline __m512i columns32(void) {
+    static const uint16_t columns[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                         16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+    return _mm512_loadu_si512(columns);
+}
+
 #define VEC_TAKE_BITS32 take_bits32
 static inline uint16_t *take_bits32(__mmask32 bits, int32_t base, uint16_t *ids) {
-    static const uint16_t first[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
-                                       16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
-    const __m512i columns = _mm512_add_epi16(_mm512_loadu_si512(first), _mm512_set1_epi16((short)base));
+    const __m512i columns = _mm512_add_epi16(columns32(), _mm512_set1_epi16((short)base));
     _mm512_storeu_si512(ids, _mm512_maskz_compress_epi16(bits, columns));
     return ids + __builtin_popcount(bits);
 }
