@@ -196,9 +196,9 @@ typedef int64_t seqtopk_topk_logits_fn(const seqtopk_rows *rows, int64_t first, 
                                        seqtopk_candidates *work, const seqtopk_lists *to, int64_t *at, int64_t end);
 
 /*
- * topk_scores: token scope with a bias, groups, or up to 64 experts of a token. Lists as topk_logits does the first
- * top_k candidates of each row, by the keys that op keys makes (KEY_SCORE with a bias, else KEY_LOGIT) and mask_groups
- * leaves, with their scores (the bias not added). Without a bias group_n is 1. For softmax it does what lse does. Rows
+ * topk_scores: token scope with a bias, groups, or up to 64 experts of a token, and tokens alone. Lists as topk_logits does
+ * the first top_k candidates of each row, by the keys that op keys makes (KEY_SCORE with a bias, else KEY_LOGIT, or of softmax
+ * KEY_LOGPROB) and mask_groups leaves, with their scores (the bias not added). Without a bias group_n is 1. For softmax it does what lse does. Rows
  * that it cannot decide it leaves to how->list_row. 1 <= top_k <= 64. Returns the first unmasked row that has a NaN or
  * +inf, or -1.
  */

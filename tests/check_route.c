@@ -532,11 +532,13 @@ static int64_t length_of(const call *c, int64_t s) {
     return sequences_of(c) > 1 ? c->in.cu_seqlens[s + 1] - c->in.cu_seqlens[s] : c->in.tokens;
 }
 
-/* Whether a way serves every sequence of a call, on one thread. */
+/* Whether a way serves every sequence of a call, on one thread. Of several sequences, one of a single token is not alone. */
 static int way_serves(const seqtopk_plan *plan, const call *c, int32_t way) {
     int serves = 1;
-    for (int64_t s = 0; s < sequences_of(c); s++)
-        serves &= length_of(c, s) == 0 || !seqtopk_plan_way_why_not(plan, way, length_of(c, s), c->in.bias != NULL);
+    for (int64_t s = 0; s < sequences_of(c); s++) {
+        const int64_t length = length_of(c, s), like = length == 1 && sequences_of(c) > 1 ? 2 : length;
+        serves &= length == 0 || !seqtopk_plan_way_why_not(plan, way, like, c->in.bias != NULL);
+    }
     return serves;
 }
 

@@ -723,15 +723,15 @@ static topk_lists expect_topk_scores(const rows_case *c, int32_t top_k, const fl
     return l;
 }
 
-static void check_topk_scores_of(rows_case *c, const float *bias) {
+static void check_topk_scores_of(rows_case *c, const float *bias, seqtopk_key key) {
     static const int32_t top_ks[] = {1, 2, 6, 8, 9, 12, 16, 22, 33, 64};
     const float *given = c->rows.bias;
     const int32_t wish = top_ks[random_below(&run.random, 10)];
     c->rows.bias = NULL;
     float *scores = reference_keys(c, SEQTOPK_KEY_SCORE);
     c->rows.bias = bias;
-    float *keys = reference_keys(c, bias ? SEQTOPK_KEY_SCORE : SEQTOPK_KEY_LOGIT);
-    op_case k = case_of(c, bias ? SEQTOPK_KEY_SCORE : SEQTOPK_KEY_LOGIT);
+    float *keys = reference_keys(c, key);
+    op_case k = case_of(c, key);
     choose_groups_of(c, &k);
     mask_keys(c, k, keys);
     k.top_k = wish < c->experts ? wish : c->experts;
@@ -756,9 +756,11 @@ static void check_topk_scores_of(rows_case *c, const float *bias) {
 }
 
 static void check_topk_scores(rows_case *c) {
-    check_topk_scores_of(c, NULL);
+    check_topk_scores_of(c, NULL, SEQTOPK_KEY_LOGIT);
+    if (c->score == SEQTOPK_SCORE_SOFTMAX)
+        check_topk_scores_of(c, NULL, SEQTOPK_KEY_LOGPROB);
     if (c->rows.bias)
-        check_topk_scores_of(c, c->rows.bias);
+        check_topk_scores_of(c, c->rows.bias, SEQTOPK_KEY_SCORE);
 }
 
 static void check_topk(rows_case *c) {

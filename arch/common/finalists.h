@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The few experts of each of up to 16 rows that may be among the row's first k: found by a limit that at least k of its keys
- * reach, scored to the last bit, and the first k of them listed.
+ * The few experts of a row that may be among its first k: found by a limit that at least k of its keys reach, scored to the
+ * last bit, and the first k of them listed.
  */
 #ifndef SEQTOPK_ARCH_COMMON_FINALISTS_H
 #define SEQTOPK_ARCH_COMMON_FINALISTS_H
@@ -12,14 +12,18 @@
 /* States of a row: to be decided by what is compared; masked; to be decided by all of its exact keys. */
 enum { ROW_OPEN = 0, ROW_MASKED = -1, ROW_WHOLE = -2 };
 
+/* Of one row. */
 typedef struct {
-    /* At first the maxima of a row's lanes; then of the finalists the logits as they stand in the row (the low bits of 32),
-     * and at last their scores. */
-    _Alignas(64) float x[LANES][COLUMN_MOST];
-    float keys[LANES][COLUMN_MOST]; /* their biases, then keys */
-    uint16_t ids[LANES][COLUMN_MOST];
-    int32_t found[LANES]; /* how many; or ROW_MASKED or ROW_WHOLE */
+    /* At first the maxima of the row's lanes; then of the finalists the logits as they stand in the row (the low bits of
+     * 32), and at last their scores. */
+    _Alignas(64) float x[COLUMN_MOST];
+    float keys[COLUMN_MOST]; /* their biases, then keys */
+    uint16_t ids[COLUMN_MOST];
+    int32_t found; /* how many; or ROW_MASKED or ROW_WHOLE */
 } finalists;
+
+/* From one row's to the next's, in floats. */
+enum { FINALISTS_STRIDE = sizeof(finalists) / sizeof(float) };
 
 /* How many lanes' maxima bound a row's top_k-th largest closely: of 2 * top_k lanes it is about the 1.4 * top_k-th. */
 static inline int lanes_of_top_k(int32_t top_k) {
@@ -47,6 +51,38 @@ static inline void find_maxima(const float *x, int32_t n, int lanes, float *maxi
     case 2 * LANES: lane_maxima(x, n, 2 * LANES, maxima); break;
     case 4 * LANES: lane_maxima(x, n, 4 * LANES, maxima); break;
     default: lane_maxima(x, n, 8 * LANES, maxima); break;
+    }
+}
+
+/* The k-th largest of keys [16 * groups]: each is counted by how many are above it, which no key waits for. */
+static inline __attribute__((always_inline)) float kth_by_counts(const float *keys, const int groups, int32_t k) {
+    const vec none = vec_set1(0.0f), one = vec_set1(1.0f), kth = vec_set1((float)k);
+    vec x[2 * VECS], above[2 * VECS], least = vec_set1(INFINITY);
+    float lane[VEC_LANES];
+    for (int v = 0; v < groups * VECS; v++) {
+        x[v] = vec_load(keys + v * VEC_LANES);
+        above[v] = none;
+    }
+    for (int i = 0; i < groups * LANES; i++) {
+        const vec other = vec_set1(keys[i]);
+        for (int v = 0; v < groups * VECS; v++)
+            above[v] = vec_add(above[v], vec_if_lt(x[v], other, one, none));
+    }
+    for (int v = 0; v < groups * VECS; v++)
+        least = vec_min(least, vec_if_lt(above[v], kth, x[v], vec_set1(INFINITY)));
+    for (int stride = VEC_LANES / 2; stride > 0; stride /= 2)
+        least = vec_min(least, vec_across(least, stride));
+    vec_store(lane, least);
+    return lane[0];
+}
+
+/* The same of `size` keys, as size_of_rows has it. */
+static inline float kth_of_one(const float *keys, int size, int32_t k) {
+    switch (size) {
+    case LANES: return kth_by_counts(keys, 1, k);
+    case 2 * LANES: return kth_by_counts(keys, 2, k);
+    case FEW: return select_few64(keys, size, k).key;
+    default: return first_of_many(keys, size, k).cut;
     }
 }
 
@@ -119,21 +155,20 @@ static inline float largest_bias(const float *bias, int32_t experts) {
 static inline int finalists_size(const finalists *f, int rows) {
     int32_t most = 1;
     for (int r = 0; r < rows; r++)
-        most = f->found[r] > most ? f->found[r] : most;
+        most = f[r].found > most ? f[r].found : most;
     return size_of_rows(most);
 }
 
-/* Lists the first top_k of a row's n finalists, ids ascending, from pair `at` on; returns the pair after them. kth: their
+/* Lists the first top_k of a row's finalists, ids ascending, from pair `at` on; returns the pair after them. kth: their
  * top_k-th largest key. */
-static inline int64_t finalists_list(const finalists *f, int r, int32_t top_k, float kth, const seqtopk_lists *to,
-                                     int64_t at, int64_t end) {
-    const int32_t n = f->found[r];
-    first_k stay = first_of_row(f->keys[r], n, top_k, kth);
+static inline int64_t finalists_list(const finalists *f, int32_t top_k, float kth, const seqtopk_lists *to, int64_t at,
+                                     int64_t end) {
+    const int32_t n = f->found;
+    first_k stay = first_of_row(f->keys, n, top_k, kth);
     for (int32_t i = 0; i < n; i += VEC_LANES) {
-        const uint32_t in = take_first(vec_load(f->keys[r] + i), first_lanes(n - i), &stay);
+        const uint32_t in = take_first(vec_load(f->keys + i), first_lanes(n - i), &stay);
         const int taken = count_bits(in);
-        append(to, at, end, vec_compress(vec_load(f->x[r] + i), in), vec_compress(vec_load_u16(f->ids[r] + i), in),
-               taken);
+        append(to, at, end, vec_compress(vec_load(f->x + i), in), vec_compress(vec_load_u16(f->ids + i), in), taken);
         at += taken;
     }
     return at;

@@ -268,6 +268,9 @@ static inline vec sqrtsoftplus_rest(vec x, vec s) {
 /* What is too large for a float is the largest. */
 static inline vec saturated(vec key) { return vec_min(vec_max(key, vec_set1(-FLT_MAX)), vec_set1(FLT_MAX)); }
 
+/* With a normaliser of such a size log-probabilities come to the limits of a float, and tie where logits do not. */
+#define SATURATES_FROM 1e30f
+
 /*
  * The log-probability (x - shift) - lse, rounded once: what the first subtraction loses is given back to the second.
  * What is too large for a float saturates.

@@ -429,8 +429,8 @@ SEQTOPK_API int32_t seqtopk_way_count(void);
 SEQTOPK_API seqtopk_status seqtopk_way_get(int32_t index, seqtopk_way *way);
 
 /*
- * Why a way does not serve a sequence of so many tokens (in token scope: a batch) on one thread, with a selection bias or
- * without; NULL: it does. The first that does is the one that such a sequence is sent. Static storage.
+ * Why a way does not serve a call of one sequence of so many tokens (in token scope: a batch) on one thread, with a selection
+ * bias or without; NULL: it does. The first that does is the one that such a sequence is sent. Static storage.
  */
 SEQTOPK_API const char *seqtopk_plan_way_why_not(const seqtopk_plan *plan, int32_t way, int64_t tokens,
                                                  int32_t is_biased);

@@ -63,11 +63,12 @@ static uint32_t ways_of(const seqtopk_kernels *kernels) {
 
 /* The first way that serves. A forced one is returned in any case: seqtopk_call_open refuses calls that it does not
  * serve. */
-static uint8_t first_way(const seqtopk_plan *plan, const seqtopk_kernels *kernels, int is_biased, int is_short) {
+static uint8_t first_way(const seqtopk_plan *plan, const seqtopk_kernels *kernels, int is_biased,
+                         seqtopk_length length) {
     seqtopk_ask ask = seqtopk_plan_ask(plan);
     int way = plan->way;
     ask.is_biased = is_biased;
-    ask.is_short = is_short;
+    ask.length = length;
     for (int w = 0; way < 0 && w < SEQTOPK_WAYS; w++)
         way = seqtopk_plan_why_not(plan, kernels, (seqtopk_way_id)w, &ask) ? -1 : w;
     return (uint8_t)way;
@@ -92,8 +93,9 @@ static void gather(seqtopk_plan *plan) {
         }
         kernels->ways = ways_of(kernels);
         kernels->block_rows = block_rows(plan, kernels->block);
-        for (int kind = 0; kind < 4; kind++)
-            kernels->way[kind & 1][kind >> 1] = first_way(plan, kernels, kind & 1, kind >> 1);
+        for (int length = 0; length < SEQTOPK_LENGTHS; length++)
+            for (int is_biased = 0; is_biased < 2; is_biased++)
+                kernels->way[is_biased][length] = first_way(plan, kernels, is_biased, (seqtopk_length)length);
     }
 }
 
@@ -177,7 +179,9 @@ const char *seqtopk_plan_way_why_not(const seqtopk_plan *plan, int32_t index, in
     const seqtopk_kernels *kernels = seqtopk_plan_kernels(plan, tokens);
     seqtopk_ask ask = seqtopk_plan_ask(plan);
     ask.is_biased = is_biased;
-    ask.is_short = tokens <= kernels->block_rows;
+    ask.length = tokens == 1                     ? SEQTOPK_LENGTH_ALONE
+                 : tokens <= kernels->block_rows ? SEQTOPK_LENGTH_SHORT
+                                                 : SEQTOPK_LENGTH_LONG;
     return seqtopk_plan_why_not(plan, kernels, (seqtopk_way_id)index, &ask);
 }
 

@@ -33,9 +33,9 @@ typedef struct seqtopk_kernels {
         };
         int64_t size[SEQTOPK_SIZE_OPS];
     };
-    int64_t block_rows; /* that have their keys made together, by the size `block` */
-    uint32_t ways;      /* bit w: way w has all of its kernels */
-    uint8_t way[2][2];  /* [is_biased][is_short]: the first that serves */
+    int64_t block_rows;              /* that have their keys made together, by the size `block` */
+    uint32_t ways;                   /* bit w: way w has all of its kernels */
+    uint8_t way[2][SEQTOPK_LENGTHS]; /* [is_biased][length]: the first that serves */
 } seqtopk_kernels;
 
 struct seqtopk_plan {
@@ -65,7 +65,7 @@ static inline const seqtopk_kernels *seqtopk_plan_kernels(const seqtopk_plan *pl
 const char *seqtopk_plan_why_not(const seqtopk_plan *plan, const seqtopk_kernels *kernels, seqtopk_way_id way,
                                  const seqtopk_ask *ask);
 
-/* What a plan's calls ask for, but for is_biased and is_short. */
+/* What a plan's calls ask for, but for is_biased and length. */
 static inline seqtopk_ask seqtopk_plan_ask(const seqtopk_plan *plan) {
     return (seqtopk_ask){.desc = &plan->desc, .min_experts = plan->min_experts, .max_experts = plan->max_experts};
 }

@@ -35,6 +35,11 @@ static const char *not_in_token_scope(const seqtopk_ask *ask) {
     return ask->desc->scope == SEQTOPK_SCOPE_TOKEN ? NULL : "it serves token scope";
 }
 
+/* A token alone competes with no other in sequence scope either: it gets top_k experts, if it may have so many. */
+static const char *not_by_token(const seqtopk_ask *ask) {
+    return ask->length == SEQTOPK_LENGTH_ALONE && ask->desc->top_k <= ask->max_experts ? NULL : not_in_token_scope(ask);
+}
+
 static const char *not_in_sequence_scope(const seqtopk_ask *ask) {
     return ask->desc->scope == SEQTOPK_SCOPE_SEQUENCE ? NULL : "it serves sequence scope";
 }
@@ -48,6 +53,8 @@ static const char *keyed(const seqtopk_ask *ask) {
 
 static const char *topk_logits_why_not(const seqtopk_ask *ask) {
     const char *why = not_in_token_scope(ask);
+    if (!why && ask->length == SEQTOPK_LENGTH_ALONE)
+        why = "a token alone: topk_scores serves it";
     if (!why)
         why = keyed(ask);
     return why ? why : ask->desc->top_k > MOST_OF_LANES ? "K above 10: 16 lane maxima bound a row too loosely" : NULL;
@@ -63,7 +70,7 @@ static const char *not_by_rough_keys(const seqtopk_ask *ask) {
 }
 
 static const char *topk_scores_why_not(const seqtopk_ask *ask) {
-    const char *why = not_in_token_scope(ask);
+    const char *why = not_by_token(ask);
     if (!why)
         why = not_by_rough_keys(ask);
     return why ? why : ask->desc->top_k > MOST_LISTED ? "K above 64" : NULL;
@@ -73,7 +80,9 @@ static const char *topk_rows_why_not(const seqtopk_ask *ask) { return not_in_tok
 
 static const char *short_keys_why_not(const seqtopk_ask *ask) {
     const char *why = not_in_sequence_scope(ask);
-    return why ? why : ask->is_short ? NULL : "the sequence is longer than a block of keys, or shared by threads";
+    return why                                  ? why
+           : ask->length != SEQTOPK_LENGTH_LONG ? NULL
+                                                : "the sequence is longer than a block of keys, or shared by threads";
 }
 
 static const char *short_logits_why_not(const seqtopk_ask *ask) {
@@ -123,19 +132,21 @@ const seqtopk_way_row seqtopk_ways[SEQTOPK_WAYS] = {
 #undef SEQTOPK_WAY
 };
 
-/* The four kinds of calls of a description: biased or not, short or not. */
+/* The kinds of calls of a description: of every length, biased or not. */
+enum { KINDS = 2 * SEQTOPK_LENGTHS };
 static seqtopk_ask ask_of(const seqtopk_desc *desc, int kind) {
     const int by_token = desc->scope == SEQTOPK_SCOPE_TOKEN;
     return (seqtopk_ask){.desc = desc,
                          .min_experts = by_token ? desc->top_k : desc->min_experts,
                          .max_experts = by_token ? desc->top_k : desc->max_experts,
                          .is_biased = kind & 1,
-                         .is_short = !(kind >> 1)};
+                         .length = (seqtopk_length)(kind >> 1)};
 }
 
 const char *seqtopk_ways_why_never(int32_t way, const seqtopk_desc *desc) {
     const char *why = NULL;
-    for (int kind = 3; kind >= 0; kind--) { /* the reason for the plainest call is returned */
+    for (int kind = KINDS - 1; kind >= 0;
+         kind--) { /* the reason for the plainest call, long and unbiased, is returned */
         const seqtopk_ask ask = ask_of(desc, kind);
         if (!(why = seqtopk_ways[way].why_not(&ask)))
             return NULL;

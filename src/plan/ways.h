@@ -12,12 +12,20 @@ typedef enum seqtopk_way_id {
     SEQTOPK_WAYS
 } seqtopk_way_id;
 
+/* How long a sequence is, or in token scope a batch. */
+typedef enum seqtopk_length {
+    SEQTOPK_LENGTH_LONG,
+    SEQTOPK_LENGTH_SHORT, /* it fits into one block of keys, on one thread */
+    SEQTOPK_LENGTH_ALONE, /* the call has one token, and is not shared by threads */
+    SEQTOPK_LENGTHS
+} seqtopk_length;
+
 /* All that decides which ways serve a sequence, or in token scope a batch. */
 typedef struct seqtopk_ask {
     const seqtopk_desc *desc;         /* resolved */
     int32_t min_experts, max_experts; /* of a token: K and K in token scope */
     int32_t is_biased;                /* there is a selection bias */
-    int32_t is_short;                 /* the whole sequence fits into one block of keys, on one thread */
+    seqtopk_length length;
 } seqtopk_ask;
 
 typedef struct seqtopk_way_row {

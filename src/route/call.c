@@ -203,10 +203,9 @@ static seqtopk_status check_forced_way(const seqtopk_call *call, seqtopk_error *
         seqtopk_call_sequence(call, s, &begin, &end);
         if (begin == end)
             continue;
-        ask.is_short = end - begin <= seqtopk_call_block(call);
         for (int32_t part = 0; part < call->parts; part++)
             if (seqtopk_call_run(call, s, part, &first, &last))
-                ask.is_short = ask.is_short && first == begin && last == end;
+                ask.length = seqtopk_call_length(call, begin, end, first, last);
         const char *why_not = seqtopk_plan_why_not(call->plan, call->kernels, (seqtopk_way_id)call->plan->way, &ask);
         if (why_not)
             return seqtopk_fail(error, SEQTOPK_E_KERNEL, begin, "the forced way %s does not serve sequence %lld (%s)",

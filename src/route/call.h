@@ -120,6 +120,15 @@ seqtopk_scoring seqtopk_scoring_of(const seqtopk_call *call);
 /* How many tokens of [first, last) are unmasked. */
 int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last);
 
+/* The length of a sequence [begin, end) of which a part has the run [first, last). */
+static inline seqtopk_length seqtopk_call_length(const seqtopk_call *call, int64_t begin, int64_t end, int64_t first,
+                                                 int64_t last) {
+    if (call->in.tokens == 1 && call->sequences == 1 && call->parts == 1)
+        return SEQTOPK_LENGTH_ALONE;
+    return first == begin && last == end && last - first <= seqtopk_call_block(call) ? SEQTOPK_LENGTH_SHORT
+                                                                                     : SEQTOPK_LENGTH_LONG;
+}
+
 /* The budget of [first, last), in pairs: its unmasked tokens times K. */
 static inline int64_t seqtopk_call_budget(const seqtopk_call *call, int64_t first, int64_t last) {
     return seqtopk_unmasked(call->in.token_mask, first, last) * call->plan->desc.top_k;

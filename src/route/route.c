@@ -24,9 +24,9 @@ static const struct {
 /* ---------------------------------------------------------------- collect -- */
 
 /* Collects one run by the way that the plan chose, or by the one that takes over where that cannot serve the data. */
-static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int is_short) {
+static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_length length) {
     seqtopk_run *run = call->runs + s + call->part;
-    run->way = call->kernels->way[call->is_biased][is_short];
+    run->way = call->kernels->way[call->is_biased][length];
     run->fallback = SEQTOPK_FALLBACK_NONE;
     run->is_cut = 0;
     for (;;) {
@@ -46,8 +46,7 @@ static void step_collect(const seqtopk_call *call) {
         if (!seqtopk_call_run(call, s, call->part, &first, &last))
             continue;
         seqtopk_call_sequence(call, s, &begin, &end);
-        const int is_whole = first == begin && last == end;
-        report->bad_token = collect_run(call, s, first, last, is_whole && last - first <= seqtopk_call_block(call));
+        report->bad_token = collect_run(call, s, first, last, seqtopk_call_length(call, begin, end, first, last));
     }
 }
 

@@ -271,7 +271,7 @@ def usage(c):
     route(["nosuch"], "--isa", "nosuch")
     route(["nosuch"], "--kernel", "nosuch")
     route(["nosuch"], "--way", "nosuch")
-    route(["topk_scores", "token scope"], "--way", "topk_scores")
+    route(["topk_logits", "token scope"], "--way", "topk_logits")
     route(["--lengths", "11", "12"], "--lengths", "5,6")
     route(["--lengths", "13", "12"], "--lengths", "5,8")
     route(["--lengths", "4294967308"], "--lengths", "2147483647,2147483647,14")

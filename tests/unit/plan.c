@@ -314,7 +314,7 @@ Test(plan, way_why_not) {
             for (int biased = 0; biased < 2; biased++) {
                 cr_expect_null(seqtopk_plan_way_why_not(u->plan, way_named("staged"), tokens, biased));
                 const char *topk = seqtopk_plan_way_why_not(u->plan, way_named("topk_scores"), tokens, biased);
-                cr_expect(scope == SEQTOPK_SCOPE_TOKEN || topk);
+                cr_expect(scope == SEQTOPK_SCOPE_TOKEN || tokens == 1 || topk);
                 cr_expect_not_null(seqtopk_plan_way_why_not(u->plan, way_named("topk_logits"), tokens, 1));
             }
         cr_expect_not_null(seqtopk_plan_way_why_not(u->plan, -1, 1, 0));
@@ -337,7 +337,9 @@ Test(plan, way_forced) {
     cr_expect_eq(unit_plan(u), SEQTOPK_E_KERNEL);
     cr_expect_not_null(strstr(u->error.message, "scenic"));
     u->desc.way = "topk_scores";
-    cr_expect_eq(unit_plan(u), SEQTOPK_E_KERNEL, "it serves token scope");
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK, "it serves a token alone");
+    cr_expect_eq(unit_route(u), SEQTOPK_E_KERNEL);
+    cr_expect_not_null(strstr(u->error.message, "token scope"));
     u->desc.way = NULL;
     setenv("SEQTOPK_WAY", "short_keys", 1);
     cr_assert_eq(unit_plan(u), SEQTOPK_OK, "%s", u->error.message);
