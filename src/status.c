@@ -74,8 +74,8 @@ int seqtopk_struct_is_sized(const void *theirs, size_t first_size) {
     return size >= first_size && size <= SEQTOPK_STRUCT_MOST && size % SEQTOPK_STRUCT_STEP == 0;
 }
 
-seqtopk_status seqtopk_take_struct(void *ours, size_t our_size, size_t first_size, const void *theirs, const char *name,
-                                   seqtopk_error *error) {
+seqtopk_status seqtopk_take_other_struct(void *ours, size_t our_size, size_t first_size, const void *theirs,
+                                         const char *name, seqtopk_error *error) {
     if (!theirs)
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "%s is NULL", name);
     const uint32_t size = size_of(theirs);

@@ -24,6 +24,25 @@ static seqtopk_status check_sequences(const seqtopk_input *in, seqtopk_error *er
     return SEQTOPK_OK;
 }
 
+/* Whether a bias is NaN or +inf: without an exit on the way, so that compilers make vectors of it. */
+static int is_odd_bias(const float *bias, int32_t experts) {
+    int32_t odd = 0;
+    for (int32_t e = 0; e < experts; e++)
+        odd |= -!(bias[e] < INFINITY);
+    return odd;
+}
+
+static seqtopk_status check_bias(const float *bias, int32_t experts, seqtopk_error *error) {
+    int32_t e = 0;
+    if (!is_odd_bias(bias, experts))
+        return SEQTOPK_OK;
+    while (bias[e] < INFINITY)
+        e++;
+    return seqtopk_fail(error, SEQTOPK_E_NONFINITE, -1,
+                        "input.bias[%d] is %g; it must be finite, or -inf to exclude the expert", (int)e,
+                        (double)bias[e]);
+}
+
 static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input *in, seqtopk_error *error) {
     const int32_t experts = plan->desc.experts;
     if (in->tokens < 0 || in->tokens > INT32_MAX)
@@ -43,14 +62,10 @@ static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input 
         return seqtopk_fail(error, SEQTOPK_E_OVERFLOW, -1,
                             "input.row_stride is %lld: so many rows reach beyond the address space",
                             (long long)in->row_stride);
-    for (int32_t e = 0; in->bias && e < experts; e++)
-        if (!(in->bias[e] < INFINITY))
-            return seqtopk_fail(error, SEQTOPK_E_NONFINITE, -1,
-                                "input.bias[%d] is %g; it must be finite, or -inf to exclude the expert", (int)e,
-                                (double)in->bias[e]);
-    if (in->cu_seqlens && plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE)
-        return check_sequences(in, error);
-    return SEQTOPK_OK;
+    seqtopk_status status = in->bias ? check_bias(in->bias, experts, error) : SEQTOPK_OK;
+    if (!status && in->cu_seqlens && plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE)
+        status = check_sequences(in, error);
+    return status;
 }
 
 static int is_padding(seqtopk_padding padding) {

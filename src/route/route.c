@@ -68,6 +68,13 @@ static void agree_on_way(const seqtopk_call *call, int64_t s, seqtopk_sequence *
         sequence->way = SEQTOPK_WAY_staged;
 }
 
+static void tell_way(const seqtopk_call *call, int64_t s) {
+    if (call->out.ways)
+        call->out.ways[s] = call->sequence[s].way;
+    if (call->out.fallbacks)
+        call->out.fallbacks[s] = call->sequence[s].fallback;
+}
+
 /* Finds where each sequence is cut. */
 static void step_cut(const seqtopk_call *call) {
     for (int64_t s = call->part; s < call->sequences; s += call->parts) {
@@ -75,10 +82,7 @@ static void step_cut(const seqtopk_call *call) {
         agree_on_way(call, s, sequence);
         while (!ways[sequence->way].cut(call, s, sequence))
             sequence->way = SEQTOPK_WAY_staged;
-        if (call->out.ways)
-            call->out.ways[s] = sequence->way;
-        if (call->out.fallbacks)
-            call->out.fallbacks[s] = sequence->fallback;
+        tell_way(call, s);
     }
 }
 
@@ -101,17 +105,20 @@ static void step_count(const seqtopk_call *call) {
         call->reports[call->part].pairs = list_runs(call, 0, 0);
 }
 
+static void tell_end(const seqtopk_call *call, int64_t pairs) {
+    call->token_offsets[call->in.tokens] = (int32_t)pairs;
+    if (call->out.selected)
+        *call->out.selected = pairs;
+}
+
 static void step_emit(const seqtopk_call *call) {
     int64_t at = 0;
     for (int32_t p = 0; p < call->part; p++)
         at += call->reports[p].pairs;
     call->reports[call->part].end = at + call->reports[call->part].pairs;
     at = list_runs(call, at, 1);
-    if (call->part == call->parts - 1) {
-        call->token_offsets[call->in.tokens] = (int32_t)at;
-        if (call->out.selected)
-            *call->out.selected = at;
-    }
+    if (call->part == call->parts - 1)
+        tell_end(call, at);
 }
 
 /* ------------------------------------------------------ weigh and permute -- */
@@ -209,6 +216,20 @@ seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input 
     return status;
 }
 
+/* One thread that collected tokens which do not compete has listed them too: there is nothing to cut, count or join. */
+static int are_listed(const seqtopk_call *call) {
+    return call->sequences == 1 && call->in.tokens > 0 && ways[call->runs->way].cut == seqtopk_topk_cut;
+}
+
+static void end_lists(const seqtopk_call *call) {
+    seqtopk_sequence *sequence = call->sequence;
+    sequence->way = call->runs->way;
+    sequence->fallback = call->runs->fallback;
+    seqtopk_topk_cut(call, 0, sequence);
+    tell_way(call, 0);
+    tell_end(call, call->runs->size);
+}
+
 seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk_input *input, const seqtopk_output *output,
                              void *scratch, size_t scratch_size, seqtopk_error *error) {
     seqtopk_call call;
@@ -219,9 +240,17 @@ seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk_input *inpu
         return status;
     step_collect(&call);
     status = check_logits(&call, error);
-    for (int step = 1; step < STEPS && !status; step++)
-        steps[step](&call);
-    return status;
+    if (status)
+        return status;
+    if (are_listed(&call)) {
+        end_lists(&call);
+    } else {
+        step_cut(&call);
+        step_emit(&call);
+    }
+    step_finish(&call);
+    step_permute(&call);
+    return SEQTOPK_OK;
 }
 
 typedef struct {
