@@ -68,7 +68,13 @@ typedef struct seqtopk_cut {
 typedef struct seqtopk_weighing {
     int32_t norm; /* seqtopk_norm, never DEFAULT */
     float eps, floor, scale;
+    /* A token that has a score below this, and whose scores add up to less than 1/2, is weighed by their logarithms: float32
+     * keeps too little of the scores. -inf: never, as where there is eps or floor, which belong to plain scores. */
+    float least;
 } seqtopk_weighing;
+
+/* Far enough above the subnormal numbers that a sum of such scores is still exact to the bound that weights promise. */
+#define SEQTOPK_LEAST_SCORE 0x1p-100f
 
 /* lse: writes shift and lse of rows [first, last) for softmax, and looks at every logit whatever the score. Returns
  * the first unmasked row that has a NaN or +inf, or -1. */
@@ -83,8 +89,8 @@ typedef void seqtopk_keys_fn(const seqtopk_rows *rows, int64_t first, int64_t la
 /*
  * mask_groups: sets to -inf the keys of one row [E] that are outside its best groups. Group g is the experts
  * [g * size, (g + 1) * size), size = experts / groups. Its score is the sum of its best group_n of `scores`, added best
- * first and clamped to +-FLT_MAX; a group with fewer candidates than that has no score. The best group_top_k groups are
- * kept, of equal scores the lower group; where fewer have a score, the lowest of the others are kept too. scores, keys
+ * first and clamped to +-FLT_MAX. Groups with fewer candidates than that come after all others, among themselves by the sum
+ * of what they have, and those with none last. The first group_top_k groups are kept, of equals the lower group. scores, keys
  * [E]: finite or -inf; they may be the same array. work: [2 * E]. 1 <= group_n <= size, 1 <= group_top_k <= groups.
  */
 typedef void seqtopk_mask_groups_fn(const float *scores, float *keys, int32_t experts, int32_t groups, int32_t group_n,
@@ -216,10 +222,11 @@ typedef int64_t seqtopk_list_candidates_fn(const seqtopk_candidates *from, int64
 /*
  * weigh_keys: turns the keys (LOGPROB or LOGIT) of the pairs of tokens [first, last) into their weights, in place.
  * Scores may stand there too: `score` is LOGITS then. Not for a softmax over sqrtsoftplus scores, where what their
- * rounding lost would show: weigh_logits reads the logits.
+ * rounding lost would show: weigh_logits reads the logits. So it must where 0 is returned: there is a score below how->least,
+ * and nothing of use stands in the places. Else returns 1.
  */
-typedef void seqtopk_weigh_keys_fn(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
-                                   const int32_t *offsets, float *weights);
+typedef int seqtopk_weigh_keys_fn(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
+                                  const int32_t *offsets, float *weights);
 
 /* topk_row: writes the ids of the first k of keys [n] in the order (larger key, then lower id), best first, without
  * those at -inf. Returns how many it wrote. k >= 0. */

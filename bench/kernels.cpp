@@ -14,6 +14,7 @@ extern "C" {
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -178,7 +179,7 @@ op_case case_of(const Shape &shape, seqtopk_op op) {
     c.groups = shape.experts % 8 ? 4 : 8;
     c.group_n = 2;
     c.group_top_k = c.groups / 2;
-    c.how = {SEQTOPK_NORM_SUM, 0, 0, 1};
+    c.how = {SEQTOPK_NORM_SUM, 0, 0, 1, -INFINITY};
     c.select = best_select();
     c.fit = 16;
     c.row_keys = [](const void *, int64_t, float *) {};

@@ -263,7 +263,7 @@ static void call_weigh_logits(op_case *c, seqtopk_weigh_logits_fn *kernel) {
 static void place_weigh_keys(op_case *c) { place_values(c, (size_t)c->n); }
 
 static void call_weigh_keys(op_case *c, seqtopk_weigh_keys_fn *kernel) {
-    kernel(c->rows.score, &c->how, c->first, c->last, c->pair_offsets, c->values);
+    c->returned = kernel(c->rows.score, &c->how, c->first, c->last, c->pair_offsets, c->values);
 }
 
 static void place_histogram(op_case *c) { place_numbers(c); }

@@ -32,32 +32,41 @@ static void make_scores(float *scores, size_t n, int kind) {
             scores[i] = -INFINITY;
 }
 
-/* The sum of a group's first n candidates, taken one by one; -inf if there are not so many. */
-static float score_slowly(const float *scores, int32_t size, int32_t n) {
+/* A group's first n candidates, taken one by one: how many there are, and their sum. */
+typedef struct {
+    int32_t count;
+    float sum; /* -inf of none */
+} slow_score;
+
+static slow_score score_slowly(const float *scores, int32_t size, int32_t n) {
     unsigned char *taken = check_alloc((size_t)size, 1);
-    float sum = 0;
-    for (int32_t i = 0; i < n; i++) {
+    slow_score group = {0, -INFINITY};
+    for (; group.count < n; group.count++) {
         int32_t best = -1;
         for (int32_t e = 0; e < size; e++)
             if (!taken[e] && scores[e] != -INFINITY && (best < 0 || scores[e] > scores[best]))
                 best = e;
-        if (best < 0) {
-            free(taken);
-            return -INFINITY;
-        }
+        if (best < 0)
+            break;
         taken[best] = 1;
-        sum = i ? sum + scores[best] : scores[best];
+        group.sum = group.count ? group.sum + scores[best] : scores[best];
     }
     free(taken);
-    return fmaxf(fminf(sum, FLT_MAX), -FLT_MAX);
+    if (group.count)
+        group.sum = fmaxf(fminf(group.sum, FLT_MAX), -FLT_MAX);
+    return group;
 }
 
-/* Groups with a score in their order, then those without: stays[g] tells which are among the first k. */
-static void choose_slowly(const float *group, int32_t groups, int32_t k, unsigned char *stays) {
+static int is_before(slow_score a, slow_score b, int32_t n) {
+    return (a.count == n) != (b.count == n) ? a.count == n : a.sum > b.sum;
+}
+
+/* Groups with n candidates or more in their order, then the others in theirs: stays[g] tells which are among the first k. */
+static void choose_slowly(const slow_score *group, int32_t groups, int32_t n, int32_t k, unsigned char *stays) {
     for (int32_t g = 0; g < groups; g++) {
         int32_t before = 0;
         for (int32_t other = 0; other < groups; other++)
-            before += group[other] > group[g] || (group[other] == group[g] && other < g);
+            before += is_before(group[other], group[g], n) || (other < g && !is_before(group[g], group[other], n));
         stays[g] = before < k;
     }
 }
@@ -65,11 +74,12 @@ static void choose_slowly(const float *group, int32_t groups, int32_t k, unsigne
 /* The keys that are left of `keys` by the groups of `scores`. */
 static float *expect_masked(const op_case *c, const float *scores, const float *keys) {
     const int32_t size = c->experts / c->groups;
-    float *group = check_alloc((size_t)c->groups, 4), *expected = check_alloc((size_t)c->experts, 4);
+    slow_score *group = check_alloc((size_t)c->groups, sizeof *group);
+    float *expected = check_alloc((size_t)c->experts, 4);
     unsigned char *stays = check_alloc((size_t)c->groups, 1);
     for (int32_t g = 0; g < c->groups; g++)
         group[g] = score_slowly(scores + g * size, size, c->group_n);
-    choose_slowly(group, c->groups, c->group_top_k, stays);
+    choose_slowly(group, c->groups, c->group_n, c->group_top_k, stays);
     for (int32_t e = 0; e < c->experts; e++)
         expected[e] = stays[e / size] ? keys[e] : -INFINITY;
     free(group);

@@ -358,8 +358,10 @@ static op_case make_weights_case(rows_case *c) {
     int32_t *offsets = check_alloc((size_t)c->tokens + 1, 4);
     int32_t *ids = check_alloc((size_t)c->tokens * (size_t)c->experts + 4, 4);
     const int32_t n = make_lists(c, offsets, ids);
-    const seqtopk_weighing how = {SEQTOPK_NORM_NONE + (int32_t)random_below(r, 3), epsilons[random_below(r, 3)],
-                                  floors[random_below(r, 3)], scales[random_below(r, 3)]};
+    seqtopk_weighing how = {SEQTOPK_NORM_NONE + (int32_t)random_below(r, 3), epsilons[random_below(r, 3)],
+                            floors[random_below(r, 3)], scales[random_below(r, 3)], -INFINITY};
+    if (how.norm == SEQTOPK_NORM_SUM && how.eps == 0 && how.floor == 0 && c->score != SEQTOPK_SCORE_LOGITS)
+        how.least = SEQTOPK_LEAST_SCORE;
     const int32_t *given_offsets = case_copy(CASE_PAIR_OFFSETS, offsets, (size_t)c->tokens + 1, 4);
     const int32_t *given_ids = case_copy(CASE_PAIR_IDS, ids, (size_t)n, 4);
     case_freeze(CASE_PAIR_OFFSETS);
@@ -379,6 +381,16 @@ static op_case make_weights_case(rows_case *c) {
     return k;
 }
 
+/* Whether a winner's score is below what is weighed as it is. */
+static int has_tiny_score(const rows_case *c, const op_case *k) {
+    int tiny = 0;
+    for (int64_t t = c->first; t < c->last; t++)
+        for (int32_t i = k->pair_offsets[t]; i < k->pair_offsets[t + 1]; i++)
+            tiny |= oracle_score(c->score, c->problem.x[t * c->experts + k->pair_ids[i]], c->problem.top[t],
+                                 c->problem.rest[t]) < 1.001 * (double)k->how.least;
+    return tiny;
+}
+
 static void check_weights_of(const rows_case *c, op_case *k, const seqtopk_row *row, const float *expected) {
     const int32_t from = k->pair_offsets[c->first], to = k->pair_offsets[c->last];
     size_t where = 0;
@@ -389,6 +401,10 @@ static void check_weights_of(const rows_case *c, op_case *k, const seqtopk_row *
     case_place(k, row->op);
     case_call(k, row);
     check_that(case_intact() && is_alone(k->values, 4, from, to, k->n), "wrote weights that were not asked for");
+    if (row->op == SEQTOPK_OP_weigh_keys && !k->returned) {
+        check_that(has_tiny_score(c, k), "leaves to weigh_logits what has no tiny score");
+        return;
+    }
     check_that(check_same_bits(expected + from, k->values + from, (size_t)(to - from), &where),
                "differs from the reference of weigh_logits at pair %zu", (size_t)from + where);
 }

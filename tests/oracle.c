@@ -177,9 +177,14 @@ static int falling(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
-/* The score of one group of `size` keys: its best key, or a sum of its best scores. */
-static double group_value(const seqtopk_desc *desc, const double *keys, const double *scores, int32_t size,
-                          int single) {
+/* What a group is compared by: its best key, or a sum of its best scores, of all that count or of what it has. */
+typedef struct {
+    double sum; /* -inf of none */
+    int is_whole;
+} group_value;
+
+static group_value value_of_group(const seqtopk_desc *desc, const double *keys, const double *scores, int32_t size,
+                                  int single) {
     int32_t terms = group_terms(desc), candidates = 0;
     double *best = must_alloc((size_t)size, sizeof *best), total = -INFINITY;
     /* The best of one is its best, by key: a sum of one score would lose what float32 keeps apart in the key. */
@@ -187,15 +192,19 @@ static double group_value(const seqtopk_desc *desc, const double *keys, const do
     for (int32_t i = 0; i < size; i++)
         if (keys[i] != -INFINITY)
             best[candidates++] = source[i];
-    if (candidates >= terms) {
+    if (candidates > 0) {
         qsort(best, (size_t)candidates, sizeof *best, falling);
         total = best[0];
-        for (int32_t i = 1; i < terms; i++)
+        for (int32_t i = 1; i < terms && i < candidates; i++)
             total = single ? (double)(float)(total + best[i]) : total + best[i];
         total = saturate(total);
     }
     free(best);
-    return total;
+    return (group_value){total, candidates >= terms};
+}
+
+static int is_better_group(group_value a, group_value b) {
+    return a.is_whole != b.is_whole ? a.is_whole : a.sum > b.sum;
 }
 
 /*
@@ -206,24 +215,23 @@ static double keep_groups(const oracle_problem *problem, const double *keys, con
                           unsigned char *keep, double *size_of) {
     const seqtopk_desc *desc = &problem->desc;
     int32_t size = desc->experts / desc->groups;
-    double *value = must_alloc((size_t)desc->groups, sizeof *value), last = INFINITY, gap = INFINITY;
+    group_value *value = must_alloc((size_t)desc->groups, sizeof *value), last = {INFINITY, 1};
+    double gap = INFINITY;
     for (int32_t g = 0; g < desc->groups; g++) {
-        value[g] = group_value(desc, keys + g * size, scores ? scores + g * size : NULL, size, single);
+        value[g] = value_of_group(desc, keys + g * size, scores ? scores + g * size : NULL, size, single);
         keep[g] = 0;
     }
     for (int32_t taken = 0; taken < desc->group_top_k; taken++) {
         int32_t best = -1;
         for (int32_t g = 0; g < desc->groups; g++)
-            if (!keep[g] && (best < 0 || value[g] > value[best]))
+            if (!keep[g] && (best < 0 || is_better_group(value[g], value[best])))
                 best = g;
         keep[best] = 1;
         last = value[best];
     }
     for (int32_t g = 0; g < desc->groups; g++)
-        if (!keep[g] && last != value[g])
-            gap = fmin(gap, last - value[g]);
-        else if (!keep[g])
-            gap = last == -INFINITY ? gap : 0;
+        if (!keep[g] && value[g].is_whole == last.is_whole && last.sum != -INFINITY)
+            gap = fmin(gap, last.sum - value[g].sum);
     *size_of = 0;
     for (int32_t i = 0; scores && i < desc->experts; i++)
         if (keys[i] != -INFINITY)
@@ -514,11 +522,44 @@ static int norm_of(const seqtopk_desc *desc) {
     return (int)desc->norm;
 }
 
+/* The logarithm of a score that may be too small for a double. */
+static double log_score(int score, double x, double top, double rest) {
+    switch ((seqtopk_score)score) {
+    case SEQTOPK_SCORE_SOFTMAX: return x - top - rest;
+    case SEQTOPK_SCORE_SIGMOID: return x >= 0 ? -log1p(exp(-x)) : x - log1p(exp(x));
+    case SEQTOPK_SCORE_SQRTSOFTPLUS: return 0.5 * (x < -600 ? x : log(x > 0 ? x + log1p(exp(-x)) : log1p(exp(x))));
+    case SEQTOPK_SCORE_LOGITS: break;
+    }
+    return NAN;
+}
+
+/* Divided by their sum, scores are exact to the bound however small they are, where nothing is added to it. */
+static void weigh_by_logs(const oracle_problem *problem, int64_t t, const int32_t *ids, int32_t n, double scale,
+                          double *w, double *slack) {
+    double top = -INFINITY, sum = 0;
+    for (int32_t i = 0; i < n; i++) {
+        w[i] = log_score((int)problem->desc.score, problem->x[t * problem->experts + ids[i]], problem->top[t],
+                         problem->rest[t]);
+        top = fmax(top, w[i]);
+    }
+    for (int32_t i = 0; i < n; i++)
+        sum += w[i] = exp(w[i] - top);
+    for (int32_t i = 0; i < n; i++) {
+        w[i] *= scale / sum;
+        slack[i] = fabs(w[i]) * relative_bound(w[i]) + 2 * (fabs(scale) + 1) * DENORMAL;
+    }
+}
+
 static void weigh_token(const oracle_problem *problem, int64_t t, const int32_t *ids, int32_t n, double *w,
                         double *slack) {
     const seqtopk_desc *desc = &problem->desc;
     double scale = desc->scale != 0 ? desc->scale : 1, sum = 0, size = 0, top = -INFINITY;
     int norm = norm_of(desc);
+    if (norm == SEQTOPK_NORM_SUM && desc->norm_eps == 0 && desc->norm_floor == 0 &&
+        desc->score != SEQTOPK_SCORE_LOGITS) {
+        weigh_by_logs(problem, t, ids, n, scale, w, slack);
+        return;
+    }
     for (int32_t i = 0; i < n; i++) {
         w[i] = oracle_score((int)desc->score, problem->x[t * problem->experts + ids[i]], problem->top[t],
                             problem->rest[t]);

@@ -127,6 +127,26 @@ ALWAYS_INLINE float gap_of_groups(const float *score, int32_t groups, uint64_t l
     return least[0] + most[0] - (fabsf(least[0]) + fabsf(most[0])) * 0x1p-20f;
 }
 
+/* score [groups]: -inf where there are fewer than two candidates. How many groups have a score. */
+ALWAYS_INLINE int32_t whole_groups(const float *score, int32_t groups) {
+    int32_t whole = 0;
+    for (int32_t g = 0; g < groups; g += VEC_LANES)
+        whole += count_bits(vec_mask_ge(vec_load(score + g), vec_set1(-FLT_MAX)) & first_lanes(groups - g));
+    return whole;
+}
+
+/* Where too few groups have two candidates, all of those stay, and of the others those whose one is best. */
+static __attribute__((noinline)) uint64_t lost_of_single(const float *scores, int32_t size, int32_t groups,
+                                                         int32_t kept, const float *score) {
+    _Alignas(64) float best[GROUPS_MOST + VEC_LANES];
+    for (int32_t g = 0; g < groups; g++) {
+        best[g] = score[g] > -INFINITY ? INFINITY : -INFINITY;
+        for (int32_t e = g * size; e < (g + 1) * size; e++)
+            best[g] = scores[e] > best[g] ? scores[e] : best[g];
+    }
+    return lost_groups(best, groups, kept, 1);
+}
+
 /* The bits of the groups that are lost. *gap, where it is wanted: how far the least group that stays is above the best of those. */
 ALWAYS_INLINE uint64_t choose_groups(const float *scores, int32_t size, int32_t groups, int32_t kept, const int n,
                                      float *gap) {
@@ -142,7 +162,8 @@ ALWAYS_INLINE uint64_t choose_groups(const float *scores, int32_t size, int32_t 
     }
     /* Ties are rare, and most of them stay or go together. */
     if (count_bits64(lost) != groups - kept)
-        lost = lost_groups(score, groups, kept, 1);
+        lost = n == 2 && whole_groups(score, groups) < kept ? lost_of_single(scores, size, groups, kept, score)
+                                                            : lost_groups(score, groups, kept, 1);
     if (gap)
         *gap = gap_of_groups(score, groups, lost);
     return lost;

@@ -217,9 +217,8 @@ static inline vec log_parts(vec s, vec *shift) {
     return vec_add(coarse, vec_fma(k, vec_set1(LN2_LO), log_m));
 }
 
-/* log(1 + e) for e in [0, 1], good to the last bits for small e as well: 2 atanh(e / (2 + e)). */
-static inline vec log1p_unit(vec e) {
-    vec t = vec_div(e, vec_add(vec_set1(2.0f), e));
+/* 2 atanh(t) / t. */
+static inline vec atanh_over_half(vec t) {
     vec u = vec_mul(t, t);
     vec p = vec_fma(u, vec_set1(2.0f / 15), vec_set1(2.0f / 13));
     p = vec_fma(p, u, vec_set1(2.0f / 11));
@@ -227,8 +226,19 @@ static inline vec log1p_unit(vec e) {
     p = vec_fma(p, u, vec_set1(2.0f / 7));
     p = vec_fma(p, u, vec_set1(2.0f / 5));
     p = vec_fma(p, u, vec_set1(2.0f / 3));
-    p = vec_fma(p, u, vec_set1(2.0f));
-    return vec_mul(p, t);
+    return vec_fma(p, u, vec_set1(2.0f));
+}
+
+/* log(1 + e) for e in [0, 1], good to the last bits for small e as well: 2 atanh(e / (2 + e)). */
+static inline vec log1p_unit(vec e) {
+    vec t = vec_div(e, vec_add(vec_set1(2.0f), e));
+    return vec_mul(atanh_over_half(t), t);
+}
+
+/* log(1 + e) / e, for e of 0 as well. */
+static inline vec log1p_over(vec e) {
+    vec two_and = vec_add(vec_set1(2.0f), e);
+    return vec_div(atanh_over_half(vec_div(e, two_and)), two_and);
 }
 
 /* Of n vectors at once, as exp_full_of. */

@@ -24,7 +24,7 @@ void KERNEL(collect_keys, f32, slots16)(const float *keys, int32_t experts, int6
     candidates->size = own.size;
 }
 
-void KERNEL(weigh_keys, f32, lanes16)(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
-                                      const int32_t *offsets, float *weights) {
-    weigh_tokens(score, how, first, last, offsets, weights);
+int KERNEL(weigh_keys, f32, lanes16)(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
+                                     const int32_t *offsets, float *weights) {
+    return weigh_tokens(score, how, first, last, offsets, weights);
 }

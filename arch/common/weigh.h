@@ -154,34 +154,46 @@ static inline void weigh(float *w, int32_t n, const seqtopk_weighing *how) {
     weigh_divide(w, n, weigh_divisor(weigh_sum(w, n), how), how);
 }
 
-/* Keys of the winners of tokens [first, last), or where the score is not softmax their logits, become weights. */
-static inline void weigh_tokens(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
-                                const int32_t *offsets, float *weights) {
-    const int64_t end = offsets[last];
-    int64_t i = offsets[first];
+/* Keys [end - i], or where the score is not softmax logits, become scores. Returns whether none is below `least`. */
+static inline int weigh_scores(int32_t score, float *keys, int64_t i, int64_t end, float least) {
+    vec lowest = vec_set1(INFINITY);
     for (; i + SCORE_VECS * VEC_LANES <= end && SCORE_VECS > 1; i += SCORE_VECS * VEC_LANES) {
         vec x[SCORE_VECS];
         for (int v = 0; v < SCORE_VECS; v++)
-            x[v] = vec_load(weights + i + v * VEC_LANES);
+            x[v] = vec_load(keys + i + v * VEC_LANES);
         scores_of_keys(score, x, SCORE_VECS);
-        for (int v = 0; v < SCORE_VECS; v++)
-            vec_store(weights + i + v * VEC_LANES, x[v]);
+        for (int v = 0; v < SCORE_VECS; v++) {
+            lowest = vec_min(lowest, x[v]);
+            vec_store(keys + i + v * VEC_LANES, x[v]);
+        }
     }
     for (; i + VEC_LANES <= end; i += VEC_LANES) {
-        vec x = vec_load(weights + i);
+        vec x = vec_load(keys + i);
         scores_of_keys(score, &x, 1);
-        vec_store(weights + i, x);
+        lowest = vec_min(lowest, x);
+        vec_store(keys + i, x);
     }
     if (i < end) {
         float part[VEC_LANES] = {0};
-        memcpy(part, weights + i, (size_t)(end - i) * sizeof *part);
+        memcpy(part, keys + i, (size_t)(end - i) * sizeof *part);
         vec x = vec_load(part);
         scores_of_keys(score, &x, 1);
+        lowest = vec_min(lowest, vec_keep_first(x, end - i, INFINITY));
         vec_store(part, x);
-        memcpy(weights + i, part, (size_t)(end - i) * sizeof *part);
+        memcpy(keys + i, part, (size_t)(end - i) * sizeof *part);
     }
+    return vec_mask_gt(vec_set1(least), lowest) == 0;
+}
+
+/* Keys of the winners of tokens [first, last), or where the score is not softmax their logits, become weights: op
+ * weigh_keys. */
+static inline int weigh_tokens(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
+                               const int32_t *offsets, float *weights) {
+    const int are_sound = weigh_scores(score, weights, offsets[first], offsets[last], how->least);
     if (first == last || (how->norm == SEQTOPK_NORM_NONE && how->scale == 1.0f))
-        return;
+        return 1;
+    if (!are_sound)
+        return 0;
     /* A token is read before the one ahead of it is written: a load beside bytes that a masked store has just left
      * alone waits for that store all the same. */
     vec next[VECS];
@@ -200,6 +212,64 @@ static inline void weigh_tokens(int32_t score, const seqtopk_weighing *how, int6
             weigh(weights + offsets[t], n, how);
         }
     }
+    return 1;
+}
+
+/* The logits w [n] of one token become scores. */
+static inline void scores_of_token(int32_t score, float *w, int32_t n, vec shift, vec lse) {
+    float part[LANES];
+    for (int32_t i = 0; i < n; i += LANES) {
+        vec x[VECS];
+        weigh_load16(w + i, n - i, 0.0f, x);
+        scores_of(score, x, VECS, shift, lse);
+        for (int v = 0; v < VECS; v++)
+            vec_store(part + v * VEC_LANES, x[v]);
+        memcpy(w + i, part, (size_t)(n - i < LANES ? n - i : LANES) * sizeof *w);
+    }
+}
+
+/* Whether one of x [n], n <= 16, is below `least`. */
+static inline int any_below16(const vec x[VECS], int32_t n, float least) {
+    uint32_t below = 0;
+    for (int v = 0; v < VECS; v++)
+        below |= vec_mask_gt(vec_set1(least), x[v]) << v * VEC_LANES;
+    return (below & ((1u << n) - 1)) != 0;
+}
+
+/* Whether the scores w [n] of one token are weighed by their logarithms. */
+static inline int weigh_needs_logs(const float *w, int32_t n, const seqtopk_weighing *how) {
+    int32_t below = 0;
+    for (int32_t i = 0; i < n; i++)
+        below |= w[i] < how->least;
+    return below && weigh_sum(w, n) < 0.5f;
+}
+
+/* What log s(x) = unit * (x - less) has less than the logit x, but for what is the same in the whole row. s(x) < 1/2. */
+static inline vec log_score_less(int32_t score, vec x) {
+    const vec zero = vec_set1(0.0f);
+    if (score == SEQTOPK_SCORE_SOFTMAX)
+        return zero;
+    const vec e = exp_full(vec_min(x, zero));
+    return score == SEQTOPK_SCORE_SIGMOID ? log1p_unit(e) : vec_sub(zero, log_near_one(log1p_over(e)));
+}
+
+/* The logits w [n] of one token's winners become weights that add up to the scale, however small their scores are. */
+static inline void weigh_by_logs(int32_t score, float *w, int32_t n, const seqtopk_weighing *how) {
+    const vec unit = vec_set1(score == SEQTOPK_SCORE_SQRTSOFTPLUS ? 0.5f : 1.0f);
+    float best = -INFINITY, part[LANES];
+    for (int32_t i = 0; i < n; i++)
+        best = w[i] > best ? w[i] : best;
+    const vec max = vec_set1(best), max_less = log_score_less(score, max);
+    for (int32_t i = 0; i < n; i += LANES) {
+        vec x[VECS];
+        weigh_load16(w + i, n - i, best, x);
+        for (int v = 0; v < VECS; v++) {
+            const vec below = vec_sub(vec_sub(x[v], max), vec_sub(log_score_less(score, x[v]), max_less));
+            vec_store(part + v * VEC_LANES, exp_full(vec_min(vec_mul(unit, below), vec_set1(0.0f))));
+        }
+        memcpy(w + i, part, (size_t)(n - i < LANES ? n - i : LANES) * sizeof *w);
+    }
+    weigh_divide(w, n, weigh_sum(w, n), how);
 }
 
 #endif

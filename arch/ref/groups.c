@@ -51,7 +51,8 @@ static void sort_best(const float *values, int32_t size, int32_t n, float *best)
     }
 }
 
-static float score_of(const float *members, int32_t size, int32_t n, float *best) {
+/* The sum of a group's best n, or of what it has; -inf of none. *is_whole: whether it has so many. */
+static float score_of(const float *members, int32_t size, int32_t n, float *best, int *is_whole) {
     switch (n) { /* what stays in registers */
     case 1: sort_few(members, size, 1, best); break;
     case 2: sort_few(members, size, 2, best); break;
@@ -59,20 +60,35 @@ static float score_of(const float *members, int32_t size, int32_t n, float *best
     case 4: sort_few(members, size, 4, best); break;
     default: sort_best(members, size, n, best);
     }
-    if (best[n - 1] == -INFINITY)
-        return -INFINITY;
     float sum = best[0];
-    for (int32_t i = 1; i < n; i++)
+    *is_whole = best[n - 1] > -INFINITY;
+    if (sum == -INFINITY)
+        return sum;
+    for (int32_t i = 1; i < n && best[i] > -INFINITY; i++)
         sum += best[i];
-    return sum > FLT_MAX ? FLT_MAX : sum < -FLT_MAX ? -FLT_MAX : sum; /* -inf means: no score */
+    return sum > FLT_MAX ? FLT_MAX : sum < -FLT_MAX ? -FLT_MAX : sum; /* -inf means: no candidate */
+}
+
+/* Scores the groups; what comes before or after all that is asked about is +inf or -inf. Returns how many are whole. */
+static int32_t score_groups(const float *scores, int32_t size, int32_t groups, int32_t group_n, int of_whole,
+                            float *group, float *best) {
+    int32_t whole = 0;
+    for (int32_t g = 0; g < groups; g++) {
+        int is_whole;
+        group[g] = score_of(scores + (int64_t)g * size, size, group_n, best, &is_whole);
+        if (is_whole != of_whole)
+            group[g] = is_whole ? INFINITY : -INFINITY;
+        whole += is_whole;
+    }
+    return whole;
 }
 
 void seqtopk_mask_groups_f32__ref_scan(const float *scores, float *keys, int32_t experts, int32_t groups,
                                        int32_t group_n, int32_t group_top_k, float *work) {
     const int32_t size = experts / groups;
     float *group = work, *heap = work + groups;
-    for (int32_t g = 0; g < groups; g++)
-        group[g] = score_of(scores + (int64_t)g * size, size, group_n, heap);
+    if (score_groups(scores, size, groups, group_n, 1, group, heap) < group_top_k)
+        score_groups(scores, size, groups, group_n, 0, group, heap);
     take_best(group, groups, group_top_k, heap);
     const float cut = heap[0];
     int32_t ties = group_top_k;

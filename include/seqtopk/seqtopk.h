@@ -155,8 +155,10 @@ typedef enum seqtopk_score {
 typedef enum seqtopk_norm {
     SEQTOPK_NORM_DEFAULT = 0, /* SOFTMAX for SCORE_LOGITS, else NONE */
     SEQTOPK_NORM_NONE = 1,    /* the score itself */
-    SEQTOPK_NORM_SUM = 2,     /* divided by sum + norm_eps, or norm_floor if that is more; 0 where the divisor is 0 */
-    SEQTOPK_NORM_SOFTMAX = 3  /* softmax over the selected scores */
+    /* Divided by sum + norm_eps, or norm_floor if that is more; 0 where the divisor is 0. Without either the shares are exact
+     * to the bound above even where scores are too small for a float32, whose logarithms are taken then. */
+    SEQTOPK_NORM_SUM = 2,
+    SEQTOPK_NORM_SOFTMAX = 3 /* softmax over the selected scores */
 } seqtopk_norm;
 
 /* How a group of experts is scored, from the scores (with bias) of its experts (DeepSeek-V2, V3; Megatron-LM). */
@@ -202,8 +204,9 @@ typedef struct seqtopk_desc {
      */
     int32_t min_experts; /* 0 to K (the paper: 1) */
     int32_t max_experts; /* 0: no bound; else at least 1 and min_experts; above E it means E (paper: K + 2) */
-    /* Group-limited selection: a token keeps its best `group_top_k` of `groups` equal groups; ties: lower group. A
-     * group with fewer candidates than its score adds up comes last. */
+    /* Group-limited selection: a token keeps its best `group_top_k` of `groups` equal groups; ties: lower group.
+     * Groups with fewer candidates than their score adds up come after the others, among themselves by the sum of what
+     * they have. */
     int32_t groups;      /* 0 or 1: none; else divides E */
     int32_t group_top_k; /* 1 to groups */
     seqtopk_group_score group_score;

@@ -206,7 +206,10 @@ static void describe_rows(seqtopk_call *call) {
     call->rows.ahead = (int32_t)call->kernels->ahead;
     call->rows.score = (int32_t)desc->score;
     call->rows.key = (int32_t)key_of(desc, in);
-    call->weighing = (seqtopk_weighing){(int32_t)desc->norm, desc->norm_eps, desc->norm_floor, desc->scale};
+    call->weighing = (seqtopk_weighing){(int32_t)desc->norm, desc->norm_eps, desc->norm_floor, desc->scale, -INFINITY};
+    if (desc->norm == SEQTOPK_NORM_SUM && desc->norm_eps == 0.0f && desc->norm_floor == 0.0f &&
+        desc->score != SEQTOPK_SCORE_LOGITS)
+        call->weighing.least = SEQTOPK_LEAST_SCORE;
 }
 
 /* A forced way must serve every sequence of the call. */

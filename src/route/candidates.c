@@ -125,7 +125,7 @@ static void skip_tokens(seqtopk_candidates *from, int64_t first, int64_t last) {
 /* Lists the token of the cut: of the candidates with the cut's key, those up to the cut's expert. */
 static int64_t list_cut_token(const seqtopk_call *call, const seqtopk_candidates *from, const seqtopk_cut *cut,
                               const seqtopk_lists *to, int64_t at) {
-    static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f};
+    static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f, .least = -INFINITY};
     const int64_t begin = at;
     if (to)
         to->offsets[cut->token] = (int32_t)at;

@@ -101,11 +101,13 @@ void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last,
     const seqtopk_weighing *how = &call->weighing;
     if (!wants_weights(call))
         return;
-    if (!has_scores || needs_logits(call))
-        call->kernels->weigh_logits(&call->rows, how, first, last, call->token_offsets, call->expert_ids,
-                                    call->list_weights);
-    else if (how->norm != SEQTOPK_NORM_NONE || how->scale != 1.0f)
-        call->kernels->weigh_keys(SEQTOPK_SCORE_LOGITS, how, first, last, call->token_offsets, call->list_weights);
+    if (has_scores && how->norm == SEQTOPK_NORM_NONE && how->scale == 1.0f && !needs_logits(call))
+        return;
+    if (has_scores && !needs_logits(call) &&
+        call->kernels->weigh_keys(SEQTOPK_SCORE_LOGITS, how, first, last, call->token_offsets, call->list_weights))
+        return;
+    call->kernels->weigh_logits(&call->rows, how, first, last, call->token_offsets, call->expert_ids,
+                                call->list_weights);
 }
 
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last) {

@@ -49,7 +49,7 @@ static int64_t list_keys(const seqtopk_call *call, const float *keys, int64_t at
 
 /* The same of a token whose normaliser is known, with scores in the places of weights: seqtopk_scoring.list_row. */
 static int64_t list_row(const void *context, int64_t token, int64_t at) {
-    static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f};
+    static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f, .least = -INFINITY};
     const seqtopk_call *call = context;
     seqtopk_rows row = call->rows;
     seqtopk_grouped_keys(call, token, token + 1, call->work.keys);
