@@ -13,6 +13,7 @@
 #define SEQTOPK_SIZED_STRUCTS(STRUCT)                                                                                  \
     STRUCT(error, message, 256)                                                                                        \
     STRUCT(desc, kernel, 104)                                                                                          \
+    STRUCT(preset, second_source, 56)                                                                                  \
     STRUCT(input, bias, 56)                                                                                            \
     STRUCT(output, selected, 160)                                                                                      \
     STRUCT(parallel, context, 24)                                                                                      \

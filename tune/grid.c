@@ -1,20 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "tune/grid.h"
 
-#include <ctype.h>
+#include "src/plan/presets.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const seqtopk_tune_model models[] = {
-#define SEQTOPK_MODEL(name, also, experts, top_k, score, biased, groups, kept, group_n, norm, eps, floor, scale,       \
-                      source)                                                                                          \
-    {name, also, experts, top_k},
-#include "src/plan/models.def"
-#undef SEQTOPK_MODEL
-};
-enum { MODELS = sizeof models / sizeof *models, QUICK_SHAPES = 5, MOST_SHAPES = 4096, SIZES = 18 };
+enum { QUICK_SHAPES = 5, MOST_SHAPES = 4096, SIZES = 18 };
 
 /* Small, common and large; decoding, a short prompt and a long one. */
 static const struct {
@@ -32,8 +26,6 @@ typedef struct shapes {
     shape *list;
     size_t count;
 } shapes;
-
-const seqtopk_tune_model *seqtopk_tune_model_get(size_t index) { return index < MODELS ? models + index : NULL; }
 
 const char *seqtopk_tune_scope_word(seqtopk_scope scope) {
     switch (scope) {
@@ -75,15 +67,6 @@ static size_t next_word(const char **at, const char **word) {
     const size_t length = strcspn(*at, ",");
     *at += length + ((*at)[length] == ',');
     return length;
-}
-
-static bool same_word(const char *word, size_t length, const char *name) {
-    if (length == 0 || strlen(name) != length)
-        return false;
-    for (size_t i = 0; i < length; i++)
-        if (tolower((unsigned char)word[i]) != tolower((unsigned char)name[i]))
-            return false;
-    return true;
 }
 
 static bool parse_number(const char *text, size_t length, int64_t most, int64_t *value) {
@@ -153,29 +136,17 @@ static bool add_named_shapes(const char *text, shapes *all, char message[SEQTOPK
 static bool add_models(const char *text, shapes *all, char message[SEQTOPK_TUNE_MESSAGE]) {
     const char *at = text, *word;
     do {
+        char name[48], nearest[SEQTOPK_PRESETS_NEAREST];
         const size_t length = next_word(&at, &word);
-        size_t m = 0;
-        while (m < MODELS && !same_word(word, length, models[m].name) && !same_word(word, length, models[m].also))
-            m++;
-        if (m == MODELS) {
-            int n = snprintf(message, SEQTOPK_TUNE_MESSAGE,
-                             "--models: there is no model '%.*s'; known:", (int)(length > 40 ? 40 : length), word);
-            /* Those that begin alike, or else the first few: all of them are in --help. */
-            for (int alike = 1; alike >= 0; alike--) {
-                size_t shown = 0;
-                for (m = 0; m < MODELS && shown < 8; m++)
-                    if (!alike ||
-                        (length && tolower((unsigned char)word[0]) == tolower((unsigned char)*models[m].name))) {
-                        n += snprintf(message + n, SEQTOPK_TUNE_MESSAGE - (size_t)n, " %s", models[m].name);
-                        shown++;
-                    }
-                if (shown)
-                    break;
-            }
-            snprintf(message + n, SEQTOPK_TUNE_MESSAGE - (size_t)n, "; see --help");
+        snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : sizeof name - 1), word);
+        const int32_t m = length < sizeof name ? seqtopk_preset_find(name) : -1;
+        if (m < 0) {
+            snprintf(message, SEQTOPK_TUNE_MESSAGE,
+                     "--models: there is no model '%s'; the nearest:%s; see seqtopk models", name,
+                     seqtopk_presets_nearest(name, nearest));
             return false;
         }
-        add_shape(all, (shape){0, models[m].experts, models[m].top_k});
+        add_shape(all, (shape){0, seqtopk_presets[m].experts, seqtopk_presets[m].top_k});
     } while (*at || at[-1] == ',');
     return true;
 }
@@ -262,8 +233,9 @@ bool seqtopk_tune_grid_make(const seqtopk_tune_request *request, seqtopk_tune_gr
     if (!request->shapes && !request->models) {
         for (size_t i = 0; request->quick && i < QUICK_SHAPES; i++)
             add_shape(&all, (shape){0, quick_shapes[i].experts, quick_shapes[i].top_k});
-        for (size_t i = 0; !request->quick && i < MODELS; i++)
-            add_shape(&all, (shape){0, models[i].experts, models[i].top_k});
+        for (int32_t m = 0; !request->quick && m < seqtopk_presets_size; m++)
+            if (seqtopk_presets[m].is_tuned)
+                add_shape(&all, (shape){0, seqtopk_presets[m].experts, seqtopk_presets[m].top_k});
     }
     qsort(all.list, all.count, sizeof *all.list, by_experts);
     /* No shape has more than SIZES sizes, nor a size more than six points. */

@@ -25,7 +25,7 @@ typedef struct seqtopk_tune_grid {
 /* What is asked for; zero, NULL and -1 mean everything. */
 typedef struct seqtopk_tune_request {
     const char *shapes; /* "TxExK,..."; "ExK" means every T of the grid */
-    const char *models; /* names of seqtopk_tune_model, separated by commas */
+    const char *models; /* names of presets, separated by commas */
     bool quick;         /* few shapes, few T */
     int scope, dtype;   /* -1: all */
     int32_t threads;
@@ -33,14 +33,8 @@ typedef struct seqtopk_tune_request {
 
 enum { SEQTOPK_TUNE_TOKENS_MOST = 131072, SEQTOPK_TUNE_MESSAGE = 256 };
 
-/* The published models (src/plan/models.def) whose shapes the default grid is made of: [0, count); NULL beyond. */
-typedef struct seqtopk_tune_model {
-    const char *name, *also; /* also: another name that is accepted; "": none */
-    int32_t experts, top_k;
-} seqtopk_tune_model;
-const seqtopk_tune_model *seqtopk_tune_model_get(size_t index);
-
-/* Fills `grid`, or says in `message` which part of the request is wrong and how it should look. */
+/* Fills `grid`, or says in `message` which part of the request is wrong and how it should look. Everything is the shapes
+ * of the presets that are marked for it in src/plan/presets.def. */
 bool seqtopk_tune_grid_make(const seqtopk_tune_request *request, seqtopk_tune_grid *grid,
                             char message[SEQTOPK_TUNE_MESSAGE]);
 void seqtopk_tune_grid_free(seqtopk_tune_grid *grid);

@@ -185,6 +185,7 @@ typedef struct seqtopk_tuning seqtopk_tuning;
 
 /*
  * One routing problem, but for the data. Start from SEQTOPK_DESC_INIT; only `experts` and `top_k` must be set.
+ * seqtopk_desc_preset sets what is a published model's.
  */
 typedef struct seqtopk_desc {
     uint32_t struct_size;
@@ -251,6 +252,56 @@ SEQTOPK_API seqtopk_status seqtopk_plan_create(seqtopk_plan **plan, const seqtop
 
 /* Frees a plan. NULL is fine. No route may be using it. */
 SEQTOPK_API void seqtopk_plan_destroy(seqtopk_plan *plan);
+
+/* ------------------------------------------------------------- presets -- */
+
+/*
+ * The routers of published models, by name, so that nobody has to find out their numbers and type them. `seqtopk models`
+ * shows the list.
+ *
+ *     seqtopk_desc desc = SEQTOPK_DESC_INIT;
+ *     desc.scope = SEQTOPK_SCOPE_TOKEN;
+ *     status = seqtopk_desc_preset("deepseek-v3", SEQTOPK_PARITY_HUGGING_FACE, &desc, &error);
+ *
+ * A preset is what stands in a desc and no more: the bias is in the checkpoint and goes to seqtopk_input.bias
+ * (`is_biased` tells whose router has one), and what a model does beside (`note`) is the caller's. A checkpoint's own
+ * configuration may differ from a preset of the same family; where it is at hand it is right.
+ */
+
+/* Whose weights are to be met. What guards the divisor of NORM_SUM belongs to the program that runs a model, not to the
+ * model. */
+typedef enum seqtopk_parity {
+    SEQTOPK_PARITY_HUGGING_FACE = 0, /* transformers 5.24: the class's own eps or floor (1e-20 added, mostly) */
+    SEQTOPK_PARITY_VLLM = 1,         /* no eps and no floor */
+    SEQTOPK_PARITY_LLAMA_CPP = 2     /* a divisor of 2^-14 at least, and no eps */
+} seqtopk_parity;
+
+/* A row of the list. Strings are static and never NULL; "" where there is nothing to say. */
+typedef struct seqtopk_preset {
+    uint32_t struct_size;
+    int32_t is_biased;         /* nonzero: the router adds a selection bias, which the caller has to bring */
+    const char *name;          /* "deepseek-v3" */
+    const char *also;          /* another name that is taken for it */
+    const char *note;          /* what the model does that a desc does not say */
+    const char *source;        /* where the computation was read: the class */
+    const char *numbers;       /* where its E, K and other numbers are from */
+    const char *second_source; /* who else says so, and of what (form, numbers); "": it rests on one source */
+} seqtopk_preset;
+#define SEQTOPK_PRESET_INIT SEQTOPK_INIT_(seqtopk_preset)
+
+/* The presets, [0, count). seqtopk_preset_get returns SEQTOPK_E_VALUE beyond them. Any thread may call. */
+SEQTOPK_API int32_t seqtopk_preset_count(void);
+SEQTOPK_API seqtopk_status seqtopk_preset_get(int32_t index, seqtopk_preset *preset);
+
+/*
+ * Sets experts, top_k, score, norm, norm_eps, norm_floor, scale, norm_skip_top1, groups, group_top_k, group_score and
+ * group_n of a desc that began with SEQTOPK_DESC_INIT, and leaves all else (scope, bounds, dtype, order, forcing) as it
+ * is; change afterwards what is to differ. In `name` upper and lower case are one. Any thread may call.
+ * SEQTOPK_E_VALUE: there is no such preset, and `error` (may be NULL) names the nearest; or no such parity. On failure
+ * *desc stays as it was.
+ */
+SEQTOPK_API seqtopk_status seqtopk_desc_preset(const char *name, seqtopk_parity parity, seqtopk_desc *desc,
+                                               seqtopk_error *error);
 
 /* ------------------------------------------------------------- the data -- */
 

@@ -4,7 +4,6 @@
 #include "cli.h"
 #include "logits.h"
 #include "machine.h"
-#include "model.h"
 #include "read.h"
 #include "threads.h"
 
@@ -18,8 +17,6 @@ static const seqtopk_option rows[] = {
      "T tokens, E experts: 8192x256; with --model T alone: 8192"},
     {SEQTOPK_OPTION_INT, false, "top-k", "K", AT(top_k), 1, 65536,
      "experts of a token; in scope sequence on average; needed without --model"},
-    {SEQTOPK_OPTION_TEXT, false, "model", "NAME", AT(model), 0, 0,
-     "the router of a published model; other options override it"},
     SEQTOPK_CLI_DESC_ROWS(seqtopk_bench_values),
     {.kind = SEQTOPK_OPTION_HEADING, .help = "Input"},
     {SEQTOPK_OPTION_INT, false, "sequences", "S", AT(sequences), 1, INT32_MAX,
@@ -58,7 +55,6 @@ static const seqtopk_options options = {
     "some experts liked more than others by all tokens.\n\n"
     "In JSON: read_ns, floor_ns, route_ns, route_permuted_ns, reference_ns, each the median time of one call\n"
     "(null: not measured).\n\n"
-    "Models: " SEQTOPK_CLI_MODELS ".\n\n"
     "Examples:\n"
     "  seqtopk bench --shape 8192x256 --top-k 8 --norm sum\n"
     "  seqtopk bench --model deepseek-v3 --shape 4096 --scope token\n"

@@ -11,7 +11,8 @@
 
 typedef struct seqtopk_bench_values {
     seqtopk_cli_desc desc;
-    const char *shape, *model; /* model: NULL without; else its name in the list, once the shape is known */
+    const char *shape;
+    const char *model; /* NULL without --model; else its name in the list, once the shape is known */
     int64_t top_k, sequences, seed;
     int biased, cold, json;
     float seconds;

@@ -12,6 +12,7 @@ typedef int seqtopk_command_fn(int argc, char **argv);
 seqtopk_command_fn seqtopk_cli_route;
 seqtopk_command_fn seqtopk_cli_info;
 seqtopk_command_fn seqtopk_cli_bench;
+seqtopk_command_fn seqtopk_cli_models;
 seqtopk_command_fn seqtopk_cli_tune;
 
 /*

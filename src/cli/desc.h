@@ -18,6 +18,8 @@ typedef struct seqtopk_cli_desc {
     int group_score;
     int64_t threads;
     const char *isa, *kernel, *way;
+    const char *model; /* NULL: none was named; model.h takes it */
+    int parity;
 } seqtopk_cli_desc;
 #define SEQTOPK_CLI_DESC_INIT                                                                                          \
     { .dtype = -1, .threads = 1 }
@@ -29,13 +31,19 @@ typedef struct seqtopk_cli_desc {
 #define SEQTOPK_WORDS_GROUP_SCORE "max|top2|topn"
 #define SEQTOPK_WORDS_DTYPE "f32|bf16|f16"
 #define SEQTOPK_WORDS_ORDER "expert|rank"
+#define SEQTOPK_WORDS_PARITY "hf|vllm|llama.cpp"
 
 #define SEQTOPK_ROW_(kind, type, field, flag, argument, least, most, help)                                             \
     { SEQTOPK_OPTION_##kind, false, flag, argument, offsetof(type, desc.field), least, most, help }
 
 /* Rows of a command whose struct of values is `type`, with a seqtopk_cli_desc named desc. */
 #define SEQTOPK_CLI_DESC_ROWS(type)                                                                                    \
-    {.kind = SEQTOPK_OPTION_HEADING, .help = "Selection"},                                                             \
+    {.kind = SEQTOPK_OPTION_HEADING, .help = "Model"},                                                                 \
+        SEQTOPK_ROW_(TEXT, type, model, "model", "NAME", 0, 0,                                                         \
+                     "a published model's router (seqtopk models); other options override it"),                        \
+        SEQTOPK_ROW_(CHOICE, type, parity, "parity", SEQTOPK_WORDS_PARITY, 0, 0,                                       \
+                     "whose eps and floor: transformers', vLLM's, llama.cpp's (default: hf)"),                         \
+        {.kind = SEQTOPK_OPTION_HEADING, .help = "Selection"},                                                         \
         SEQTOPK_ROW_(CHOICE, type, scope, "scope", SEQTOPK_WORDS_SCOPE, 0, 0,                                          \
                      "what experts of a token compete with (default: sequence)"),                                      \
         SEQTOPK_ROW_(CHOICE, type, score, "score", SEQTOPK_WORDS_SCORE, 0, 0, "score of a logit (default: softmax)"),  \

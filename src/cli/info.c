@@ -4,6 +4,7 @@
 #include "desc.h"
 #include "json.h"
 #include "machine.h"
+#include "model.h"
 #include "options.h"
 #include "report.h"
 #include "ways.h"
@@ -25,7 +26,7 @@ typedef struct info_values {
 
 static const seqtopk_option rows[] = {
     {SEQTOPK_OPTION_TEXT, false, "shape", "TxExK", offsetof(info_values, shape), 0, 0,
-     "show the plan for T tokens, E experts, top-k K: 8192x256x8"},
+     "show the plan for T tokens, E experts, K: 8192x256x8; with --model: T"},
     {SEQTOPK_OPTION_FLAG, false, "json", NULL, offsetof(info_values, json), 0, 0, "report one JSON object"},
     SEQTOPK_CLI_DESC_ROWS(info_values),
 };
@@ -36,7 +37,8 @@ static const seqtopk_options options = {
     "Shows this machine, the kernels compiled in and which of them it can run; with --shape the plan for a shape.",
     "Examples:\n"
     "  seqtopk info\n"
-    "  seqtopk info --shape 8192x256x8 --score sigmoid --norm sum --isa ref",
+    "  seqtopk info --shape 8192x256x8 --score sigmoid --norm sum --isa ref\n"
+    "  seqtopk info --shape 1 --model kimi-k3 --scope token",
     rows,
     sizeof rows / sizeof *rows,
 };
@@ -345,8 +347,10 @@ static void json_expected(seqtopk_json *json, const seqtopk_plan *plan, const se
 
 /* ---------------------------------------------------------------- a plan -- */
 
-static void print_plan(const seqtopk_plan *plan, const seqtopk_desc *desc) {
+static void print_plan(const seqtopk_plan *plan, const seqtopk_desc *desc, const seqtopk_cli_model *model) {
     char scope[SEQTOPK_WORD], score[SEQTOPK_WORD], dtype[SEQTOPK_WORD];
+    if (model->name)
+        printf("model      %s\n", model->name);
     printf("plan       %" PRId64 " tokens, %" PRId32 " experts, K %" PRId32 "; scope %s, score %s, %s, %" PRId32
            " thread%s\n",
            desc->tokens, desc->experts, desc->top_k, seqtopk_options_word(SEQTOPK_WORDS_SCOPE, (int)desc->scope, scope),
@@ -357,12 +361,14 @@ static void print_plan(const seqtopk_plan *plan, const seqtopk_desc *desc) {
     printf("selected   %" PRId64 " at most; %" PRId32 " at most by one token; %" PRId32 " steps\n\nkernels\n",
            seqtopk_max_selected(plan, desc->tokens), seqtopk_max_per_token(plan), seqtopk_route_steps(plan));
     seqtopk_cli_choices_text(plan, -1);
-    seqtopk_cli_ways_text(plan, desc->tokens, false);
+    seqtopk_cli_ways_text(plan, desc->tokens, model->is_biased);
 }
 
-static void json_plan(seqtopk_json *json, const seqtopk_plan *plan, const seqtopk_desc *desc) {
+static void json_plan(seqtopk_json *json, const seqtopk_plan *plan, const seqtopk_desc *desc,
+                      const seqtopk_cli_model *model) {
     char word[SEQTOPK_WORD];
     seqtopk_json_begin(json, "plan", '{');
+    seqtopk_json_text(json, "model", model->name);
     seqtopk_json_int(json, "tokens", desc->tokens);
     seqtopk_json_int(json, "experts", desc->experts);
     seqtopk_json_int(json, "top_k", desc->top_k);
@@ -375,7 +381,7 @@ static void json_plan(seqtopk_json *json, const seqtopk_plan *plan, const seqtop
     seqtopk_json_int(json, "max_per_token", seqtopk_max_per_token(plan));
     seqtopk_json_int(json, "steps", seqtopk_route_steps(plan));
     seqtopk_cli_choices_json(json, plan, -1);
-    seqtopk_cli_ways_json(json, plan, desc->tokens, false);
+    seqtopk_cli_ways_json(json, plan, desc->tokens, model->is_biased);
     json_contenders(json, plan, desc);
     json_expected(json, plan, desc);
     seqtopk_json_end(json, '}');
@@ -383,20 +389,50 @@ static void json_plan(seqtopk_json *json, const seqtopk_plan *plan, const seqtop
 
 /* --------------------------------------------------------------- command -- */
 
-static int make_plan(const info_values *values, uint64_t given, seqtopk_desc *desc, seqtopk_plan **plan) {
+/* The model's numbers, and from --shape the tokens at least. */
+static int take_shape(info_values *values, uint64_t *given, shape_values *shape, seqtopk_cli_model *model) {
+    static const int64_t least[] = {0}, most[] = {INT32_MAX};
+    const bool whole = parse_shape(values->shape, shape);
+    int64_t top_k = 0;
+    const int status = seqtopk_cli_model_take(&options, given, &values->desc, &top_k, model);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    if (!whole && !model->name)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "info: --shape needs TxExK, tokens x experts x top-k as in 8192x256x8, and '%s' is "
+                                "not; the tokens alone are enough with --model",
+                                values->shape);
+    if (!whole && !seqtopk_parse_shape(values->shape, 1, least, most, &shape->tokens))
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "info: --shape needs T, the tokens as in 8192, with --model, and '%s' is not",
+                                values->shape);
+    if (whole && model->name && shape->experts != model->experts)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "info: --shape %s has %" PRId64 " experts, and --model %s has %" PRId32
+                                "; give the tokens alone, --shape %" PRId64 ", or leave --model out",
+                                values->shape, shape->experts, model->name, model->experts, shape->tokens);
+    if (!whole) {
+        shape->experts = model->experts;
+        shape->top_k = top_k;
+    }
+    return SEQTOPK_OPTIONS_RUN;
+}
+
+static int make_plan(info_values *values, uint64_t given, seqtopk_desc *desc, seqtopk_plan **plan,
+                     seqtopk_cli_model *model) {
     shape_values shape;
     if (!values->shape) {
         for (size_t r = OWN_ROWS; r < options.count; r++)
             if (given >> r & 1)
-                return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "info: --%s needs --shape TxExK, a plan to act on",
+                return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                        "info: --%s needs --shape TxExK, a plan to act on (with --model T alone)",
                                         rows[r].name);
         return SEQTOPK_OPTIONS_RUN;
     }
-    if (!parse_shape(values->shape, &shape))
-        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
-                                "info: --shape needs TxExK, tokens x experts x top-k as in 8192x256x8, and '%s' is not",
-                                values->shape);
-    int status = seqtopk_cli_desc_fill(&options, given, &values->desc, shape.experts, "--shape", shape.top_k, desc);
+    int status = take_shape(values, &given, &shape, model);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    status = seqtopk_cli_desc_fill(&options, given, &values->desc, shape.experts, "--shape", shape.top_k, desc);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
     desc->tokens = shape.tokens;
@@ -445,7 +481,8 @@ static void json_tuning(seqtopk_json *json) {
     seqtopk_json_end(json, '}');
 }
 
-static void report(const info_values *values, const seqtopk_plan *plan, const seqtopk_desc *desc) {
+static void report(const info_values *values, const seqtopk_plan *plan, const seqtopk_desc *desc,
+                   const seqtopk_cli_model *model) {
     seqtopk_machine machine;
     seqtopk_machine_read(&machine);
     if (values->json) {
@@ -456,7 +493,7 @@ static void report(const info_values *values, const seqtopk_plan *plan, const se
         json_isas(&json, &machine);
         json_kernels(&json);
         if (plan)
-            json_plan(&json, plan, desc);
+            json_plan(&json, plan, desc, model);
         seqtopk_json_end(&json, '}');
         putchar('\n');
         return;
@@ -464,7 +501,7 @@ static void report(const info_values *values, const seqtopk_plan *plan, const se
     print_machine(&machine);
     print_tuning();
     if (plan) {
-        print_plan(plan, desc);
+        print_plan(plan, desc, model);
         print_expected(plan, desc);
         print_contenders(plan, desc);
     } else {
@@ -477,13 +514,14 @@ int seqtopk_cli_info(int argc, char **argv) {
     info_values values = {.desc = SEQTOPK_CLI_DESC_INIT};
     seqtopk_desc desc = SEQTOPK_DESC_INIT;
     seqtopk_plan *plan = NULL;
+    seqtopk_cli_model model = {NULL, 0, false};
     uint64_t given;
     int status = seqtopk_options_parse(&options, argc, argv, &values, &given);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
-    status = make_plan(&values, given, &desc, &plan);
+    status = make_plan(&values, given, &desc, &plan, &model);
     if (status == SEQTOPK_OPTIONS_RUN) {
-        report(&values, plan, &desc);
+        report(&values, plan, &desc, &model);
         status = SEQTOPK_EXIT_OK;
     }
     seqtopk_plan_destroy(plan);

@@ -19,6 +19,7 @@ static const command commands[] = {
     {"route", "route a file of router logits and show what came out", seqtopk_cli_route},
     {"bench", "measure what this machine does for a shape", seqtopk_cli_bench},
     {"info", "show this machine, the kernels, and the plan for a shape", seqtopk_cli_info},
+    {"models", "list the routers of published models, which --model takes by name", seqtopk_cli_models},
     {"tune", "find the fastest kernels of this machine, once; show, verify, merge what was found", seqtopk_cli_tune},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };

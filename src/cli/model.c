@@ -2,35 +2,75 @@
 #include "model.h"
 #include "cli.h"
 
-#include <ctype.h>
-#include <stdbool.h>
+#include "src/plan/presets.h"
+
 #include <stdio.h>
 #include <string.h>
 
-static const seqtopk_cli_model models[] = {
-#define SEQTOPK_MODEL(name, also, experts, top_k, score, biased, groups, kept, group_n, norm, eps, floor, scale,       \
-                      source)                                                                                          \
-    {name, also,  experts, top_k, SEQTOPK_SCORE_##score, biased, groups, kept, group_n, SEQTOPK_NORM_##norm,           \
-     eps,  floor, scale,   source},
-#include "src/plan/models.def"
-#undef SEQTOPK_MODEL
-};
-enum { MODELS = sizeof models / sizeof *models };
-
-static bool same(const char *a, const char *b) {
-    for (; *a && tolower((unsigned char)*a) == tolower((unsigned char)*b); a++, b++)
-        ;
-    return !*a && !*b;
+int32_t seqtopk_cli_model_find(const char *where, const char *name) {
+    char nearest[SEQTOPK_PRESETS_NEAREST];
+    const int32_t index = seqtopk_preset_find(name);
+    if (index < 0)
+        seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "%s: there is no model '%.60s'; the nearest:%s; see seqtopk models", where,
+                         name, seqtopk_presets_nearest(name, nearest));
+    return index;
 }
 
-const seqtopk_cli_model *seqtopk_cli_model_find(const char *command, const char *name) {
-    char known[64 * MODELS];
-    size_t length = 0;
-    for (size_t m = 0; m < MODELS; m++) {
-        if (same(name, models[m].name) || same(name, models[m].also))
-            return &models[m];
-        length += (size_t)snprintf(known + length, sizeof known - length, " %s", models[m].name);
+static uint64_t bit_of(const seqtopk_options *options, const char *name) {
+    uint64_t bit = 0;
+    for (size_t r = 0; r < options->count; r++)
+        if (options->rows[r].name && !strcmp(options->rows[r].name, name))
+            bit = UINT64_C(1) << r;
+    return bit;
+}
+
+/* Whoever names other groups says all about them. */
+static void set_groups(const seqtopk_options *options, const seqtopk_desc *desc, seqtopk_cli_desc *cli,
+                       uint64_t *given) {
+    if (desc->groups < 2 || seqtopk_options_given(options, *given, "groups"))
+        return;
+    cli->groups = desc->groups;
+    if (!seqtopk_options_given(options, *given, "group-topk"))
+        cli->group_top_k = desc->group_top_k;
+    if (!seqtopk_options_given(options, *given, "group-score"))
+        cli->group_score = (int)desc->group_score;
+    *given |= bit_of(options, "groups") | bit_of(options, "group-topk") | bit_of(options, "group-score");
+}
+
+int seqtopk_cli_model_take(const seqtopk_options *options, uint64_t *given, seqtopk_cli_desc *cli, int64_t *top_k,
+                           seqtopk_cli_model *model) {
+    seqtopk_desc desc = SEQTOPK_DESC_INIT;
+    seqtopk_preset preset = SEQTOPK_PRESET_INIT;
+    *model = (seqtopk_cli_model){NULL, 0, false};
+    if (!cli->model) {
+        if (seqtopk_options_given(options, *given, "parity"))
+            return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                    "%s: --parity needs --model, whose weights it is about; without one give --eps and "
+                                    "--floor",
+                                    options->command);
+        return SEQTOPK_OPTIONS_RUN;
     }
-    seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "%s: --model: there is no model '%.60s'; known:%s", command, name, known);
-    return NULL;
+    char where[48];
+    snprintf(where, sizeof where, "%s: --model", options->command);
+    const int32_t index = seqtopk_cli_model_find(where, cli->model);
+    if (index < 0)
+        return SEQTOPK_EXIT_USAGE;
+    if (seqtopk_desc_preset(cli->model, (seqtopk_parity)cli->parity, &desc, NULL) || seqtopk_preset_get(index, &preset))
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: --model %s cannot be read", options->command, cli->model);
+    *model = (seqtopk_cli_model){preset.name, desc.experts, preset.is_biased != 0};
+    if (!seqtopk_options_given(options, *given, "top-k"))
+        *top_k = desc.top_k;
+    if (!seqtopk_options_given(options, *given, "score"))
+        cli->score = (int)desc.score;
+    if (!seqtopk_options_given(options, *given, "norm"))
+        cli->norm = (int)desc.norm;
+    if (!seqtopk_options_given(options, *given, "eps"))
+        cli->eps = desc.norm_eps;
+    if (!seqtopk_options_given(options, *given, "floor"))
+        cli->floor = desc.norm_floor;
+    if (!seqtopk_options_given(options, *given, "scale"))
+        cli->scale = desc.scale;
+    cli->skip_top1 |= desc.norm_skip_top1;
+    set_groups(options, &desc, cli, given);
+    return SEQTOPK_OPTIONS_RUN;
 }

@@ -1,28 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* Published models by name, for options: src/plan/models.def. */
+/* What --model and --parity set: all of a router that no option says otherwise. */
 #ifndef SEQTOPK_CLI_MODEL_H
 #define SEQTOPK_CLI_MODEL_H
+
+#include "desc.h"
 
 #include <seqtopk/seqtopk.h>
 
 typedef struct seqtopk_cli_model {
-    const char *name, *also; /* also: another name that is accepted; "": none */
-    int32_t experts, top_k;
-    seqtopk_score score;
-    int biased;
-    int32_t groups, group_top_k, group_n; /* groups 1: none */
-    seqtopk_norm norm;
-    float eps, floor, scale;
-    const char *source;
+    const char *name; /* as the list of presets has it; NULL: none was named */
+    int32_t experts;
+    bool is_biased;
 } seqtopk_cli_model;
 
-/* Upper and lower case are one. On an unknown name NULL, after an error for `command` that lists the known ones. */
-const seqtopk_cli_model *seqtopk_cli_model_find(const char *command, const char *name);
+/*
+ * Fills `model`, and from it what was not given of `cli` and of *top_k; `given` gets what is as good as given. Does
+ * nothing without --model. Prints what is wrong; returns SEQTOPK_OPTIONS_RUN or the exit status.
+ */
+int seqtopk_cli_model_take(const seqtopk_options *options, uint64_t *given, seqtopk_cli_desc *cli, int64_t *top_k,
+                           seqtopk_cli_model *model);
 
-/* All names as help shows them. The tests hold this to the list. */
-#define SEQTOPK_CLI_MODELS                                                                                             \
-    "mixtral qwen2-moe qwen3 qwen3-next olmoe deepseek-v2 deepseek-v2-lite deepseek-v3 deepseek-v4 kimi-k2 kimi-k3\n"  \
-    "  glm-4.5 glm-4.5-air minimax-m2 ling-3 nemotron-3-super ernie-4.5 longcat gpt-oss gpt-oss-20b granite-1b\n"      \
-    "  granite-3b granite-4-h llama-4-scout llama-4-maverick jamba dbrx"
+/* The place of a name in the list. On an unknown one -1, after an error that names the nearest; `where` begins it:
+ * "route: --model". */
+int32_t seqtopk_cli_model_find(const char *where, const char *name);
 
 #endif

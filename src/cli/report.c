@@ -108,6 +108,16 @@ static void release(statistics *s) {
     free(s->tokens_of);
 }
 
+/* A remark on what was asked for, as seqtopk_cli_desc_note. */
+static bool note_of(const seqtopk_cli_report *r, int *next, bool *told, char note[SEQTOPK_NOTE]) {
+    if (!*told && r->model->is_biased && !r->inputs->bias.data) {
+        *told = true;
+        snprintf(note, SEQTOPK_NOTE, "the router of %s has a selection bias; give it with --bias", r->model->name);
+        return true;
+    }
+    return seqtopk_cli_desc_note(r->options, r->given, r->desc, next, note);
+}
+
 /* ------------------------------------------------------------ for people -- */
 
 static void range_label(char *text, size_t size, int64_t first, int64_t last) {
@@ -175,6 +185,8 @@ static void print_text(const seqtopk_cli_report *r, const statistics *s) {
 
     printf("file       %s: %s %s\n", r->path, seqtopk_npy_shape_text(&in->logits, shape),
            word(SEQTOPK_WORDS_DTYPE, (int)in->dtype, a));
+    if (r->model->name)
+        printf("model      %s\n", r->model->name);
     printf("tokens     %" PRId64 " in %" PRId64 " sequence%s", in->tokens, in->sequences,
            in->sequences == 1 ? "" : "s");
     if (in->token_mask)
@@ -195,7 +207,8 @@ static void print_text(const seqtopk_cli_report *r, const statistics *s) {
            in->tokens ? r->median_ns / (double)in->tokens : 0, r->repetitions == 1 ? "runs: " : "median of ",
            r->repetitions, r->threads, r->threads == 1 ? "" : "s");
     seqtopk_cli_taken_text(r->lists->ways, r->lists->fallbacks, r->lists->sequences);
-    for (int next = 0; seqtopk_cli_desc_note(r->options, r->given, d, &next, note);)
+    bool told = false;
+    for (int next = 0; note_of(r, &next, &told, note);)
         printf("note       %s\n", note);
     printf("\nkernels\n");
     seqtopk_cli_choices_text(r->plan, in->tokens);
@@ -221,6 +234,7 @@ static void print_json(const seqtopk_cli_report *r, const statistics *s) {
     seqtopk_json_begin(&j, NULL, '{');
     seqtopk_json_text(&j, "version", seqtopk_version());
     seqtopk_json_text(&j, "file", r->path);
+    seqtopk_json_text(&j, "model", r->model->name);
     seqtopk_json_ints(&j, "shape", in->logits.shape, in->logits.ndim);
     seqtopk_json_text(&j, "dtype", word(SEQTOPK_WORDS_DTYPE, (int)in->dtype, text));
     seqtopk_json_int(&j, "tokens", in->tokens);
@@ -251,7 +265,8 @@ static void print_json(const seqtopk_cli_report *r, const statistics *s) {
     seqtopk_json_real(&j, "imbalance", s->imbalance);
     seqtopk_json_int(&j, "tokens_without_expert", s->tokens_with[0]);
     seqtopk_json_begin(&j, "notes", '[');
-    for (int next = 0; seqtopk_cli_desc_note(r->options, r->given, d, &next, note);)
+    bool told = false;
+    for (int next = 0; note_of(r, &next, &told, note);)
         seqtopk_json_text(&j, NULL, note);
     seqtopk_json_end(&j, ']');
     seqtopk_json_text(&j, "out", r->directory);

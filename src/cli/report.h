@@ -5,6 +5,7 @@
 
 #include "inputs.h"
 #include "json.h"
+#include "model.h"
 #include "options.h"
 #include "save.h"
 
@@ -12,6 +13,7 @@
 
 typedef struct seqtopk_cli_report {
     const char *path, *directory; /* directory: NULL without --out */
+    const seqtopk_cli_model *model;
     const seqtopk_options *options;
     uint64_t given;
     const seqtopk_cli_inputs *inputs;

@@ -4,11 +4,13 @@
 #include "cli.h"
 #include "desc.h"
 #include "inputs.h"
+#include "model.h"
 #include "options.h"
 #include "report.h"
 #include "save.h"
 #include "threads.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -25,7 +27,8 @@ typedef struct route_values {
 static const seqtopk_option rows[] = {
     {SEQTOPK_OPTION_POSITIONAL, true, "LOGITS.npy", NULL, AT(sources.logits), 0, 0,
      "router logits, float32 or float16, [T, E] or [S, T, E]: S sequences"},
-    {SEQTOPK_OPTION_INT, true, "top-k", "K", AT(top_k), 1, 65536, "experts of a token; in scope sequence on average"},
+    {SEQTOPK_OPTION_INT, false, "top-k", "K", AT(top_k), 1, 65536,
+     "experts of a token; in scope sequence on average; needed without --model"},
     SEQTOPK_CLI_DESC_ROWS(route_values),
     {.kind = SEQTOPK_OPTION_HEADING, .help = "Input"},
     {SEQTOPK_OPTION_TEXT, false, "lengths", "N,N,...", AT(sources.lengths), 0, 0, "lengths of the sequences in [T, E]"},
@@ -49,6 +52,7 @@ static const seqtopk_options options = {
     "lists by token).\n\n"
     "Examples:\n"
     "  seqtopk route logits.npy --top-k 8 --min 1 --max 10\n"
+    "  seqtopk route logits.npy --model deepseek-v3 --bias bias.npy --scope token --parity vllm\n"
     "  seqtopk route logits.npy --top-k 8 --scope token --score sigmoid --bias bias.npy \\\n"
     "      --groups 8 --group-topk 4 --group-score top2 --norm sum --eps 1e-20 --scale 2.5 --out lists",
     rows,
@@ -174,9 +178,32 @@ static double median(const job *j, double first, int32_t *repetitions) {
 
 /* --------------------------------------------------------------- command -- */
 
-static int run(const route_values *values, uint64_t given, job *j) {
+/* Before a file is read. */
+static int take_model(route_values *values, uint64_t *given, seqtopk_cli_model *model) {
+    const int status = seqtopk_cli_model_take(&options, given, &values->desc, &values->top_k, model);
+    if (status == SEQTOPK_OPTIONS_RUN && !model->name && !seqtopk_options_given(&options, *given, "top-k"))
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "route: --top-k is missing; give it or --model, or see seqtopk route --help");
+    return status;
+}
+
+static int check_experts(const seqtopk_cli_model *model, const job *j, const char *path) {
+    if (!model->name || j->inputs.experts == model->experts)
+        return SEQTOPK_OPTIONS_RUN;
+    return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                            "route: --model %s has %" PRId32 " experts, and %s has %" PRId64
+                            "; name the model of the file, or give --top-k and what else it needs instead",
+                            model->name, model->experts, path, j->inputs.experts);
+}
+
+static int run(route_values *values, uint64_t given, job *j) {
     const char *path = values->sources.logits;
-    int status = seqtopk_cli_inputs_load(&values->sources, values->desc.dtype, &j->inputs);
+    seqtopk_cli_model model;
+    int status = take_model(values, &given, &model);
+    if (status == SEQTOPK_OPTIONS_RUN)
+        status = seqtopk_cli_inputs_load(&values->sources, values->desc.dtype, &j->inputs);
+    if (status == SEQTOPK_OPTIONS_RUN)
+        status = check_experts(&model, j, path);
     if (status == SEQTOPK_OPTIONS_RUN)
         status =
             seqtopk_cli_desc_fill(&options, given, &values->desc, j->inputs.experts, path, values->top_k, &j->desc);
@@ -197,6 +224,7 @@ static int run(const route_values *values, uint64_t given, job *j) {
 
     seqtopk_cli_report report = {
         .path = path,
+        .model = &model,
         .directory = values->out,
         .options = &options,
         .given = given,

@@ -8,6 +8,7 @@
 #include "progress.h"
 #include "tune.h"
 
+#include "src/plan/presets.h"
 #include "tune/decide.h"
 #include "tune/emulated.h"
 #include "tune/report.h"
@@ -24,7 +25,7 @@
 #include <unistd.h>
 
 typedef struct tune_values {
-    const char *shapes, *models, *output, *report;
+    const char *shapes, *model, *models, *output, *report;
     int scope, dtype, quick, dry_run;
     int64_t budget, threads;
 } tune_values;
@@ -36,6 +37,7 @@ enum { BUDGET = 570, BUDGET_QUICK = 17, BUDGET_MOST = 86400 };
 static const seqtopk_option rows[] = {
     {.kind = SEQTOPK_OPTION_HEADING, .help = "What is tuned"},
     ROW(TEXT, "shapes", "LIST", shapes, 0, 0, "TxExK or ExK (every T), separated by commas: 8192x256x8,128x8"),
+    ROW(TEXT, "model", "NAME", model, 0, 0, "the shape of a published model, see seqtopk models"),
     ROW(TEXT, "models", "NAMES", models, 0, 0, "the shapes of these models, separated by commas"),
     ROW(CHOICE, "scope", SEQTOPK_WORDS_SCOPE, scope, 0, 0, "one scope only (default: both)"),
     ROW(CHOICE, "dtype", SEQTOPK_WORDS_DTYPE, dtype, 0, 0, "one type of logits only (default: all)"),
@@ -60,8 +62,7 @@ static const seqtopk_options options = {
     "  tune merge    puts files together, of partial runs and of other machines\n"
     "  tune export   this machine's file, to ship or to keep\n"
     "  tune key      what this machine's file is known by\n\n"
-    "Models: " SEQTOPK_CLI_MODELS ".\n"
-    "  Without --shapes and --models: all of them.\n\n"
+    "Without --shapes, --model and --models: the shapes that `seqtopk models` marks with a *.\n\n"
     "Ctrl-C keeps what is decided so far, and exits with 1. SEQTOPK_TUNING=none in a program's environment ignores the "
     "file.\n\n"
     "Examples:\n"
@@ -140,7 +141,17 @@ static int prepare(run *r) {
         if (getenv(forcing[i]) && *getenv(forcing[i]))
             return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "tune: %s is set, which leaves nothing to choose; unset it",
                                     forcing[i]);
-    const seqtopk_tune_request request = {v->shapes, v->models, v->quick != 0, v->scope, v->dtype, (int32_t)v->threads};
+    const char *models = v->models;
+    if (v->model) {
+        const int32_t index = seqtopk_cli_model_find("tune: --model", v->model);
+        if (index < 0)
+            return SEQTOPK_EXIT_USAGE;
+        if (models)
+            return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                    "tune: --model and --models say the same; name all in --models");
+        models = seqtopk_presets[index].name;
+    }
+    const seqtopk_tune_request request = {v->shapes, models, v->quick != 0, v->scope, v->dtype, (int32_t)v->threads};
     if (!seqtopk_tune_grid_make(&request, &r->grid, message))
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "tune: %s", message);
     int status = seqtopk_cli_tune_target("tune", v->output, r->path);

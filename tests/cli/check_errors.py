@@ -322,7 +322,7 @@ def helps(c):
     c.works("--help")
     c.works("info")
     c.works("info", "--shape", "128x64x8", "--score", "sigmoid", "--dtype", "bf16", "--threads", 2)
-    for command in ("route", "info", "bench"):
+    for command in ("route", "info", "bench", "models"):
         text = c.works(command, "--help")
         long = [line for line in text.splitlines() if len(line) > 120]
         c.verdict(f"{command} --help fits 120 columns", long[0] if long else None)

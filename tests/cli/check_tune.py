@@ -140,15 +140,17 @@ def refusals(c):
     out = c.output("tune", "--dry-run", "--quick")
     c.check("a dry run tells the points", "80" in out and str(c.cache) in out, out)
     c.check("a dry run writes nothing", not list(c.cache.iterdir()))
-    # The models of --help are those of the grid.
-    models = re.search(r"^Models: (.*?)\.\n +Without", c.output("tune", "--help"), re.M | re.S).group(1).split()
+    # The models that the list marks are those of the grid, and other ones can be named.
+    models = [m["name"] for m in json.loads(c.output("models", "--json"))["models"] if m["tuned"]]
     former = ("Mixtral", "Qwen2-MoE", "Qwen3-MoE", "Qwen3-Next", "OLMoE", "DeepSeek-V2", "DeepSeek-V2-Lite", "DeepSeek-V3",
               "DeepSeek-V4", "Kimi-K2", "Kimi-K3", "GLM-4.5", "GLM-4.5-Air", "MiniMax-M2", "ERNIE-4.5", "LongCat-Flash",
               "GPT-OSS-20B", "GPT-OSS-120B", "Granite-1B", "Granite-3B", "Llama-4-Scout", "Llama-4-Maverick", "Jamba",
               "DBRX", "Nemotron-3")
     points = lambda *more: re.search(r"^points +(\d+)", c.output("tune", "--dry-run", *more), re.M).group(1)
-    c.check("--help names all models", points("--models", ",".join(models)) == points() and len(models) == 27,
-            str(models))
+    c.check("the marked models", points("--models", ",".join(models)) == points() and len(models) == 27, str(models))
+    c.check("--model", points("--model", "STEP-3") == points("--models", "step-3") == points("--shapes", "48x3"))
+    c.fails(2, ["--model", "'Mixtrel'", "mixtral", "seqtopk models"], "tune", "--dry-run", "--model", "Mixtrel")
+    c.fails(2, ["--model", "--models"], "tune", "--dry-run", "--model", "mixtral", "--models", "dbrx")
     c.check("other and former names", points("--models", ",".join(former) + ",granite-4-h,ling-3") == points())
 
 

@@ -9,6 +9,7 @@ int seqtopk_header_cpp() {
     seqtopk_input input = SEQTOPK_INPUT_INIT;
     seqtopk_output output = SEQTOPK_OUTPUT_INIT;
     seqtopk_parallel parallel = SEQTOPK_PARALLEL_INIT;
+    seqtopk_preset preset = SEQTOPK_PRESET_INIT;
     seqtopk_kernel kernel = SEQTOPK_KERNEL_INIT;
     seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
     seqtopk_tuning_info tuning = SEQTOPK_TUNING_INFO_INIT;
@@ -16,5 +17,6 @@ int seqtopk_header_cpp() {
     return error.token == -1 && desc.struct_size == sizeof desc && desc.experts == 0 &&
            input.struct_size == sizeof input && output.struct_size == sizeof output &&
            parallel.struct_size == sizeof parallel && kernel.struct_size == sizeof kernel &&
-           choice.struct_size == sizeof choice && tuning.struct_size == sizeof tuning;
+           preset.struct_size == sizeof preset && choice.struct_size == sizeof choice &&
+           tuning.struct_size == sizeof tuning;
 }

@@ -2,6 +2,7 @@
 /* What is asked for becomes points. */
 #include "tune/grid.h"
 
+#include "src/plan/presets.h"
 #include "tune/data.h"
 
 #include <criterion/criterion.h>
@@ -27,14 +28,15 @@ static void refused(const char *shapes, const char *models, const char *word) {
 Test(tune_grid, everything) {
     seqtopk_tune_grid grid = made((seqtopk_tune_request){.scope = -1, .dtype = -1});
     size_t shapes = 0;
-    /* Every (E, K) of the models once, by 18 T, 3 dtypes, 2 scopes. */
-    for (size_t m = 0; seqtopk_tune_model_get(m); m++) {
+    /* Every (E, K) of the marked presets once, by 18 T, 3 dtypes, 2 scopes. */
+    for (int32_t m = 0; m < seqtopk_presets_size; m++) {
         size_t same = 0;
-        for (size_t n = 0; n < m; n++)
-            same += seqtopk_tune_model_get(n)->experts == seqtopk_tune_model_get(m)->experts &&
-                    seqtopk_tune_model_get(n)->top_k == seqtopk_tune_model_get(m)->top_k;
-        shapes += same == 0;
+        for (int32_t n = 0; n < m; n++)
+            same += seqtopk_presets[n].is_tuned && seqtopk_presets[n].experts == seqtopk_presets[m].experts &&
+                    seqtopk_presets[n].top_k == seqtopk_presets[m].top_k;
+        shapes += seqtopk_presets[m].is_tuned && same == 0;
     }
+    cr_expect_eq(shapes, 24, "one more shape is one 24th more of tuning: is it worth that?");
     cr_expect_eq(grid.count, shapes * 18 * 3 * 2);
     for (size_t i = 1; i < grid.count; i++) {
         const seqtopk_tune_point *a = grid.points + i - 1, *b = grid.points + i;
@@ -82,6 +84,11 @@ Test(tune_grid, shapes_and_sizes) {
     cr_expect_eq(grid.count, 18);
     cr_expect_eq(grid.points[0].top_k, 2);
     seqtopk_tune_grid_free(&grid);
+    /* One that the default grid has not. */
+    grid = made((seqtopk_tune_request){.models = "Step-3", .scope = 0, .dtype = 0});
+    cr_expect_eq(grid.count, 18);
+    cr_expect_eq(grid.points[0].experts, 48);
+    seqtopk_tune_grid_free(&grid);
 }
 
 Test(tune_grid, refusals) {
@@ -95,6 +102,7 @@ Test(tune_grid, refusals) {
     refused(NULL, "Mixtral,", "--models");
     refused(NULL, "Mixtrel", "mixtral");
     refused(NULL, "nosuch", "nosuch");
+    refused(NULL, "a-name-that-is-longer-than-any-name-of-a-model-can-be", "seqtopk models");
 }
 
 Test(tune_data, conversions) {

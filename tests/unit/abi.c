@@ -61,6 +61,11 @@ static seqtopk_status with_kernel(unit *u, void *theirs) {
     return seqtopk_kernel_get(1, theirs);
 }
 
+static seqtopk_status with_preset(unit *u, void *theirs) {
+    (void)u;
+    return seqtopk_preset_get(1, theirs);
+}
+
 static seqtopk_status with_choice(unit *u, void *theirs) { return seqtopk_plan_choice(u->plan, 1, theirs); }
 
 static seqtopk_status with_tuning_info(unit *u, void *theirs) {
@@ -178,6 +183,7 @@ Test(abi, structs_filled) {
     expect_filled(#name, call, good, SEQTOPK_END_OF(seqtopk_##name, last), sizeof(seqtopk_##name), SEQTOPK_FIRST_##name)
     EXPECT_FILLED(error, with_failure, SEQTOPK_E_VALUE, message);
     EXPECT_FILLED(error, with_success, SEQTOPK_OK, message);
+    EXPECT_FILLED(preset, with_preset, SEQTOPK_OK, second_source);
     EXPECT_FILLED(kernel, with_kernel, SEQTOPK_OK, usable);
     EXPECT_FILLED(choice, with_choice, SEQTOPK_OK, tokens_from);
     EXPECT_FILLED(tuning_info, with_tuning_info, SEQTOPK_OK, reason);
@@ -251,6 +257,13 @@ Test(abi, fields_stay) {
     STAYS(desc, kernel, 96);
     STAYS(desc, tuning, 104);
     STAYS(desc, way, 112);
+    STAYS(preset, is_biased, 4);
+    STAYS(preset, name, 8);
+    STAYS(preset, also, 16);
+    STAYS(preset, note, 24);
+    STAYS(preset, source, 32);
+    STAYS(preset, numbers, 40);
+    STAYS(preset, second_source, 48);
     STAYS(input, sequences, 4);
     STAYS(input, logits, 8);
     STAYS(input, row_stride, 16);
