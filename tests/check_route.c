@@ -622,6 +622,52 @@ static void check_everything_else(const call *c) {
     check_ways(c);
 }
 
+/* The base's selection as rows of `width`, with -1 between. */
+static int32_t *rows_of_base(const call *c, int32_t width) {
+    int32_t *rows = check_alloc((size_t)c->in.tokens * (size_t)width, sizeof *rows);
+    for (int64_t t = 0; t < c->in.tokens; t++) {
+        const int32_t from = base.out.token_offsets[t], n = base.out.token_offsets[t + 1] - from;
+        for (int32_t i = 0, listed = 0; i < width; i++) {
+            const int left = n - listed == width - i || (listed < n && pick(2));
+            rows[t * width + i] = left ? base.out.expert_ids[from + listed++] : -1 - (int32_t)pick(3);
+        }
+    }
+    return rows;
+}
+
+/* The base's own selection, given, is weighed and listed as it was, whoever does it. */
+static void check_given(const call *c) {
+    int32_t most = 1;
+    for (int64_t t = 0; t < c->in.tokens; t++) {
+        const int32_t n = base.out.token_offsets[t + 1] - base.out.token_offsets[t];
+        most = n > most ? n : most;
+    }
+    const int32_t width = most + (int32_t)pick((uint32_t)(c->desc.experts - most + 1));
+    const size_t pairs = (size_t)base.out.token_offsets[c->in.tokens];
+    int32_t *rows = rows_of_base(c, width), *offsets = check_alloc((size_t)c->in.tokens + 1, sizeof *offsets);
+    int32_t *ids = check_alloc(pairs, sizeof *ids);
+    memcpy(offsets, base.out.token_offsets, ((size_t)c->in.tokens + 1) * sizeof *offsets);
+    memcpy(ids, base.out.expert_ids, pairs * sizeof *ids);
+    const char *isa;
+    for (int32_t i = 0; (isa = seqtopk_isa_name(i)); i++) {
+        call given = *c;
+        const int ragged = (int)pick(2);
+        given.in.given_ids = ragged ? ids : rows;
+        given.in.given_offsets = ragged ? offsets : NULL;
+        given.in.given_width = ragged ? 0 : width;
+        seqtopk_plan *plan = isa_wanted(isa) ? make_plan(c, isa, NULL) : NULL;
+        if (!plan)
+            continue;
+        check_trial(plan, &given, isa, SERIAL, 1);
+        check_trial(plan, &given, isa, PARTS, 3);
+        check_trial(plan, &given, isa, LENT_ONE_BY_ONE, 2);
+        seqtopk_plan_destroy(plan);
+    }
+    free(rows);
+    free(offsets);
+    free(ids);
+}
+
 /* Every way in says that token `first` is the first bad one; -1: that none is. Takes the plan, which may be NULL. */
 static void check_refused(const call *c, seqtopk_plan *plan, const char *who, int64_t first) {
     for (int how = SERIAL; plan && how < LENT_THREADS; how++) {
@@ -706,6 +752,8 @@ static void check_call(call *c) {
     if (pick(4) == 0)
         check_other_order(c);
     check_everything_else(c);
+    if (pick(2))
+        check_given(c);
     if (pick(4) == 0)
         check_nonfinite(c);
 }

@@ -177,7 +177,8 @@ typedef enum seqtopk_dtype {
 /* How the experts of one token are listed. Weights do not depend on it, to the bit. */
 typedef enum seqtopk_order {
     SEQTOPK_ORDER_EXPERT = 0, /* experts ascend within a token */
-    SEQTOPK_ORDER_RANK = 1    /* best first, as torch.topk lists them */
+    SEQTOPK_ORDER_RANK = 1,   /* best first, as torch.topk lists them */
+    SEQTOPK_ORDER_GIVEN = 2   /* as seqtopk_input.given_ids has them; a call without those is refused */
 } seqtopk_order;
 
 /* What was measured on a machine: see "tuning files" below. */
@@ -318,6 +319,18 @@ typedef struct seqtopk_input {
         *cu_seqlens; /* [S + 1], from 0, never falling, to tokens; NULL: one sequence. Ignored by token scope */
     const uint8_t *token_mask; /* [T]: 0 = masked: gets nothing and brings no budget; NULL: none is masked */
     const float *bias;         /* [E]: selection bias, added to the score for the key only; -inf excludes an expert */
+
+    /*
+     * A selection that was made elsewhere: routing replay, DeepSeek-V4's hash-routed layers, an engine that has a top-k of its
+     * own. These experts are listed and weighed instead of the best ones; bias, groups, bounds and budget do not count, masks
+     * and -inf logits still exclude. NULL: none is given. An id below 0 is none; one that is E or more, or there twice in a
+     * token: SEQTOPK_E_VALUE. In all at most T * K. `logits` may be NULL where only lists are wanted and no weights.
+     */
+    const int32_t *given_ids; /* [T, given_width], or with given_offsets [given_offsets[T]] */
+    const int32_t
+        *given_offsets;  /* [T + 1]: those of token t are [given_offsets[t], given_offsets[t + 1]); NULL: as wide */
+    int32_t given_width; /* 1 to E; not read with given_offsets */
+    int32_t reserved;    /* 0 */
 } seqtopk_input;
 #define SEQTOPK_INPUT_INIT SEQTOPK_INIT_(seqtopk_input)
 

@@ -57,7 +57,8 @@ static int is_dtype(seqtopk_dtype dtype) {
 static int is_order(seqtopk_order order) {
     switch (order) {
     case SEQTOPK_ORDER_EXPERT:
-    case SEQTOPK_ORDER_RANK: return 1;
+    case SEQTOPK_ORDER_RANK:
+    case SEQTOPK_ORDER_GIVEN: return 1;
     }
     return 0;
 }

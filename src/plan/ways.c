@@ -51,6 +51,12 @@ static const char *keyed(const seqtopk_ask *ask) {
                                            : NULL;
 }
 
+/* A call that has one goes that way whatever its description: see collect_run. */
+static const char *given_why_not(const seqtopk_ask *ask) {
+    (void)ask;
+    return "no selection is given";
+}
+
 static const char *topk_logits_why_not(const seqtopk_ask *ask) {
     const char *why = not_in_token_scope(ask);
     if (!why && ask->length == SEQTOPK_LENGTH_ALONE)
@@ -155,8 +161,8 @@ const char *seqtopk_ways_why_never(int32_t way, const seqtopk_desc *desc) {
 }
 
 uint32_t seqtopk_ways_reach(const seqtopk_desc *desc) {
-    /* Order by rank and the lists by expert may be asked of any way. */
-    uint32_t reach = NEEDS(topk_row) | NEEDS(histogram) | NEEDS(scatter);
+    /* Order by rank and the lists by expert may be asked of any way, and a selection may be given to any plan. */
+    uint32_t reach = NEEDS(topk_row) | NEEDS(histogram) | NEEDS(scatter) | seqtopk_ways[SEQTOPK_WAY_given].kernels;
     for (int32_t way = 0; way < SEQTOPK_WAYS; way++)
         reach |= seqtopk_ways_why_never(way, desc) ? 0 : seqtopk_ways[way].kernels;
     return seqtopk_is_grouped(desc) ? reach | NEEDS(mask_groups) : reach;

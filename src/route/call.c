@@ -43,6 +43,28 @@ static seqtopk_status check_bias(const float *bias, int32_t experts, seqtopk_err
                         (double)bias[e]);
 }
 
+static seqtopk_status check_given(const seqtopk_plan *plan, const seqtopk_input *in, seqtopk_error *error) {
+    if (in->given_offsets) {
+        for (int64_t t = 0; t < in->tokens; t++)
+            if (in->given_offsets[t + 1] < in->given_offsets[t] || in->given_offsets[t] < 0)
+                return seqtopk_fail(error, SEQTOPK_E_SHAPE, t,
+                                    "input.given_offsets goes from %d to %d at token %lld; offsets never fall",
+                                    (int)in->given_offsets[t], (int)in->given_offsets[t + 1], (long long)t);
+        return SEQTOPK_OK;
+    }
+    if (in->given_width < 1 || in->given_width > plan->desc.experts)
+        return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
+                            "input.given_width is %d; it must be 1 to %d, or input.given_offsets be set",
+                            (int)in->given_width, (int)plan->desc.experts);
+    return SEQTOPK_OK;
+}
+
+/* What needs no logits: the lists of a given selection without its weights. */
+static int needs_logits(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_output *out) {
+    return !in->given_ids || out->weights || out->padded_weights || out->routing_probs || out->row_lse ||
+           plan->desc.order == SEQTOPK_ORDER_RANK;
+}
+
 static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input *in, seqtopk_error *error) {
     const int32_t experts = plan->desc.experts;
     if (in->tokens < 0 || in->tokens > INT32_MAX)
@@ -52,8 +74,6 @@ static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input 
         return seqtopk_fail(error, SEQTOPK_E_OVERFLOW, -1,
                             "%lld tokens of top_k %d are more pairs than int32 lists can index; route fewer tokens",
                             (long long)in->tokens, (int)plan->desc.top_k);
-    if (!in->logits && in->tokens)
-        return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "input.logits is NULL");
     if (in->row_stride < SEQTOPK_STRIDE_BROADCAST || (in->row_stride > 0 && in->row_stride < experts))
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
                             "input.row_stride is %lld; it must be 0 (experts), SEQTOPK_STRIDE_BROADCAST or >= %d",
@@ -63,6 +83,11 @@ static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input 
                             "input.row_stride is %lld: so many rows reach beyond the address space",
                             (long long)in->row_stride);
     seqtopk_status status = in->bias ? check_bias(in->bias, experts, error) : SEQTOPK_OK;
+    if (!status && in->given_ids)
+        status = check_given(plan, in, error);
+    if (!status && !in->given_ids && plan->desc.order == SEQTOPK_ORDER_GIVEN)
+        status = seqtopk_fail(error, SEQTOPK_E_NULL, -1,
+                              "input.given_ids is NULL, but desc.order is SEQTOPK_ORDER_GIVEN: give a selection");
     if (!status && in->cu_seqlens && plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE)
         status = check_sequences(in, error);
     return status;
@@ -80,6 +105,8 @@ static int is_padding(seqtopk_padding padding) {
 static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_output *out,
                                    seqtopk_error *error) {
     const int64_t most = seqtopk_max_selected(plan, in->tokens);
+    if (!in->logits && in->tokens && needs_logits(plan, in, out))
+        return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "input.logits is NULL");
     if ((out->expert_ids || out->weights || out->expert_tokens || out->expert_slots) && out->capacity < most)
         return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1, "output.capacity is %lld; %lld tokens of top_k %d need %lld",
                             (long long)out->capacity, (long long)in->tokens, (int)plan->desc.top_k, (long long)most);
@@ -273,7 +300,7 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
     describe_rows(call);
     call->is_biased = call->in.bias != NULL;
     call->is_keyed = call->is_biased || plan->is_keyed;
-    return plan->way < 0 ? SEQTOPK_OK : check_forced_way(call, error);
+    return plan->way < 0 || call->in.given_ids ? SEQTOPK_OK : check_forced_way(call, error);
 }
 
 int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last) {

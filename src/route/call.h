@@ -8,9 +8,10 @@
 /* What a part writes for the others to read. A cache line each, so that parts do not slow one another. */
 typedef struct seqtopk_report {
     int64_t bad_token; /* -1: none */
+    int64_t bad_given; /* a token whose given experts are of no use; -1: none */
     int64_t pairs;     /* that it will list */
     int64_t end;       /* where its pairs end in the lists */
-    char pad[40];
+    char pad[32];
 } seqtopk_report;
 
 /* What a part collected of a sequence. Runs are numbered s + part: consecutive tokens, so no two have the same
@@ -141,6 +142,9 @@ seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys);
 /* After ids and offsets: weights of tokens [first, last), from the keys or scores in their places or from the
  * logits. */
 void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores);
+
+/* Lists a token's experts, and their weights, in the order that they were given in. */
+void seqtopk_order_as_given(const seqtopk_call *call, int64_t token);
 
 /* After weights: order, padded and dense rows of tokens [first, last). */
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last);

@@ -113,11 +113,14 @@ void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last,
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last) {
     const seqtopk_output *out = &call->out;
     const int padded = out->padded_ids || out->padded_ids64 || out->padded_weights;
-    const int ranked = call->plan->desc.order == SEQTOPK_ORDER_RANK;
-    for (int64_t t = first; t < last && (ranked || padded || out->routing_map || out->routing_probs || out->row_lse);
+    const seqtopk_order order = call->plan->desc.order;
+    const int ordered = order != SEQTOPK_ORDER_EXPERT;
+    for (int64_t t = first; t < last && (ordered || padded || out->routing_map || out->routing_probs || out->row_lse);
          t++) {
-        if (ranked)
+        if (order == SEQTOPK_ORDER_RANK)
             order_by_rank(call, t);
+        if (order == SEQTOPK_ORDER_GIVEN)
+            seqtopk_order_as_given(call, t);
         if (padded)
             write_padded(call, t);
         if (out->routing_map || out->routing_probs)

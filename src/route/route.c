@@ -26,7 +26,7 @@ static const struct {
 /* Collects one run by the way that the plan chose, or by the one that takes over where that cannot serve the data. */
 static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_length length) {
     seqtopk_run *run = call->runs + s + call->part;
-    run->way = call->kernels->way[call->is_biased][length];
+    run->way = call->in.given_ids ? SEQTOPK_WAY_given : call->kernels->way[call->is_biased][length];
     run->fallback = SEQTOPK_FALLBACK_NONE;
     run->is_cut = 0;
     for (;;) {
@@ -39,7 +39,7 @@ static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, i
 
 static void step_collect(const seqtopk_call *call) {
     seqtopk_report *report = call->reports + call->part;
-    report->bad_token = -1;
+    report->bad_token = report->bad_given = -1;
     report->pairs = 0;
     for (int64_t s = 0; s < call->sequences && report->bad_token < 0; s++) {
         int64_t begin, end, first, last;
@@ -188,6 +188,27 @@ enum { STEPS = sizeof steps / sizeof *steps };
 
 int32_t seqtopk_route_steps(const seqtopk_plan *plan) { return plan ? STEPS : 0; }
 
+/* The same of a selection that was given, whose pairs are counted by then. */
+static seqtopk_status check_given(const seqtopk_call *call, seqtopk_error *error) {
+    const int64_t most = seqtopk_max_selected(call->plan, call->in.tokens);
+    int64_t pairs = 0;
+    for (int32_t p = 0; p < call->parts; p++) {
+        const int64_t token = call->reports[p].bad_given;
+        if (token >= 0)
+            return seqtopk_fail(error, SEQTOPK_E_VALUE, token,
+                                "input.given_ids: token %lld has an expert twice, or one of %d or above, or more than "
+                                "padded_width",
+                                (long long)token, (int)call->rows.experts);
+        pairs += call->reports[p].pairs;
+    }
+    if (pairs > most)
+        return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
+                            "input.given_ids selects %lld pairs, more than tokens * top_k (%lld): make the plan with a "
+                            "larger top_k",
+                            (long long)pairs, (long long)most);
+    return SEQTOPK_OK;
+}
+
 /* The first bad token that any part found in the collect step, once that has ended. */
 static seqtopk_status check_logits(const seqtopk_call *call, seqtopk_error *error) {
     for (int32_t p = 0; p < call->parts; p++) {
@@ -197,7 +218,7 @@ static seqtopk_status check_logits(const seqtopk_call *call, seqtopk_error *erro
                                 "token %lld has a NaN or +inf among its logits; mask the token or mend the router",
                                 (long long)token);
     }
-    return SEQTOPK_OK;
+    return call->in.given_ids ? check_given(call, error) : SEQTOPK_OK;
 }
 
 seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input *input, const seqtopk_output *output,

@@ -70,7 +70,7 @@ static const struct {
     {"last dtype", GOOD, .dtype = SEQTOPK_DTYPE_F16, .status = SEQTOPK_OK},
     {"no such dtype", GOOD, .dtype = 3, .status = SEQTOPK_E_VALUE},
     {"ranked", GOOD, .order = SEQTOPK_ORDER_RANK, .status = SEQTOPK_OK},
-    {"no such order", GOOD, .order = 2, .status = SEQTOPK_E_VALUE},
+    {"no such order", GOOD, .order = 3, .status = SEQTOPK_E_VALUE},
     {"negative tokens", GOOD, .tokens = -1, .status = SEQTOPK_E_VALUE},
     {"most tokens", GOOD, .tokens = INT32_MAX, .status = SEQTOPK_OK},
     {"too many tokens", GOOD, .tokens = INT64_C(1) << 31, .status = SEQTOPK_E_VALUE},
