@@ -683,6 +683,32 @@ static void check_refused(const call *c, seqtopk_plan *plan, const char *who, in
     seqtopk_plan_destroy(plan);
 }
 
+/* With the bad rows dropped the others get what they get beside masked ones, whoever does it. */
+static void check_dropped(const call *c, const uint8_t *good) {
+    call masked = *c, dropping = *c;
+    seqtopk_error error = SEQTOPK_ERROR_INIT;
+    masked.in.token_mask = good;
+    dropping.in.on_nonfinite = SEQTOPK_NONFINITE_DROP;
+    describe(c, "without bad rows", "ref");
+    seqtopk_plan *plan = make_plan(c, "ref", NULL);
+    if (!plan)
+        return;
+    place(&base, c, SHEET_ALL);
+    const seqtopk_status status = route(plan, &masked, &base.out, SERIAL, 1, &error);
+    check_that(status == SEQTOPK_OK, "status %s: %s", seqtopk_status_string(status), error.message);
+    seqtopk_plan_destroy(plan);
+    const char *isa;
+    for (int32_t i = 0; (isa = seqtopk_isa_name(i)); i++) {
+        plan = isa_wanted(isa) ? make_plan(c, isa, NULL) : NULL;
+        if (!plan)
+            continue;
+        check_trial(plan, &dropping, isa, SERIAL, 1);
+        check_trial(plan, &dropping, isa, PARTS, 2 + (int32_t)pick(6));
+        check_trial(plan, &dropping, isa, LENT_THREADS, 3);
+        seqtopk_plan_destroy(plan);
+    }
+}
+
 /* NaN or +inf in an unmasked row: every way in, by every kernel that reads logits, says so and names the first such token. */
 static void check_nonfinite(call *c) {
     const size_t size = g_logits.size;
@@ -692,6 +718,9 @@ static void check_nonfinite(call *c) {
     unsigned char *copy = check_alloc(size, 1);
     memcpy(copy, g_logits.data, size);
     int64_t first = -1;
+    uint8_t *good = check_alloc((size_t)c->in.tokens, 1);
+    for (int64_t t = 0; t < c->in.tokens; t++)
+        good[t] = !c->in.token_mask || c->in.token_mask[t];
     for (int i = 0; i < 3; i++) {
         const int64_t t = pick((uint32_t)c->in.tokens);
         const size_t at = (size_t)(t * stride) + pick((uint32_t)c->desc.experts);
@@ -702,6 +731,7 @@ static void check_nonfinite(call *c) {
             random_store(copy, (int)c->desc.dtype, at, INFINITY);
         if ((!c->in.token_mask || c->in.token_mask[t]) && (first < 0 || t < first))
             first = t;
+        good[t] = 0;
     }
     unsigned char *logits = guard_place(&g_logits, size, GUARD_END, 0);
     memcpy(logits, copy, size);
@@ -717,6 +747,8 @@ static void check_nonfinite(call *c) {
         if (check_wants(row) && reads_logits(row) && serves(row, &c->desc))
             check_refused(c, make_plan_of_way(c, NULL, row->name, way_of(row)), row->name, first);
     }
+    check_dropped(c, good);
+    free(good);
 }
 
 static void check_call(call *c) {

@@ -306,6 +306,14 @@ SEQTOPK_API seqtopk_status seqtopk_desc_preset(const char *name, seqtopk_parity 
 
 /* ------------------------------------------------------------- the data -- */
 
+/* What becomes of an unmasked row that has a NaN or +inf among its logits. */
+typedef enum seqtopk_nonfinite {
+    SEQTOPK_NONFINITE_ERROR = 0, /* the call: SEQTOPK_E_NONFINITE, and seqtopk_error.token is the first such token */
+    SEQTOPK_NONFINITE_DROP = 1,  /* the row alone, as if it were masked: it gets nothing and brings no budget */
+    SEQTOPK_NONFINITE_MARK =
+        2 /* the same, and its padded_weights, routing_probs and row_lse are NaN, to be seen downstream */
+} seqtopk_nonfinite;
+
 /* For row_stride: every token reads the first row. */
 #define SEQTOPK_STRIDE_BROADCAST (-1)
 
@@ -330,13 +338,14 @@ typedef struct seqtopk_input {
     const int32_t
         *given_offsets;  /* [T + 1]: those of token t are [given_offsets[t], given_offsets[t + 1]); NULL: as wide */
     int32_t given_width; /* 1 to E; not read with given_offsets */
-    int32_t reserved;    /* 0 */
+    /* So that in a server's batch one client's NaN costs that client's rows and no others (seqtopk_output.nonfinite tells). */
+    seqtopk_nonfinite on_nonfinite;
 } seqtopk_input;
 #define SEQTOPK_INPUT_INIT SEQTOPK_INIT_(seqtopk_input)
 
 /*
- * A logit of -inf is never selected. NaN or +inf in an unmasked row: SEQTOPK_E_NONFINITE, the first such token is in
- * seqtopk_error.token, and the outputs hold nothing of use. The logits of masked rows are not looked at.
+ * A logit of -inf is never selected. NaN or +inf in an unmasked row: what on_nonfinite says; after SEQTOPK_E_NONFINITE the
+ * outputs hold nothing of use. The logits of masked rows are not looked at.
  */
 
 /* What stands in the places of a padded row [T, U] beyond the token's own experts. Weights there are 0. */
@@ -397,6 +406,7 @@ typedef struct seqtopk_output {
     /* Which way each sequence went (an index for seqtopk_way_get), and why it is not the one that was meant for it. */
     int32_t *ways;      /* [S], [1] without cu_seqlens and in token scope */
     int32_t *fallbacks; /* as many: seqtopk_fallback */
+    int64_t *nonfinite; /* [2]: how many rows on_nonfinite has dropped, and the first of those tokens, or -1 */
 } seqtopk_output;
 #define SEQTOPK_OUTPUT_INIT SEQTOPK_INIT_(seqtopk_output)
 
@@ -408,7 +418,7 @@ SEQTOPK_API int32_t seqtopk_max_per_token(const seqtopk_plan *plan);
 
 /*
  * Bytes of scratch that are enough for any call with at most so many tokens, sequences (1 without cu_seqlens) and
- * threads, whatever outputs are asked for. At most 20 bytes for each of tokens * K (28 with bounds), 16 for each token, 768 for
+ * threads, whatever outputs are asked for. At most 20 bytes for each of tokens * K (28 with bounds), 17 for each token, 768 for
  * each sequence, 224 KiB + 200 * E for each thread, and 64 KiB; tokens * E never enters. 0 on bad arguments.
  */
 SEQTOPK_API size_t seqtopk_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences, int32_t threads);

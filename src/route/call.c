@@ -65,6 +65,15 @@ static int needs_logits(const seqtopk_plan *plan, const seqtopk_input *in, const
            plan->desc.order == SEQTOPK_ORDER_RANK;
 }
 
+static int is_nonfinite(seqtopk_nonfinite on_nonfinite) {
+    switch (on_nonfinite) {
+    case SEQTOPK_NONFINITE_ERROR:
+    case SEQTOPK_NONFINITE_DROP:
+    case SEQTOPK_NONFINITE_MARK: return 1;
+    }
+    return 0;
+}
+
 static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input *in, seqtopk_error *error) {
     const int32_t experts = plan->desc.experts;
     if (in->tokens < 0 || in->tokens > INT32_MAX)
@@ -82,6 +91,9 @@ static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input 
         return seqtopk_fail(error, SEQTOPK_E_OVERFLOW, -1,
                             "input.row_stride is %lld: so many rows reach beyond the address space",
                             (long long)in->row_stride);
+    if (!is_nonfinite(in->on_nonfinite))
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "input.on_nonfinite is %d, which is no seqtopk_nonfinite",
+                            (int)in->on_nonfinite);
     seqtopk_status status = in->bias ? check_bias(in->bias, experts, error) : SEQTOPK_OK;
     if (!status && in->given_ids)
         status = check_given(plan, in, error);
@@ -170,6 +182,7 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
             call->candidates.order = take(&a, places, sizeof *call->candidates.order);
         call->candidates.counts = take(&a, tokens, sizeof *call->candidates.counts);
     }
+    call->mask = take(&a, tokens, sizeof *call->mask);
     call->rows.shift = take(&a, tokens, sizeof(float));
     call->rows.lse = take(&a, tokens, sizeof(float));
     call->token_offsets = take(&a, tokens + 1, sizeof(int32_t));
@@ -298,6 +311,9 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
         call->list_weights = call->out.weights;
     call->kernels = seqtopk_plan_kernels(plan, call->in.tokens);
     describe_rows(call);
+    call->callers_mask = call->in.token_mask;
+    if (call->in.on_nonfinite == SEQTOPK_NONFINITE_ERROR)
+        call->mask = NULL;
     call->is_biased = call->in.bias != NULL;
     call->is_keyed = call->is_biased || plan->is_keyed;
     return plan->way < 0 || call->in.given_ids ? SEQTOPK_OK : check_forced_way(call, error);

@@ -9,9 +9,11 @@
 typedef struct seqtopk_report {
     int64_t bad_token; /* -1: none */
     int64_t bad_given; /* a token whose given experts are of no use; -1: none */
-    int64_t pairs;     /* that it will list */
-    int64_t end;       /* where its pairs end in the lists */
-    char pad[32];
+    int64_t dropped;   /* rows, for what is among their logits; and the first of those tokens, or -1 */
+    int64_t first_dropped;
+    int64_t pairs; /* that it will list */
+    int64_t end;   /* where its pairs end in the lists */
+    char pad[16];
 } seqtopk_report;
 
 /* What a part collected of a sequence. Runs are numbered s + part: consecutive tokens, so no two have the same
@@ -51,12 +53,14 @@ typedef struct seqtopk_call {
     int64_t sequences;
     int32_t part, parts;
     int32_t is_biased, is_keyed; /* see src/plan/ways.h */
+    const uint8_t *callers_mask; /* in.token_mask as it came: in and rows may have the mask below in its place */
 
     seqtopk_rows rows;
     seqtopk_weighing weighing;
     const seqtopk_kernels *kernels;
 
     /* In scratch, shared by the parts. */
+    uint8_t *mask;                       /* [T]: of the tokens that are left where bad rows are dropped; else NULL */
     seqtopk_report *reports;             /* [parts] */
     seqtopk_sequence *sequence;          /* [sequences] */
     seqtopk_run *runs;                   /* [sequences + parts] */
@@ -74,6 +78,17 @@ typedef struct seqtopk_call {
 seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
                                  const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
                                  int32_t parts, seqtopk_error *error);
+
+/* From here on the rows that were dropped are masked ones. */
+static inline void seqtopk_call_mask_dropped(seqtopk_call *call) {
+    if (call->mask)
+        call->in.token_mask = call->rows.token_mask = call->mask;
+}
+
+/* Whether a row was dropped for what is among its logits. */
+static inline int seqtopk_call_is_dropped(const seqtopk_call *call, int64_t token) {
+    return call->mask && !call->mask[token] && (!call->callers_mask || call->callers_mask[token]);
+}
 
 /* For how many rows at a time keys are made. */
 static inline int64_t seqtopk_call_block(const seqtopk_call *call) { return call->kernels->block_rows; }

@@ -80,6 +80,20 @@ static void write_dense(const seqtopk_call *call, int64_t token) {
     }
 }
 
+/* NaN in every weight of a row that was dropped. */
+static void write_marks(const seqtopk_call *call, int64_t token) {
+    const seqtopk_output *out = &call->out;
+    float *padded = out->padded_weights;
+    if (padded)
+        padded += token * (out->padded_stride ? out->padded_stride : out->padded_width);
+    for (int32_t i = 0; padded && i < out->padded_width; i++)
+        padded[i] = NAN;
+    for (int32_t e = 0; out->routing_probs && e < call->rows.experts; e++)
+        out->routing_probs[token * call->rows.experts + e] = NAN;
+    if (out->row_lse)
+        out->row_lse[token] = NAN;
+}
+
 static int wants_weights(const seqtopk_call *call) {
     return call->out.weights || call->out.padded_weights || call->out.routing_probs;
 }
@@ -127,5 +141,7 @@ void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last
             write_dense(call, t);
         if (out->row_lse)
             out->row_lse[t] = call->rows.shift[t] + call->rows.lse[t];
+        if (call->in.on_nonfinite == SEQTOPK_NONFINITE_MARK && seqtopk_call_is_dropped(call, t))
+            write_marks(call, t);
     }
 }

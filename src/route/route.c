@@ -24,9 +24,9 @@ static const struct {
 /* ---------------------------------------------------------------- collect -- */
 
 /* Collects one run by the way that the plan chose, or by the one that takes over where that cannot serve the data. */
-static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_length length) {
+static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int way) {
     seqtopk_run *run = call->runs + s + call->part;
-    run->way = call->in.given_ids ? SEQTOPK_WAY_given : call->kernels->way[call->is_biased][length];
+    run->way = (int16_t)way;
     run->fallback = SEQTOPK_FALLBACK_NONE;
     run->is_cut = 0;
     for (;;) {
@@ -37,16 +37,50 @@ static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, i
     }
 }
 
+/*
+ * A run that turned out to have a bad row, the first of them `bad`: all of them are dropped, and what is left is collected anew.
+ * A way that samples the whole sequence would see marks that other parts are just making: there the staged way serves.
+ */
+static int64_t collect_without_bad(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t bad,
+                                   int way) {
+    seqtopk_report *report = call->reports + call->part;
+    seqtopk_call rest = *call;
+    seqtopk_call_mask_dropped(&rest);
+    if (report->first_dropped < 0)
+        report->first_dropped = bad;
+    for (; bad >= 0; bad = bad + 1 < last ? call->kernels->lse(&rest.rows, bad + 1, last) : -1) {
+        call->mask[bad] = 0;
+        report->dropped++;
+    }
+    const int by_sequence = call->plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE && way != SEQTOPK_WAY_given;
+    return collect_run(&rest, s, first, last, by_sequence && call->parts > 1 ? SEQTOPK_WAY_staged : way);
+}
+
+/* The mask that rows are dropped from, for this part's tokens. */
+static void begin_mask(const seqtopk_call *call) {
+    int64_t first, last;
+    seqtopk_call_share(call, call->part, &first, &last);
+    for (int64_t t = first; t < last; t++)
+        call->mask[t] = !call->callers_mask || call->callers_mask[t];
+}
+
 static void step_collect(const seqtopk_call *call) {
     seqtopk_report *report = call->reports + call->part;
     report->bad_token = report->bad_given = -1;
-    report->pairs = 0;
+    report->pairs = report->dropped = 0;
+    report->first_dropped = -1;
+    if (call->mask)
+        begin_mask(call);
     for (int64_t s = 0; s < call->sequences && report->bad_token < 0; s++) {
         int64_t begin, end, first, last;
         if (!seqtopk_call_run(call, s, call->part, &first, &last))
             continue;
         seqtopk_call_sequence(call, s, &begin, &end);
-        report->bad_token = collect_run(call, s, first, last, seqtopk_call_length(call, begin, end, first, last));
+        const seqtopk_length length = seqtopk_call_length(call, begin, end, first, last);
+        const int way = call->in.given_ids ? SEQTOPK_WAY_given : call->kernels->way[call->is_biased][length];
+        report->bad_token = collect_run(call, s, first, last, way);
+        if (report->bad_token >= 0 && call->mask)
+            report->bad_token = collect_without_bad(call, s, first, last, report->bad_token, way);
     }
 }
 
@@ -105,10 +139,22 @@ static void step_count(const seqtopk_call *call) {
         call->reports[call->part].pairs = list_runs(call, 0, 0);
 }
 
+static void tell_dropped(const seqtopk_call *call, int64_t *nonfinite) {
+    nonfinite[0] = 0;
+    nonfinite[1] = -1;
+    for (int32_t p = call->parts - 1; p >= 0; p--) {
+        nonfinite[0] += call->reports[p].dropped;
+        if (call->reports[p].dropped)
+            nonfinite[1] = call->reports[p].first_dropped;
+    }
+}
+
 static void tell_end(const seqtopk_call *call, int64_t pairs) {
     call->token_offsets[call->in.tokens] = (int32_t)pairs;
     if (call->out.selected)
         *call->out.selected = pairs;
+    if (call->out.nonfinite)
+        tell_dropped(call, call->out.nonfinite);
 }
 
 static void step_emit(const seqtopk_call *call) {
@@ -230,8 +276,10 @@ seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input 
     if (step < 0 || step >= STEPS)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, STEPS - 1);
     seqtopk_status status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, part, parts, error);
-    if (!status && step > 0)
+    if (!status && step > 0) {
+        seqtopk_call_mask_dropped(&call);
         status = check_logits(&call, error);
+    }
     if (!status)
         steps[step](&call);
     return status;
@@ -260,6 +308,7 @@ seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk_input *inpu
     if (status)
         return status;
     step_collect(&call);
+    seqtopk_call_mask_dropped(&call);
     status = check_logits(&call, error);
     if (status)
         return status;
