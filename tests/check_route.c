@@ -189,7 +189,7 @@ static void make_data(call *c, const wish *w) {
 static void choose_padding(call *c, const seqtopk_plan *plan) {
     c->pairs = c->in.tokens * c->desc.top_k;
     c->width = seqtopk_max_per_token(plan);
-    c->padding = (seqtopk_padding)pick(3);
+    c->padding = (seqtopk_padding)pick(4);
     if (c->padding != SEQTOPK_PAD_DISTINCT || c->width < c->desc.experts)
         c->width += (int32_t)pick(2);
 }

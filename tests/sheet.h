@@ -8,7 +8,7 @@
 
 #include <seqtopk/seqtopk.h>
 
-enum { SHEET_FIELDS = 13 };
+enum { SHEET_FIELDS = 24 };
 
 typedef struct sheet {
     seqtopk_output out;

@@ -352,7 +352,8 @@ typedef struct seqtopk_input {
 typedef enum seqtopk_padding {
     SEQTOPK_PAD_MINUS_ONE = 0, /* -1: ik_llama.cpp, KTransformers, Megatron-LM */
     SEQTOPK_PAD_EXPERTS = 1,   /* E */
-    SEQTOPK_PAD_DISTINCT = 2   /* the lowest experts that the token did not select; U <= E: llama.cpp, sglang, vLLM */
+    SEQTOPK_PAD_DISTINCT = 2,  /* the lowest experts that the token did not select; U <= E: llama.cpp, sglang, vLLM */
+    SEQTOPK_PAD_FIRST = 3 /* its first listed expert again, or 0: no weights are read that would not be in any case */
 } seqtopk_padding;
 
 /* Why a sequence did not go the way that was meant for it (seqtopk_plan_way_why_not) but a slower one. No bit depends on it. */
@@ -387,14 +388,18 @@ typedef struct seqtopk_output {
     int32_t *padded_ids;   /* [T, padded_width] */
     int64_t *padded_ids64; /* the same, 64-bit */
     float *padded_weights; /* [T, padded_width] */
-    int64_t padded_stride; /* elements from row to row of all three; 0 means padded_width */
+    int64_t padded_stride; /* elements from row to row of all these; 0 means padded_width */
     int32_t padded_width;  /* U: at least the most experts that one token can get (seqtopk_max_per_token) */
 
-    /* Blocks of tokens per expert: vLLM's moe_align_block_size over the padded lists. E_UNSUPPORTED in this version. */
-    int32_t block_size;
-    int32_t *block_slots;   /* sorted_token_ids; the pad value is T * padded_width */
-    int32_t *block_experts; /* expert_ids, one a block */
-    int32_t *block_total;   /* [1]: num_tokens_post_pad */
+    /*
+     * Blocks of one expert's pairs each: moe_align_block_size of vLLM and SGLang. A slot is a pair's place in the flat padded
+     * rows (token * padded_width + column), or, where no padded rows are asked for, in the token-major lists; what fills up
+     * an expert's last block is T * padded_width, or T * K. An expert without pairs has no block.
+     */
+    int32_t block_size;     /* at least 1 */
+    int32_t *block_slots;   /* sorted_token_ids [block_capacity]; the first block_total are written */
+    int32_t *block_experts; /* expert_ids [block_capacity / block_size]: whose each block is; may be NULL */
+    int32_t *block_total;   /* [1]: num_tokens_post_pad; may be NULL */
 
     /* Dense: Megatron-LM. */
     uint8_t *routing_map; /* [T, E]: 1 where selected */
@@ -407,11 +412,32 @@ typedef struct seqtopk_output {
     int32_t *ways;      /* [S], [1] without cu_seqlens and in token scope */
     int32_t *fallbacks; /* as many: seqtopk_fallback */
     int64_t *nonfinite; /* [2]: how many rows on_nonfinite has dropped, and the first of those tokens, or -1 */
+
+    int64_t block_capacity; /* elements of block_slots: at least seqtopk_max_block_slots() */
+
+    /* The same padded rows in fewer bytes, for what is sent or kept (routing replay). */
+    int16_t *padded_ids16; /* [T, padded_width]; E up to 32768 */
+    uint8_t *padded_ids8;  /* E up to 256, or 255 where E or -1, which is 255 then, is the padding */
+
+    /* Ragged: T * K pairs gathered by token, one expert each, so that a graph whose shapes are fixed runs SeqTopK unpadded. */
+    int32_t *pair_tokens; /* [capacity]: the token of each pair */
+    int32_t fill_tail;    /* nonzero: what is left of T * K pairs becomes expert 0, weight 0, token T - 1 */
+    int32_t reserved;     /* 0 */
+
+    int32_t *pair_places;    /* [capacity]: where each pair is in the expert-major lists; the inverse of expert_slots */
+    int32_t *expert_ends;    /* [E]: expert_offsets[e + 1]: the inclusive offsets of torch's grouped_mm */
+    int64_t *expert_counts;  /* [E]: each expert's pairs, added to what stands there: usage statistics, imatrix */
+    int32_t *active_experts; /* [E]: the experts that have pairs, ascending: whose weights are read */
+    int32_t *active_count;   /* [1]: how many those are */
 } seqtopk_output;
 #define SEQTOPK_OUTPUT_INIT SEQTOPK_INIT_(seqtopk_output)
 
 /* The most pairs that `tokens` tokens can be given: tokens * K. -1 if that exceeds an int32 list, or on bad arguments. */
 SEQTOPK_API int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t tokens);
+
+/* The most slots that blocks of `block_size` can take: every pair, and for each expert that can have one all but one of a block.
+ * A multiple of block_size; -1 where an int32 cannot index them, or on bad arguments. */
+SEQTOPK_API int64_t seqtopk_max_block_slots(const seqtopk_plan *plan, int64_t tokens, int32_t block_size);
 
 /* The most experts that one token can be given: K in token scope; in sequence scope max_experts, or E without. */
 SEQTOPK_API int32_t seqtopk_max_per_token(const seqtopk_plan *plan);

@@ -195,6 +195,15 @@ int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t tokens) {
     return tokens * plan->desc.top_k;
 }
 
+int64_t seqtopk_max_block_slots(const seqtopk_plan *plan, int64_t tokens, int32_t block_size) {
+    const int64_t pairs = seqtopk_max_selected(plan, tokens);
+    if (pairs < 0 || block_size < 1)
+        return -1;
+    const int64_t experts = pairs < plan->desc.experts ? pairs : plan->desc.experts;
+    const int64_t slots = (pairs + experts * (block_size - 1)) / block_size * block_size;
+    return slots > INT32_MAX ? -1 : slots;
+}
+
 int32_t seqtopk_max_per_token(const seqtopk_plan *plan) { return plan ? plan->max_experts : 0; }
 
 int32_t seqtopk_plan_choice_count(const seqtopk_plan *plan) { return plan ? plan->first[SEQTOPK_OPS] : 0; }

@@ -109,29 +109,19 @@ static int is_padding(seqtopk_padding padding) {
     switch (padding) {
     case SEQTOPK_PAD_MINUS_ONE:
     case SEQTOPK_PAD_EXPERTS:
-    case SEQTOPK_PAD_DISTINCT: return 1;
+    case SEQTOPK_PAD_DISTINCT:
+    case SEQTOPK_PAD_FIRST: return 1;
     }
     return 0;
 }
 
-static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_output *out,
-                                   seqtopk_error *error) {
-    const int64_t most = seqtopk_max_selected(plan, in->tokens);
-    if (!in->logits && in->tokens && needs_logits(plan, in, out))
-        return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "input.logits is NULL");
-    if ((out->expert_ids || out->weights || out->expert_tokens || out->expert_slots) && out->capacity < most)
-        return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1, "output.capacity is %lld; %lld tokens of top_k %d need %lld",
-                            (long long)out->capacity, (long long)in->tokens, (int)plan->desc.top_k, (long long)most);
-    if (out->block_slots || out->block_experts || out->block_total)
-        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
-                            "output.block_*: blocked lists are not in version %s; build them from the "
-                            "expert-major lists",
-                            SEQTOPK_VERSION);
-    if (out->row_lse && plan->desc.score != SEQTOPK_SCORE_SOFTMAX)
-        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
-                            "output.row_lse is made for the softmax score only; leave it NULL");
-    if (!out->padded_ids && !out->padded_ids64 && !out->padded_weights)
-        return SEQTOPK_OK;
+/* Whether every expert, and what pads, is a number that ids of `most` + 1 values can tell apart. */
+static int are_ids_in(const seqtopk_plan *plan, seqtopk_padding padding, int32_t most, int is_signed) {
+    const int one_more = padding == SEQTOPK_PAD_EXPERTS || (padding == SEQTOPK_PAD_MINUS_ONE && !is_signed);
+    return plan->desc.experts - !one_more <= most;
+}
+
+static seqtopk_status check_padded(const seqtopk_plan *plan, const seqtopk_output *out, seqtopk_error *error) {
     if (!is_padding(out->padding))
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "output.padding is %d, which is no seqtopk_padding",
                             (int)out->padding);
@@ -147,7 +137,56 @@ static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input
     if (out->padded_stride && out->padded_stride < out->padded_width)
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1, "output.padded_stride is %lld, less than padded_width (%d)",
                             (long long)out->padded_stride, (int)out->padded_width);
+    if (out->padded_ids16 && !are_ids_in(plan, out->padding, INT16_MAX, 1))
+        return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
+                            "output.padded_ids16 cannot hold %d experts and their padding: take padded_ids",
+                            (int)plan->desc.experts);
+    if (out->padded_ids8 && !are_ids_in(plan, out->padding, UINT8_MAX, 0))
+        return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
+                            "output.padded_ids8 cannot hold %d experts and their padding: take padded_ids16",
+                            (int)plan->desc.experts);
     return SEQTOPK_OK;
+}
+
+static seqtopk_status check_blocks(const seqtopk_plan *plan, int64_t tokens, const seqtopk_output *out, int padded,
+                                   seqtopk_error *error) {
+    if (!out->block_slots)
+        return seqtopk_fail(error, SEQTOPK_E_NULL, -1,
+                            "output.block_slots is NULL; block_experts and block_total go with it");
+    if (out->block_size < 1)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "output.block_size is %d; it must be at least 1",
+                            (int)out->block_size);
+    const int64_t most = seqtopk_max_block_slots(plan, tokens, out->block_size);
+    if (most < 0 || (padded && tokens * out->padded_width > INT32_MAX))
+        return seqtopk_fail(error, SEQTOPK_E_OVERFLOW, -1,
+                            "output.block_slots: %lld tokens in blocks of %d are more than int32 can index",
+                            (long long)tokens, (int)out->block_size);
+    if (out->block_capacity < most)
+        return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
+                            "output.block_capacity is %lld; blocks of %d need %lld (seqtopk_max_block_slots)",
+                            (long long)out->block_capacity, (int)out->block_size, (long long)most);
+    return SEQTOPK_OK;
+}
+
+static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_call *call,
+                                   seqtopk_error *error) {
+    const seqtopk_output *out = &call->out;
+    const int64_t most = seqtopk_max_selected(plan, in->tokens);
+    const int padded = seqtopk_wants_padded(call);
+    if (!in->logits && in->tokens && needs_logits(plan, in, out))
+        return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "input.logits is NULL");
+    if ((out->expert_ids || out->weights || out->expert_tokens || out->expert_slots || out->pair_tokens ||
+         out->pair_places) &&
+        out->capacity < most)
+        return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1, "output.capacity is %lld; %lld tokens of top_k %d need %lld",
+                            (long long)out->capacity, (long long)in->tokens, (int)plan->desc.top_k, (long long)most);
+    if (out->row_lse && plan->desc.score != SEQTOPK_SCORE_SOFTMAX)
+        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                            "output.row_lse is made for the softmax score only; leave it NULL");
+    seqtopk_status status = padded ? check_padded(plan, out, error) : SEQTOPK_OK;
+    if (!status && (out->block_slots || out->block_experts || out->block_total))
+        status = check_blocks(plan, in->tokens, out, padded, error);
+    return status;
 }
 
 /* A bump allocator over the scratch, which only counts where there is none. */
@@ -286,7 +325,7 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
     if (!status)
         status = check_input(plan, &call->in, error);
     if (!status)
-        status = check_output(plan, &call->in, &call->out, error);
+        status = check_output(plan, &call->in, call, error);
     if (status)
         return status;
     if (plan->desc.scope == SEQTOPK_SCOPE_TOKEN)

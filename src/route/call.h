@@ -164,4 +164,15 @@ void seqtopk_order_as_given(const seqtopk_call *call, int64_t token);
 /* After weights: order, padded and dense rows of tokens [first, last). */
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last);
 
+/* Padded rows, with ids of any size: whether there are any, and a token's. */
+int seqtopk_wants_padded(const seqtopk_call *call);
+void seqtopk_write_padded(const seqtopk_call *call, int64_t token);
+
+/* After those: the tokens of the pairs of tokens [first, last), and what fills up the lists. */
+void seqtopk_finish_lists(const seqtopk_call *call, int64_t first, int64_t last);
+
+/* Lists by expert: whether there are any, and this part's share of them, once each part's histogram is made. */
+int seqtopk_wants_experts(const seqtopk_call *call);
+void seqtopk_list_experts(const seqtopk_call *call);
+
 #endif

@@ -59,7 +59,7 @@ static int32_t mark_given(const seqtopk_call *call, int64_t t, uint64_t *marks) 
 
 int64_t seqtopk_given_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
     seqtopk_report *report = call->reports + call->part;
-    const int padded = call->out.padded_ids || call->out.padded_ids64 || call->out.padded_weights;
+    const int padded = seqtopk_wants_padded(call);
     (void)s;
     run->size = 0;
     const int64_t bad = call->rows.logits ? call->kernels->lse(&call->rows, first, last) : -1;

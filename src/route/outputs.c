@@ -25,45 +25,6 @@ static void order_by_rank(const seqtopk_call *call, int64_t token) {
         weights[i] = weight_of[ids[i]];
 }
 
-/* Writes `id` to column i of a padded row, in 32 and 64 bits, whichever are wanted. */
-static inline void put_id(const seqtopk_output *out, int64_t row, int32_t i, int32_t id) {
-    if (out->padded_ids)
-        out->padded_ids[row + i] = id;
-    if (out->padded_ids64)
-        out->padded_ids64[row + i] = id;
-}
-
-/* The token's n experts, then padding. */
-static void write_padded_ids(const seqtopk_call *call, const int32_t *ids, int32_t n, int64_t row) {
-    const seqtopk_output *out = &call->out;
-    for (int32_t i = 0; i < n; i++)
-        put_id(out, row, i, ids[i]);
-    if (out->padding != SEQTOPK_PAD_DISTINCT) {
-        for (int32_t i = n; i < out->padded_width; i++)
-            put_id(out, row, i, out->padding == SEQTOPK_PAD_EXPERTS ? call->rows.experts : -1);
-        return;
-    }
-    unsigned char *taken = (unsigned char *)call->work.scores;
-    memset(taken, 0, (size_t)call->rows.experts);
-    for (int32_t i = 0; i < n; i++)
-        taken[ids[i]] = 1;
-    for (int32_t i = n, e = 0; i < out->padded_width; e++)
-        if (!taken[e])
-            put_id(out, row, i++, e);
-}
-
-static void write_padded(const seqtopk_call *call, int64_t token) {
-    const seqtopk_output *out = &call->out;
-    const int32_t from = call->token_offsets[token], n = call->token_offsets[token + 1] - from;
-    const int64_t row = token * (out->padded_stride ? out->padded_stride : out->padded_width);
-    if (out->padded_ids || out->padded_ids64)
-        write_padded_ids(call, call->expert_ids + from, n, row);
-    if (out->padded_weights) {
-        memcpy(out->padded_weights + row, call->list_weights + from, (size_t)n * sizeof(float));
-        memset(out->padded_weights + row + n, 0, (size_t)(out->padded_width - n) * sizeof(float));
-    }
-}
-
 static void write_dense(const seqtopk_call *call, int64_t token) {
     const int32_t experts = call->rows.experts;
     uint8_t *map = call->out.routing_map ? call->out.routing_map + token * experts : NULL;
@@ -126,7 +87,7 @@ void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last,
 
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last) {
     const seqtopk_output *out = &call->out;
-    const int padded = out->padded_ids || out->padded_ids64 || out->padded_weights;
+    const int padded = seqtopk_wants_padded(call);
     const seqtopk_order order = call->plan->desc.order;
     const int ordered = order != SEQTOPK_ORDER_EXPERT;
     for (int64_t t = first; t < last && (ordered || padded || out->routing_map || out->routing_probs || out->row_lse);
@@ -136,12 +97,28 @@ void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last
         if (order == SEQTOPK_ORDER_GIVEN)
             seqtopk_order_as_given(call, t);
         if (padded)
-            write_padded(call, t);
+            seqtopk_write_padded(call, t);
         if (out->routing_map || out->routing_probs)
             write_dense(call, t);
         if (out->row_lse)
             out->row_lse[t] = call->rows.shift[t] + call->rows.lse[t];
         if (call->in.on_nonfinite == SEQTOPK_NONFINITE_MARK && seqtopk_call_is_dropped(call, t))
             write_marks(call, t);
+    }
+}
+
+void seqtopk_finish_lists(const seqtopk_call *call, int64_t first, int64_t last) {
+    const seqtopk_output *out = &call->out;
+    for (int64_t t = first; out->pair_tokens && t < last; t++)
+        for (int32_t i = call->token_offsets[t]; i < call->token_offsets[t + 1]; i++)
+            out->pair_tokens[i] = (int32_t)t;
+    if (!out->fill_tail || call->part < call->parts - 1)
+        return;
+    const int64_t most = seqtopk_max_selected(call->plan, call->in.tokens);
+    for (int64_t i = call->token_offsets[call->in.tokens]; i < most; i++) {
+        call->expert_ids[i] = 0;
+        call->list_weights[i] = 0.0f;
+        if (out->pair_tokens)
+            out->pair_tokens[i] = (int32_t)(call->in.tokens - 1);
     }
 }

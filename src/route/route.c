@@ -169,10 +169,6 @@ static void step_emit(const seqtopk_call *call) {
 
 /* ------------------------------------------------------ weigh and permute -- */
 
-static int wants_experts(const seqtopk_call *call) {
-    return call->out.expert_offsets || call->out.expert_tokens || call->out.expert_slots;
-}
-
 /* Weights, padded and dense rows of this part's tokens, and how many pairs of theirs each expert has. */
 static void step_finish(const seqtopk_call *call) {
     int64_t first, last;
@@ -181,7 +177,9 @@ static void step_finish(const seqtopk_call *call) {
             seqtopk_weigh_tokens(call, first, last, call->sequence[s].has_keys);
     seqtopk_call_share(call, call->part, &first, &last);
     seqtopk_finish_tokens(call, first, last);
-    if (!wants_experts(call))
+    if (call->out.pair_tokens || call->out.fill_tail)
+        seqtopk_finish_lists(call, first, last);
+    if (!seqtopk_wants_experts(call))
         return;
     int32_t *histogram = call->histograms + (int64_t)call->part * call->rows.experts;
     memset(histogram, 0, (size_t)call->rows.experts * sizeof *histogram);
@@ -189,43 +187,9 @@ static void step_finish(const seqtopk_call *call) {
     call->kernels->histogram(call->expert_ids + from, call->token_offsets[last] - from, histogram);
 }
 
-/* cursors: where this part's first pair of each expert goes; offsets: where each expert's pairs begin. An expert's
- * pairs are listed part after part, hence in the order of tokens. */
-static void find_places(const seqtopk_call *call, int32_t *restrict cursors, int32_t *restrict offsets) {
-    const int32_t experts = call->rows.experts;
-    int32_t at = 0;
-    memset(cursors, 0, (size_t)experts * sizeof *cursors);
-    memcpy(offsets, call->histograms, (size_t)experts * sizeof *offsets);
-    for (int32_t p = 1; p < call->parts; p++) {
-        const int32_t *histogram = call->histograms + (int64_t)p * experts;
-        if (p == call->part)
-            memcpy(cursors, offsets, (size_t)experts * sizeof *cursors);
-        for (int32_t e = 0; e < experts; e++)
-            offsets[e] += histogram[e];
-    }
-    for (int32_t e = 0; e < experts; e++) {
-        const int32_t pairs = offsets[e];
-        offsets[e] = at;
-        cursors[e] += at;
-        at += pairs;
-    }
-}
-
-/* Writes the lists by expert. */
 static void step_permute(const seqtopk_call *call) {
-    const int32_t experts = call->rows.experts;
-    int32_t *cursors = call->work.ids, *work = call->work.group_ids;
-    const int first_part = call->part == 0 && call->out.expert_offsets;
-    int64_t first, last;
-    if (!wants_experts(call))
-        return;
-    find_places(call, cursors, first_part ? call->out.expert_offsets : work);
-    if (first_part)
-        call->out.expert_offsets[experts] = call->token_offsets[call->in.tokens];
-    seqtopk_call_share(call, call->part, &first, &last);
-    if (call->out.expert_tokens || call->out.expert_slots)
-        call->kernels->scatter(call->token_offsets, call->expert_ids, first, last, experts, cursors, work,
-                               call->out.expert_tokens, call->out.expert_slots);
+    if (seqtopk_wants_experts(call))
+        seqtopk_list_experts(call);
 }
 
 typedef void step_fn(const seqtopk_call *call);

@@ -144,7 +144,7 @@ Test(route, padded) {
     u->out.padded_stride = 3;
     cr_expect_eq(unit_route(u), SEQTOPK_E_SHAPE);
     u->out.padded_stride = 0;
-    u->out.padding = (seqtopk_padding)3;
+    u->out.padding = (seqtopk_padding)4;
     cr_expect_eq(unit_route(u), SEQTOPK_E_VALUE);
     u->out.padding = SEQTOPK_PAD_DISTINCT;
     cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
@@ -155,14 +155,77 @@ Test(route, padded) {
     unit_free(u);
 }
 
-Test(route, blocks_are_not_there_yet) {
+/* moe_align_block_size, of the padded rows or of the lists. */
+Test(route, blocks) {
+    static const int32_t given[UNIT_TOKENS * UNIT_TOP_K] = {1, 5, 5, 6, 1, 5, -1, -1};
     unit *u = unit_new();
-    int32_t blocks[UNIT_CELLS];
-    u->out.block_size = 4;
-    u->out.block_slots = u->out.block_experts = u->out.block_total = blocks;
-    cr_expect_eq(unit_route(u), SEQTOPK_E_UNSUPPORTED);
-    cr_expect_neq(u->error.message[0], 0);
+    int32_t slots[24], experts[12], total = -1;
+    u->in.given_ids = given;
+    u->in.given_width = UNIT_TOP_K;
+    u->out.block_experts = experts;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_NULL);
+    u->out.block_slots = slots;
+    u->out.block_total = &total;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_VALUE);
+    u->out.block_size = 2;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_CAPACITY);
+    u->out.block_capacity = seqtopk_max_block_slots(u->plan, UNIT_TOKENS, 2);
+    cr_assert_eq(u->out.block_capacity, 16, "8 pairs, each of them perhaps alone in a block");
+    cr_assert_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    cr_expect_eq(total, 8);
+    UNIT_EXPECT(slots, 0, 4, 1, 2, 5, 8, 3, 8);
+    UNIT_EXPECT(experts, 1, 5, 5, 6);
+    u->desc.max_experts = 3;
+    u->out.padded_ids = u->padded_ids;
+    u->out.padded_width = 3;
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    cr_assert_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    UNIT_EXPECT(slots, 0, 6, 1, 3, 7, 12, 4, 12);
+    cr_expect_eq(seqtopk_max_block_slots(u->plan, UNIT_TOKENS, 0), -1);
+    cr_expect_eq(seqtopk_max_block_slots(u->plan, -1, 2), -1);
+    cr_expect_eq(seqtopk_max_block_slots(NULL, 1, 2), -1);
+    cr_expect_eq(seqtopk_max_block_slots(u->plan, UNIT_TOKENS, INT32_MAX), -1);
     unit_free(u);
+}
+
+/* Ids of one or two bytes hold every expert and what pads, or are refused. */
+Test(route, small_ids) {
+    static const struct {
+        int32_t experts;
+        seqtopk_padding padding;
+        int fits8, fits16;
+    } cases[] = {{255, SEQTOPK_PAD_EXPERTS, 1, 1},     {256, SEQTOPK_PAD_EXPERTS, 0, 1},
+                 {255, SEQTOPK_PAD_MINUS_ONE, 1, 1},   {256, SEQTOPK_PAD_MINUS_ONE, 0, 1},
+                 {256, SEQTOPK_PAD_FIRST, 1, 1},       {257, SEQTOPK_PAD_DISTINCT, 0, 1},
+                 {32768, SEQTOPK_PAD_MINUS_ONE, 0, 1}, {32768, SEQTOPK_PAD_EXPERTS, 0, 0},
+                 {32767, SEQTOPK_PAD_EXPERTS, 0, 1},   {32769, SEQTOPK_PAD_DISTINCT, 0, 0}};
+    enum { LARGE = 4 << 20 };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint8_t ids8[4];
+        int16_t ids16[4];
+        unit *u = unit_new();
+        float *logits = calloc((size_t)cases[i].experts, sizeof *logits);
+        char *scratch = malloc(LARGE);
+        cr_assert(logits && scratch);
+        u->desc.experts = cases[i].experts;
+        u->desc.scope = SEQTOPK_SCOPE_TOKEN;
+        u->in.logits = logits;
+        u->in.tokens = 1;
+        u->out.padding = cases[i].padding;
+        u->out.padded_width = 4;
+        u->out.padded_ids8 = ids8;
+        u->out.expert_offsets = NULL; /* for fewer experts */
+        cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+        cr_expect_eq(seqtopk_route(u->plan, &u->in, &u->out, scratch, LARGE, &u->error),
+                     cases[i].fits8 ? SEQTOPK_OK : SEQTOPK_E_SHAPE, "case %zu: %s", i, u->error.message);
+        u->out.padded_ids8 = NULL;
+        u->out.padded_ids16 = ids16;
+        cr_expect_eq(seqtopk_route(u->plan, &u->in, &u->out, scratch, LARGE, &u->error),
+                     cases[i].fits16 ? SEQTOPK_OK : SEQTOPK_E_SHAPE, "case %zu: %s", i, u->error.message);
+        free(logits);
+        free(scratch);
+        unit_free(u);
+    }
 }
 
 Test(route, nonfinite_logits) {
