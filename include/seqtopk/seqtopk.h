@@ -340,6 +340,9 @@ typedef struct seqtopk_input {
     int32_t given_width; /* 1 to E; not read with given_offsets */
     /* So that in a server's batch one client's NaN costs that client's rows and no others (seqtopk_output.nonfinite tells). */
     seqtopk_nonfinite on_nonfinite;
+
+    const float *
+        expert_factors; /* [E], finite: what each expert's weights are multiplied by at the very end (Gemma 4, Pangu Pro) */
 } seqtopk_input;
 #define SEQTOPK_INPUT_INIT SEQTOPK_INIT_(seqtopk_input)
 

@@ -43,6 +43,14 @@ static seqtopk_status check_bias(const float *bias, int32_t experts, seqtopk_err
                         (double)bias[e]);
 }
 
+static seqtopk_status check_factors(const float *factors, int32_t experts, seqtopk_error *error) {
+    for (int32_t e = 0; e < experts; e++)
+        if (!isfinite(factors[e]))
+            return seqtopk_fail(error, SEQTOPK_E_NONFINITE, -1, "input.expert_factors[%d] is %g; it must be finite",
+                                (int)e, (double)factors[e]);
+    return SEQTOPK_OK;
+}
+
 static seqtopk_status check_given(const seqtopk_plan *plan, const seqtopk_input *in, seqtopk_error *error) {
     if (in->given_offsets) {
         for (int64_t t = 0; t < in->tokens; t++)
@@ -95,6 +103,8 @@ static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input 
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "input.on_nonfinite is %d, which is no seqtopk_nonfinite",
                             (int)in->on_nonfinite);
     seqtopk_status status = in->bias ? check_bias(in->bias, experts, error) : SEQTOPK_OK;
+    if (!status && in->expert_factors)
+        status = check_factors(in->expert_factors, experts, error);
     if (!status && in->given_ids)
         status = check_given(plan, in, error);
     if (!status && !in->given_ids && plan->desc.order == SEQTOPK_ORDER_GIVEN)

@@ -158,6 +158,9 @@ seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys);
  * logits. */
 void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores);
 
+/* After weights: the factor of each expert. */
+void seqtopk_apply_factors(const seqtopk_call *call, int64_t first, int64_t last);
+
 /* Lists a token's experts, and their weights, in the order that they were given in. */
 void seqtopk_order_as_given(const seqtopk_call *call, int64_t token);
 

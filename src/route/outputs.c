@@ -85,6 +85,13 @@ void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last,
                                 call->list_weights);
 }
 
+void seqtopk_apply_factors(const seqtopk_call *call, int64_t first, int64_t last) {
+    if (!wants_weights(call))
+        return;
+    for (int64_t i = call->token_offsets[first]; i < call->token_offsets[last]; i++)
+        call->list_weights[i] *= call->in.expert_factors[call->expert_ids[i]];
+}
+
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last) {
     const seqtopk_output *out = &call->out;
     const int padded = seqtopk_wants_padded(call);

@@ -176,6 +176,8 @@ static void step_finish(const seqtopk_call *call) {
         if (seqtopk_call_run(call, s, call->part, &first, &last))
             seqtopk_weigh_tokens(call, first, last, call->sequence[s].has_keys);
     seqtopk_call_share(call, call->part, &first, &last);
+    if (call->in.expert_factors)
+        seqtopk_apply_factors(call, first, last);
     seqtopk_finish_tokens(call, first, last);
     if (call->out.pair_tokens || call->out.fill_tail)
         seqtopk_finish_lists(call, first, last);

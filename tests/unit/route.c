@@ -458,3 +458,26 @@ Test(route, fewer_candidates_than_budget) {
         unit_free(u);
     }
 }
+
+/* A last factor of each expert's weights, in every list that has them. */
+Test(route, expert_factors) {
+    float factors[UNIT_EXPERTS], plain[UNIT_CELLS], probs[UNIT_CELLS];
+    unit *u = unit_new();
+    u->out.routing_probs = probs;
+    u->desc.order = SEQTOPK_ORDER_RANK;
+    cr_assert_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    memcpy(plain, u->weights, sizeof plain);
+    for (int e = 0; e < UNIT_EXPERTS; e++)
+        factors[e] = 0.5f + (float)e;
+    u->in.expert_factors = factors;
+    cr_assert_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    for (int t = 0; t < UNIT_TOKENS; t++)
+        for (int32_t i = u->token_offsets[t]; i < u->token_offsets[t + 1]; i++) {
+            cr_expect_eq(u->weights[i], plain[i] * factors[u->expert_ids[i]]);
+            cr_expect_eq(probs[t * UNIT_EXPERTS + u->expert_ids[i]], u->weights[i]);
+        }
+    factors[3] = INFINITY;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_NONFINITE);
+    cr_expect_not_null(strstr(u->error.message, "expert_factors[3]"));
+    unit_free(u);
+}
