@@ -469,8 +469,13 @@ SEQTOPK_API seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk
  *         status = seqtopk_route_part(plan, &in, &out, scratch, size, step, ith, nth, NULL);
  *         barrier();
  *     }
+ *
+ * Where there is nothing to share, which is one token or one part, the first step of part 0 does all, and the others have
+ * nothing left to do: seqtopk_route_steps_for says 1 then, which spares a decode step the other barriers. An error is
+ * then what part 0 returned.
  */
 SEQTOPK_API int32_t seqtopk_route_steps(const seqtopk_plan *plan);
+SEQTOPK_API int32_t seqtopk_route_steps_for(const seqtopk_plan *plan, int64_t tokens, int32_t parts);
 SEQTOPK_API seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input *input,
                                               const seqtopk_output *output, void *scratch, size_t scratch_size,
                                               int32_t step, int32_t part, int32_t parts, seqtopk_error *error);

@@ -233,24 +233,6 @@ static seqtopk_status check_logits(const seqtopk_call *call, seqtopk_error *erro
     return call->in.given_ids ? check_given(call, error) : SEQTOPK_OK;
 }
 
-seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input *input, const seqtopk_output *output,
-                                  void *scratch, size_t scratch_size, int32_t step, int32_t part, int32_t parts,
-                                  seqtopk_error *error) {
-    seqtopk_call call;
-    if (seqtopk_error_clear(error))
-        return SEQTOPK_E_STRUCT;
-    if (step < 0 || step >= STEPS)
-        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, STEPS - 1);
-    seqtopk_status status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, part, parts, error);
-    if (!status && step > 0) {
-        seqtopk_call_mask_dropped(&call);
-        status = check_logits(&call, error);
-    }
-    if (!status)
-        steps[step](&call);
-    return status;
-}
-
 /* One thread that collected tokens which do not compete has listed them too: there is nothing to cut, count or join. */
 static int are_listed(const seqtopk_call *call) {
     return call->sequences == 1 && call->in.tokens > 0 && ways[call->runs->way].cut == seqtopk_topk_cut;
@@ -265,28 +247,63 @@ static void end_lists(const seqtopk_call *call) {
     tell_end(call, call->runs->size);
 }
 
+/* All steps of a call that was opened for one part. */
+static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
+    step_collect(call);
+    seqtopk_call_mask_dropped(call);
+    const seqtopk_status status = check_logits(call, error);
+    if (status)
+        return status;
+    if (are_listed(call)) {
+        end_lists(call);
+    } else {
+        step_cut(call);
+        step_emit(call);
+    }
+    step_finish(call);
+    step_permute(call);
+    return SEQTOPK_OK;
+}
+
 seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk_input *input, const seqtopk_output *output,
                              void *scratch, size_t scratch_size, seqtopk_error *error) {
     seqtopk_call call;
     if (seqtopk_error_clear(error))
         return SEQTOPK_E_STRUCT;
-    seqtopk_status status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
-    if (status)
-        return status;
-    step_collect(&call);
-    seqtopk_call_mask_dropped(&call);
-    status = check_logits(&call, error);
-    if (status)
-        return status;
-    if (are_listed(&call)) {
-        end_lists(&call);
-    } else {
-        step_cut(&call);
-        step_emit(&call);
+    const seqtopk_status status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
+    return status ? status : route_alone(&call, error);
+}
+
+/* One token is no work for two: the first part does all of it in the first step. */
+static int is_for_one(int64_t tokens, int32_t parts) { return parts == 1 || tokens <= 1; }
+
+int32_t seqtopk_route_steps_for(const seqtopk_plan *plan, int64_t tokens, int32_t parts) {
+    return !plan ? 0 : is_for_one(tokens, parts) ? 1 : STEPS;
+}
+
+seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input *input, const seqtopk_output *output,
+                                  void *scratch, size_t scratch_size, int32_t step, int32_t part, int32_t parts,
+                                  seqtopk_error *error) {
+    seqtopk_call call;
+    if (seqtopk_error_clear(error))
+        return SEQTOPK_E_STRUCT;
+    if (step < 0 || step >= STEPS)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, STEPS - 1);
+    seqtopk_status status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, part, parts, error);
+    if (!status && is_for_one(call.in.tokens, parts)) {
+        if (step == 0 && part > 0)
+            return SEQTOPK_OK;
+        if (parts > 1)
+            status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
+        return status ? status : step == 0 ? route_alone(&call, error) : check_logits(&call, error);
     }
-    step_finish(&call);
-    step_permute(&call);
-    return SEQTOPK_OK;
+    if (!status && step > 0) {
+        seqtopk_call_mask_dropped(&call);
+        status = check_logits(&call, error);
+    }
+    if (!status)
+        steps[step](&call);
+    return status;
 }
 
 typedef struct {

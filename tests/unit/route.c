@@ -481,3 +481,27 @@ Test(route, expert_factors) {
     cr_expect_not_null(strstr(u->error.message, "expert_factors[3]"));
     unit_free(u);
 }
+
+/* A token alone is routed in the first step, by the first part; what comes after says how that ended. */
+Test(route, steps_for) {
+    unit *u = unit_new();
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    cr_expect_eq(seqtopk_route_steps_for(NULL, 1, 1), 0);
+    cr_expect_eq(seqtopk_route_steps_for(u->plan, 1, 4), 1);
+    cr_expect_eq(seqtopk_route_steps_for(u->plan, 1000, 1), 1);
+    cr_expect_eq(seqtopk_route_steps_for(u->plan, 2, 2), seqtopk_route_steps(u->plan));
+    for (int bad = 0; bad < 2; bad++) {
+        const seqtopk_status right = bad ? SEQTOPK_E_NONFINITE : SEQTOPK_OK;
+        u->in.tokens = 1;
+        u->logits[0] = bad ? NAN : 5;
+        u->selected = -1;
+        for (int part = 3; part >= 0; part--)
+            cr_expect_eq(seqtopk_route_part(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, 0, part, 4, NULL),
+                         part ? SEQTOPK_OK : right);
+        cr_expect(bad || u->selected == UNIT_TOP_K);
+        for (int step = 1; step < seqtopk_route_steps(u->plan); step++)
+            cr_expect_eq(seqtopk_route_part(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, step, 2, 4, NULL),
+                         right);
+    }
+    unit_free(u);
+}
