@@ -130,12 +130,12 @@ static seqtopk_status route(const seqtopk_desc *desc, const char *isa, int parts
     snprintf(context, sizeof context,
              "%s x%d T %lld E %d K %d scope %d score %d norm %d eps %g floor %g scale %g min %d max %d groups %d/%d "
              "score %d "
-             "n %d dtype %d order %d stride %lld S %d%s%s",
+             "n %d dtype %d order %d stride %lld S %d%s%s%s bad rows %d",
              isa, parts, (long long)in->tokens, (int)d.experts, (int)d.top_k, (int)d.scope, (int)d.score, (int)d.norm,
              (double)d.norm_eps, (double)d.norm_floor, (double)d.scale, (int)d.min_experts, (int)d.max_experts,
              (int)d.group_top_k, (int)d.groups, (int)d.group_score, (int)d.group_n, (int)d.dtype, (int)d.order,
              (long long)in->row_stride, in->cu_seqlens ? (int)in->sequences : -1, in->token_mask ? " mask" : "",
-             in->bias ? " bias" : "");
+             in->bias ? " bias" : "", in->given_ids ? " given" : "", (int)in->on_nonfinite);
     memset(l, 0x5a, sizeof *l);
     seqtopk_status status = seqtopk_plan_create(&plan, &d, &error);
     if (status || seqtopk_max_selected(plan, in->tokens) < 0) {
@@ -190,6 +190,31 @@ static const char *difference(const seqtopk_desc *d, int64_t tokens, const lists
     return NULL;
 }
 
+/* A selection made elsewhere, in memory of its exact size: rows, or lists whose offsets may fall. */
+static int32_t *take_given(source *s, seqtopk_input *in, int32_t *offsets, uint32_t how) {
+    const int32_t width = (int32_t)(take(s, 1) % 6);
+    int32_t n = (int32_t)in->tokens * width;
+    if (how & 1) {
+        n = 0;
+        for (int64_t t = 0; t <= in->tokens; t++, n += (int32_t)(take(s, 1) % 4))
+            offsets[t] = n;
+        n = offsets[in->tokens];
+        in->given_offsets = offsets;
+        if (how & 2 && in->tokens > 1) {
+            offsets[1 + take(s, 1) % (uint32_t)(in->tokens - 1)] = (int32_t)take(s, 4);
+            for (int64_t t = 0; t < in->tokens; t++) /* all that is read before an offset falls is there */
+                if (offsets[t + 1] > n)
+                    offsets[t + 1] = n;
+        }
+    }
+    in->given_width = width;
+    int32_t *ids = malloc((n ? (size_t)n : 1) * sizeof *ids);
+    for (int32_t i = 0; ids && i < n; i++)
+        ids[i] = (int32_t)(take(s, 1) % 16 ? take(s, 1) % 32 : take(s, 4)) - 2;
+    in->given_ids = ids;
+    return ids;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static lists first, other;
     source s = {data, size};
@@ -224,6 +249,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         bias[take(&s, 1)] = take_float(&s);
         in.bias = bias;
     }
+    const uint32_t extras = take(&s, 1);
+    in.on_nonfinite = (seqtopk_nonfinite)(extras % 8 == 7 ? take(&s, 1) : extras % 8 / 2);
+    int32_t *given = NULL, given_offsets[MOST_TOKENS + 1];
+    if (extras / 8 % 4 == 0)
+        given = take_given(&s, &in, given_offsets, extras / 32);
     /* What the library cannot know to be too large for these buffers. */
     if (desc.experts > MOST_EXPERTS)
         desc.experts = MOST_EXPERTS;
@@ -249,5 +279,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 fail(differs);
         }
     free(logits);
+    free(given);
     return 0;
 }
