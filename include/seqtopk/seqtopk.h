@@ -200,7 +200,7 @@ typedef struct seqtopk_desc {
     float scale;            /* a last factor of every weight (routed_scaling_factor); 0 means 1 */
     int32_t norm_skip_top1; /* nonzero: with top_k == 1 NORM_SUM is skipped, as some models do */
     /*
-     * Sequence scope only. First every unmasked token gets its own best `min_experts` candidates; then the rest of
+     * Sequence scope (min_experts also with min_p and top_p). First every unmasked token gets its own best `min_experts` candidates; then the rest of
      * the budget goes down the order over candidates that are among their token's best `max_experts`. The budget
      * T_s * K is spent exactly, unless too few candidates are eligible.
      */
@@ -237,6 +237,14 @@ typedef struct seqtopk_desc {
      * seqtopk_plan_create only.
      */
     const char *way;
+    /*
+     * Token scope, no bias: of a token's first K experts only the best ones that matter, but at least one and min_experts.
+     * 0: all. min_p (relative threshold): those whose score is not below min_p times the best one's; 0 to 1, not for
+     * SCORE_LOGITS. top_p: the fewest whose probabilities add up to top_p; 0 to 1, SCORE_SOFTMAX only. With both, whichever
+     * leaves fewer. K is the most that a token gets.
+     */
+    float min_p;
+    float top_p;
 } seqtopk_desc;
 #define SEQTOPK_DESC_INIT SEQTOPK_INIT_(seqtopk_desc)
 

@@ -90,7 +90,7 @@ static seqtopk_status check_sizes(const seqtopk_desc *d, seqtopk_error *error) {
     if (d->top_k < 1 || d->top_k > d->experts)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.top_k is %d; it must be 1 to experts (%d)", (int)d->top_k,
                             (int)d->experts);
-    if (d->scope == SEQTOPK_SCOPE_TOKEN && (d->min_experts || d->max_experts))
+    if (d->scope == SEQTOPK_SCOPE_TOKEN && ((d->min_experts && !seqtopk_prunes(d)) || d->max_experts))
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
                             "desc.min_experts and max_experts bound sequence scope; in token scope leave them 0");
     if (d->min_experts < 0 || d->min_experts > d->top_k)
@@ -106,6 +106,23 @@ static seqtopk_status check_sizes(const seqtopk_desc *d, seqtopk_error *error) {
     if (d->threads < 0 || d->threads > SEQTOPK_MAX_PARTS)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.threads is %d; it must be 0 (one) to %d", (int)d->threads,
                             SEQTOPK_MAX_PARTS);
+    return SEQTOPK_OK;
+}
+
+static seqtopk_status check_pruning(const seqtopk_desc *d, seqtopk_error *error) {
+    if (!(d->min_p >= 0.0f && d->min_p <= 1.0f) || !(d->top_p >= 0.0f && d->top_p <= 1.0f))
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.min_p is %g and top_p %g; both must be 0 (none) to 1",
+                            (double)d->min_p, (double)d->top_p);
+    if (seqtopk_prunes(d) && d->scope != SEQTOPK_SCOPE_TOKEN)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "desc.min_p and top_p are for token scope: sequence scope gives each token its own number "
+                            "by itself");
+    if (seqtopk_prunes(d) && d->score == SEQTOPK_SCORE_LOGITS)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "desc.min_p and top_p compare scores that are not negative: not SEQTOPK_SCORE_LOGITS");
+    if (d->top_p > 0.0f && d->score != SEQTOPK_SCORE_SOFTMAX)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "desc.top_p adds up probabilities: it needs SEQTOPK_SCORE_SOFTMAX (min_p does not)");
     return SEQTOPK_OK;
 }
 
@@ -164,6 +181,8 @@ seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *
         status = check_sizes(resolved, error);
     if (!status)
         status = check_weights(resolved, error);
+    if (!status)
+        status = check_pruning(resolved, error);
     if (!status)
         status = resolve_groups(resolved, error);
     if (status)

@@ -59,6 +59,8 @@ static const char *given_why_not(const seqtopk_ask *ask) {
 
 static const char *topk_logits_why_not(const seqtopk_ask *ask) {
     const char *why = not_in_token_scope(ask);
+    if (!why && seqtopk_prunes(ask->desc))
+        why = "min_p or top_p: topk_scores serves it";
     if (!why && ask->length == SEQTOPK_LENGTH_ALONE)
         why = "a token alone: topk_scores serves it";
     if (!why)
@@ -122,8 +124,7 @@ static const char *sweep_scores_why_not(const seqtopk_ask *ask) {
 static const char *sweep_keys_why_not(const seqtopk_ask *ask) { return not_in_sequence_scope(ask); }
 
 static const char *staged_why_not(const seqtopk_ask *ask) {
-    (void)ask;
-    return NULL;
+    return seqtopk_prunes(ask->desc) ? "min_p or top_p: it lists too late to prune" : NULL;
 }
 
 /* ------------------------------------------------------------------ table -- */

@@ -37,6 +37,9 @@ typedef struct seqtopk_way_row {
 
 extern const seqtopk_way_row seqtopk_ways[SEQTOPK_WAYS];
 
+/* Whether a token's first K experts are pruned by their scores: min_p or top_p. */
+static inline int seqtopk_prunes(const seqtopk_desc *desc) { return desc->min_p > 0.0f || desc->top_p > 0.0f; }
+
 /* Whether groups keep any expert from being selected. */
 int seqtopk_is_grouped(const seqtopk_desc *desc);
 

@@ -103,6 +103,11 @@ static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input 
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "input.on_nonfinite is %d, which is no seqtopk_nonfinite",
                             (int)in->on_nonfinite);
     seqtopk_status status = in->bias ? check_bias(in->bias, experts, error) : SEQTOPK_OK;
+    if (!status && in->bias && seqtopk_prunes(&plan->desc))
+        status =
+            seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                         "input.bias with desc.min_p or top_p: which of a token's experts is best is told by their "
+                         "scores there, which a bias contradicts");
     if (!status && in->expert_factors)
         status = check_factors(in->expert_factors, experts, error);
     if (!status && in->given_ids)

@@ -158,6 +158,9 @@ seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys);
  * logits. */
 void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores);
 
+/* min_p and top_p: drops what they leave out of a run's lists, and puts plain scores in the places of weights. */
+void seqtopk_prune(const seqtopk_call *call, int64_t first, int64_t last, seqtopk_run *run);
+
 /* After weights: the factor of each expert. */
 void seqtopk_apply_factors(const seqtopk_call *call, int64_t first, int64_t last);
 

@@ -31,6 +31,8 @@ static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, i
     run->is_cut = 0;
     for (;;) {
         const int64_t bad = ways[run->way].collect(call, s, first, last, run);
+        if (bad < 0 && run->size > 0 && run->way != SEQTOPK_WAY_given && seqtopk_prunes(&call->plan->desc))
+            seqtopk_prune(call, first, last, run);
         if (bad >= 0 || run->size >= 0)
             return bad;
         run->way = (int16_t)seqtopk_ways[run->way].instead;

@@ -99,8 +99,8 @@ int64_t seqtopk_topk_rows_collect(const seqtopk_call *call, int64_t s, int64_t f
 
 /* Tokens do not compete with each other: there is nothing to cut. */
 int seqtopk_topk_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence) {
-    (void)call, (void)s;
-    sequence->has_keys = sequence->way != SEQTOPK_WAY_topk_rows;
+    (void)s;
+    sequence->has_keys = sequence->way != SEQTOPK_WAY_topk_rows || seqtopk_prunes(&call->plan->desc);
     return 1;
 }
 
