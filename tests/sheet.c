@@ -288,7 +288,8 @@ static int pairs_agree(const sheet *s, char *why, size_t size) {
             if (out->pair_tokens[i] != t || out->expert_slots[out->pair_places[i]] != i)
                 DISAGREE("pair %d: its token or place", i);
     for (int64_t i = *out->selected; out->fill_tail && i < out->capacity; i++)
-        if (out->expert_ids[i] != 0 || bits_of(out->weights[i]) != 0 || out->pair_tokens[i] != s->tokens - 1)
+        if (out->expert_ids[i] != (*out->selected ? out->expert_ids[*out->selected - 1] : 0) ||
+            bits_of(out->weights[i]) != 0 || out->pair_tokens[i] != s->tokens - 1)
             DISAGREE("what fills up the lists at %lld", (long long)i);
     for (int32_t e = 0; e < s->experts; e++) {
         const int32_t pairs = out->expert_offsets[e + 1] - out->expert_offsets[e];

@@ -364,7 +364,7 @@ typedef enum seqtopk_padding {
     SEQTOPK_PAD_MINUS_ONE = 0, /* -1: ik_llama.cpp, KTransformers, Megatron-LM */
     SEQTOPK_PAD_EXPERTS = 1,   /* E */
     SEQTOPK_PAD_DISTINCT = 2,  /* the lowest experts that the token did not select; U <= E: llama.cpp, sglang, vLLM */
-    SEQTOPK_PAD_FIRST = 3 /* its first listed expert again, or 0: no weights are read that would not be in any case */
+    SEQTOPK_PAD_FIRST = 3      /* its first listed expert again, whose weights are read in any case; 0 if it has none */
 } seqtopk_padding;
 
 /* Why a sequence did not go the way that was meant for it (seqtopk_plan_way_why_not) but a slower one. No bit depends on it. */
@@ -432,8 +432,9 @@ typedef struct seqtopk_output {
 
     /* Ragged: T * K pairs gathered by token, one expert each, so that a graph whose shapes are fixed runs SeqTopK unpadded. */
     int32_t *pair_tokens; /* [capacity]: the token of each pair */
-    int32_t fill_tail;    /* nonzero: what is left of T * K pairs becomes expert 0, weight 0, token T - 1 */
-    int32_t reserved;     /* 0 */
+    int32_t
+        fill_tail; /* nonzero: what is left of T * K pairs becomes the last pair's expert (0 of none), weight 0, token T - 1 */
+    int32_t reserved; /* 0 */
 
     int32_t *pair_places;    /* [capacity]: where each pair is in the expert-major lists; the inverse of expert_slots */
     int32_t *expert_ends;    /* [E]: expert_offsets[e + 1]: the inclusive offsets of torch's grouped_mm */

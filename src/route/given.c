@@ -22,11 +22,11 @@ static int is_masked(const seqtopk_call *call, int64_t t) { return call->in.toke
 
 /* Whether a logit is -inf: such an expert is never selected, not even here. */
 static int is_excluded(const seqtopk_call *call, int64_t t, int32_t expert) {
-    const char *row = (const char *)call->rows.logits + t * call->rows.stride;
     uint32_t whole;
     uint16_t half;
     if (!call->rows.logits)
         return 0;
+    const char *row = (const char *)call->rows.logits + t * call->rows.stride;
     switch (call->plan->desc.dtype) {
     case SEQTOPK_DTYPE_F32:
         memcpy(&whole, row + (size_t)expert * sizeof whole, sizeof whole);

@@ -15,6 +15,7 @@ import numpy as np
 
 FLT_MAX = float(np.finfo(np.float32).max)
 FLT_MIN = float(np.finfo(np.float32).tiny)
+AFTER_ALL = -1e100  # below any score of a group
 
 
 @dataclasses.dataclass
@@ -124,13 +125,18 @@ def group_keys(p, key, tolerance, candidate):
     with np.errstate(invalid="ignore"):
         biased = np.where(candidate, s + b, -np.inf).reshape(shape)
     slack = np.where(candidate, 0.0 if p.score == "logits" else score_tolerance(s), 0.0).reshape(shape)
-    if n > shape[2]:
-        return np.full(shape[:2], -np.inf), np.zeros(shape[:2])
     best = np.argsort(-biased, axis=2, kind="stable")[:, :, :n]
     terms = np.take_along_axis(biased, best, axis=2)
     off = np.take_along_axis(slack, best, axis=2)
     finite = np.where(np.isfinite(terms), np.abs(terms), 0.0)
-    return terms.sum(axis=2), off.sum(axis=2) + 2.0**-23 * n * finite.sum(axis=2)
+    total = np.where(np.isfinite(terms), terms, 0.0).sum(axis=2)
+    slack = off.sum(axis=2) + 2.0**-23 * n * finite.sum(axis=2)
+    having = np.isfinite(terms).sum(axis=2)
+    # Groups with fewer come after all others, in the order of what they have; those with none last.
+    after = AFTER_ALL * (1.0 - 0.5 * total / (1.0 + np.abs(total)))
+    after_slack = -AFTER_ALL * slack / (1.0 + np.abs(total)) ** 2
+    return (np.where(having == n, total, np.where(having > 0, after, -np.inf)),
+            np.where(having == n, slack, np.where(having > 0, after_slack, 0.0)))
 
 
 def best_groups(p, group_key):
@@ -193,9 +199,24 @@ def judge(p, got):
             f"{token}, expert {expert}, key {key[token, expert]:.9g}")
 
 
-def weights_of(p, score, experts):
-    """Float64 weights of one token's selected experts, from its row of scores."""
+def log_scores(p, x):
+    """Logarithms of scores of logits x, but for what is the same in the whole row."""
+    x = x.astype(np.float64)
+    if p.score == "softmax":
+        return x
+    if p.score == "sigmoid":
+        return -np.logaddexp(0.0, -x)
+    return np.where(x < -600, x, np.log(np.logaddexp(0.0, np.maximum(x, -600.0)))) / 2
+
+
+def weights_of(p, score, x, experts):
+    """Float64 weights of one token's selected experts, from its rows of scores and logits."""
     s = score[experts]
+    if (p.norm == "sum" and p.eps == 0 and p.floor == 0 and p.score != "logits" and len(s) and
+            not (p.skip_top1 and p.top_k == 1)):  # however small the scores are
+        log = log_scores(p, x[experts])
+        s = np.exp(log - log.max())
+        return s / s.sum() * float(np.float32(p.scale))
     norm = p.norm or ("softmax" if p.score == "logits" else "none")
     if norm == "softmax" and len(s):
         s = np.exp(s - s.max())
@@ -261,7 +282,7 @@ def check(p, files):
             return "wrong", f"the experts of token {t} do not ascend"
         if p.order == "rank" and not ranked(p, t, mine, key, tolerance):
             return "wrong", f"the experts of token {t} do not stand best first"
-        want[offsets[t]:offsets[t + 1]] = weights_of(p, score[t], mine)
+        want[offsets[t]:offsets[t + 1]] = weights_of(p, score[t], p.logits[t], mine)
         slack[offsets[t]:offsets[t + 1]] = cancellation(p, score[t], mine)
 
     with np.errstate(divide="ignore", invalid="ignore"):
