@@ -130,14 +130,15 @@ enum { SEQTOPK_CANDIDATES_SLACK = 64 };
 /* How kernels make the keys of rows that need a score before experts can be compared, and with what. */
 typedef struct seqtopk_scoring {
     int32_t groups, group_n,
-        group_top_k; /* groups: 1 if there are none, at most 64; group_n: 1 or 2, without a bias 1 */
+        group_top_k;    /* groups: 1 if there are none, at most 64; group_n: 1 or 2, without a bias 1 */
+    int32_t lists_keys; /* topk_scores lists keys in the places of scores */
     /* Scratch. */
     float *keys; /* [keys_size], at least E up to a multiple of 16 */
     int64_t keys_size;
     float *row;    /* [E up to a multiple of 16] */
     uint16_t *ids; /* [E + 48] */
     /* For rows that rough keys cannot decide: the exact keys [E] of a token, after groups; and a token listed by those
-     * from pair `at` on, with scores in the places of weights: returns the pair after it. */
+     * from pair `at` on, with scores in the places of weights, or keys: returns the pair after it. */
     void (*row_keys)(const void *context, int64_t token, float *keys);
     int64_t (*list_row)(const void *context, int64_t token, int64_t at);
     const void *context;
@@ -204,7 +205,7 @@ typedef int64_t seqtopk_topk_logits_fn(const seqtopk_rows *rows, int64_t first, 
 /*
  * topk_scores: token scope with a bias, groups, or up to 64 experts of a token, and tokens alone. Lists as topk_logits does
  * the first top_k candidates of each row, by the keys that op keys makes (KEY_SCORE with a bias, else KEY_LOGIT, or of softmax
- * KEY_LOGPROB) and mask_groups leaves, with their scores (the bias not added). Without a bias group_n is 1. For softmax it does what lse does. Rows
+ * KEY_LOGPROB) and mask_groups leaves, with their scores (the bias not added), or if how->lists_keys with those keys. Without a bias group_n is 1. For softmax it does what lse does. Rows
  * that it cannot decide it leaves to how->list_row. 1 <= top_k <= 64. Returns the first unmasked row that has a NaN or
  * +inf, or -1.
  */

@@ -159,16 +159,17 @@ static inline int finalists_size(const finalists *f, int rows) {
     return size_of_rows(most);
 }
 
-/* Lists the first top_k of a row's finalists, ids ascending, from pair `at` on; returns the pair after them. kth: their
- * top_k-th largest key. */
-static inline int64_t finalists_list(const finalists *f, int32_t top_k, float kth, const seqtopk_lists *to, int64_t at,
-                                     int64_t end) {
+/* Lists the first top_k of a row's finalists, ids ascending, with their scores or their keys, from pair `at` on; returns the
+ * pair after them. kth: their top_k-th largest key. */
+static inline int64_t finalists_list(const finalists *f, int32_t top_k, float kth, int with_keys,
+                                     const seqtopk_lists *to, int64_t at, int64_t end) {
+    const float *listed = with_keys ? f->keys : f->x;
     const int32_t n = f->found;
     first_k stay = first_of_row(f->keys, n, top_k, kth);
     for (int32_t i = 0; i < n; i += VEC_LANES) {
         const uint32_t in = take_first(vec_load(f->keys + i), first_lanes(n - i), &stay);
         const int taken = count_bits(in);
-        append(to, at, end, vec_compress(vec_load(f->x + i), in), vec_compress(vec_load_u16(f->ids + i), in), taken);
+        append(to, at, end, vec_compress(vec_load(listed + i), in), vec_compress(vec_load_u16(f->ids + i), in), taken);
         at += taken;
     }
     return at;

@@ -136,7 +136,7 @@ SEQTOPK_API const char *seqtopk_version(void);
 typedef enum seqtopk_scope {
     SEQTOPK_SCOPE_SEQUENCE = 0, /* SeqTopK: the first T_s * K candidates of each sequence, T_s its unmasked tokens */
     SEQTOPK_SCOPE_TOKEN = 1,    /* TopK: the first K candidates of each token */
-    SEQTOPK_SCOPE_ONLINE = 2    /* SeqTopK while decoding (the paper's Expert Cache): E_UNSUPPORTED in this version */
+    SEQTOPK_SCOPE_ONLINE = 2    /* SeqTopK while decoding (the paper's Expert Cache): see "decoding" below */
 } seqtopk_scope;
 
 /*
@@ -200,7 +200,7 @@ typedef struct seqtopk_desc {
     float scale;            /* a last factor of every weight (routed_scaling_factor); 0 means 1 */
     int32_t norm_skip_top1; /* nonzero: with top_k == 1 NORM_SUM is skipped, as some models do */
     /*
-     * Sequence scope (min_experts also with min_p and top_p). First every unmasked token gets its own best `min_experts` candidates; then the rest of
+     * Sequence and online scope (min_experts also with min_p and top_p). First every unmasked token gets its own best `min_experts` candidates; then the rest of
      * the budget goes down the order over candidates that are among their token's best `max_experts`. The budget
      * T_s * K is spent exactly, unless too few candidates are eligible.
      */
@@ -504,6 +504,176 @@ typedef struct seqtopk_parallel {
 SEQTOPK_API seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_input *input,
                                                   const seqtopk_output *output, void *scratch, size_t scratch_size,
                                                   const seqtopk_parallel *parallel, seqtopk_error *error);
+
+/* ------------------------------------------------------------- decoding -- */
+
+/*
+ * SeqTopK while a sequence grows. Token m of a sequence gets exactly what a route over its tokens 1 to m, in sequence scope,
+ * gives token m; what tokens before it got stays. (Offline, where all tokens are known, a token competes with later ones
+ * too, so that the two differ in about one pair of a hundred.) For that a cache keeps, of each layer and sequence, the keys
+ * that may still matter: those of a token's candidates of rank min_experts + 1 to max_experts, 4 bytes each and about as
+ * much again. What a step costs does not grow with the past.
+ *
+ *     seqtopk_desc desc = SEQTOPK_DESC_INIT;            // one for each kind of layer
+ *     desc.experts = 128, desc.top_k = 8;
+ *     desc.scope = SEQTOPK_SCOPE_ONLINE;
+ *     desc.min_experts = 1, desc.max_experts = 10;      // the paper's bounds: without, all E keys of a token are kept
+ *     seqtopk_plan_create(&plan, &desc, &error);
+ *
+ *     seqtopk_cache_desc cache_desc = SEQTOPK_CACHE_DESC_INIT;
+ *     cache_desc.layers = 48;
+ *     cache_desc.plan = plan;
+ *     cache_desc.sequences = 64;
+ *     seqtopk_cache_create(&cache, &cache_desc, &error);
+ *
+ *     seqtopk_cache_rows rows = SEQTOPK_CACHE_ROWS_INIT; // in each layer, for a batch of tokens
+ *     rows.layer = 7;
+ *     rows.sequences = sequences;                        // [T]: whose each row is
+ *     rows.positions = positions;                        // [T]
+ *     seqtopk_cache_step(cache, &rows, &in, &out, scratch, size, &error);
+ *
+ * THREADS. A layer of a sequence is written by one thread at a time; different layers, and different sequences, may be
+ * stepped at once. What is done with whole sequences (truncate, remove, copy, clear, reorder, save, load) goes through all
+ * layers: no step of such a sequence may be under way, nor of any where `reorder` is.
+ */
+typedef struct seqtopk_cache seqtopk_cache;
+
+/* How tokens of one sequence that come in one call are taken. */
+typedef enum seqtopk_take {
+    SEQTOPK_TAKE_CAUSAL =
+        0, /* as if they came one by one: does not depend on where chunks or drafts end. For serving */
+    SEQTOPK_TAKE_JOINT =
+        1 /* they and all before compete for the budget of all: over a whole prompt this is SeqTopK offline */
+} seqtopk_take;
+
+/* What a cache keeps of the past. */
+typedef enum seqtopk_cache_mode {
+    SEQTOPK_CACHE_EXACT = 0, /* all that may matter */
+    SEQTOPK_CACHE_THRESHOLD =
+        1 /* nothing: what reaches `threshold` is selected, within the bounds (a trained threshold) */
+} seqtopk_cache_mode;
+
+typedef struct seqtopk_cache_desc {
+    uint32_t struct_size;
+    int32_t layers;           /* 1 to 65536 */
+    const seqtopk_plan *plan; /* of all layers, of online scope; stays the caller's and must outlive the cache */
+    const seqtopk_plan *const *plans; /* [layers], where layers differ; NULL: `plan` */
+    int32_t sequences;                /* the most sequences: their ids are 0 to sequences - 1; 1 to 2^24 / layers */
+    seqtopk_cache_mode mode;
+    int64_t max_tokens; /* of one sequence; 0: 2^31 - 1 */
+    int64_t max_bytes;  /* of all of the cache; 0: no limit but memory */
+    float threshold;    /* CACHE_THRESHOLD: a key (of softmax the logarithm of a probability) */
+    int32_t
+        is_ledger; /* nonzero: a sequence is never given more than top_k pairs for each token so far (a token bucket) */
+} seqtopk_cache_desc;
+#define SEQTOPK_CACHE_DESC_INIT SEQTOPK_INIT_(seqtopk_cache_desc)
+
+/* SEQTOPK_E_VALUE and _NULL name the field; SEQTOPK_E_MEMORY. On failure *cache is NULL. */
+SEQTOPK_API seqtopk_status seqtopk_cache_create(seqtopk_cache **cache, const seqtopk_cache_desc *desc,
+                                                seqtopk_error *error);
+/* NULL is fine. */
+SEQTOPK_API void seqtopk_cache_destroy(seqtopk_cache *cache);
+
+/* Whose the rows of a step are. */
+typedef struct seqtopk_cache_rows {
+    uint32_t struct_size;
+    int32_t layer;
+    const int32_t *sequences; /* [T], in any order; NULL: all are sequence 0's */
+    /*
+     * [T]: each token's place in its sequence, from 0. The sequence's length: it is appended. Less: the sequence is truncated
+     * there first (drafts that were rejected). More: SEQTOPK_E_SHAPE, since tokens before it are missing. Further rows of the
+     * same sequence must follow one another. NULL: each follows what there is.
+     */
+    const int64_t *positions;
+    seqtopk_take take;
+    int32_t reserved; /* 0 */
+} seqtopk_cache_rows;
+#define SEQTOPK_CACHE_ROWS_INIT SEQTOPK_INIT_(seqtopk_cache_rows)
+
+/*
+ * Routes input.tokens rows, of one layer, of any sequences, and takes them into the cache. Outputs are those of seqtopk_route;
+ * a token may get max_experts, so that capacity is seqtopk_max_selected(plan, tokens), which online is tokens * max_experts.
+ * Masked tokens take a place in their sequence, and no more. cu_seqlens is not read; given_ids are not supported. An error,
+ * bad logits among them, changes nothing. Steps take memory when a sequence outgrows what it has: SEQTOPK_E_MEMORY.
+ */
+SEQTOPK_API seqtopk_status seqtopk_cache_step(seqtopk_cache *cache, const seqtopk_cache_rows *rows,
+                                              const seqtopk_input *input, const seqtopk_output *output, void *scratch,
+                                              size_t scratch_size, seqtopk_error *error);
+
+/* Bytes of scratch for a step with at most so many rows and threads, in any layer. 0 on bad arguments. */
+SEQTOPK_API size_t seqtopk_cache_scratch_size(const seqtopk_cache *cache, int64_t tokens, int32_t threads);
+
+/* A step in a team, as seqtopk_route_part: seqtopk_cache_parts(cache) steps with a barrier after each. */
+SEQTOPK_API int32_t seqtopk_cache_parts(const seqtopk_cache *cache);
+SEQTOPK_API seqtopk_status seqtopk_cache_step_part(seqtopk_cache *cache, const seqtopk_cache_rows *rows,
+                                                   const seqtopk_input *input, const seqtopk_output *output,
+                                                   void *scratch, size_t scratch_size, int32_t step, int32_t part,
+                                                   int32_t parts, seqtopk_error *error);
+
+/* A step on lent threads. */
+SEQTOPK_API seqtopk_status seqtopk_cache_step_parallel(seqtopk_cache *cache, const seqtopk_cache_rows *rows,
+                                                       const seqtopk_input *input, const seqtopk_output *output,
+                                                       void *scratch, size_t scratch_size,
+                                                       const seqtopk_parallel *parallel, seqtopk_error *error);
+
+/*
+ * The life of a sequence, in all layers. Whatever was done, the next step's bits are those of a fresh run over the same
+ * tokens. SEQTOPK_E_VALUE: there is no such sequence or place; SEQTOPK_E_MEMORY, and then nothing has changed.
+ */
+
+/* How many tokens layer `layer` has of a sequence; -1 on bad arguments. */
+SEQTOPK_API int64_t seqtopk_cache_length(const seqtopk_cache *cache, int32_t layer, int32_t sequence);
+
+/* Forgets tokens from `tokens` on. Layers that have fewer stay as they are. */
+SEQTOPK_API seqtopk_status seqtopk_cache_truncate(seqtopk_cache *cache, int32_t sequence, int64_t tokens,
+                                                  seqtopk_error *error);
+
+/* Forgets tokens [from, to); those behind move up (context shift). */
+SEQTOPK_API seqtopk_status seqtopk_cache_remove(seqtopk_cache *cache, int32_t sequence, int64_t from, int64_t to,
+                                                seqtopk_error *error);
+
+/* Makes sequence `to` one of the first `tokens` tokens of sequence `from` (-1: all). What both have is shared until one
+ * writes: the cost does not depend on how much that is. */
+SEQTOPK_API seqtopk_status seqtopk_cache_copy(seqtopk_cache *cache, int32_t to, int32_t from, int64_t tokens,
+                                              seqtopk_error *error);
+
+/* Forgets a sequence; -1: all. */
+SEQTOPK_API seqtopk_status seqtopk_cache_clear(seqtopk_cache *cache, int32_t sequence, seqtopk_error *error);
+
+/* Forgets all sequences but one. */
+SEQTOPK_API seqtopk_status seqtopk_cache_keep(seqtopk_cache *cache, int32_t sequence, seqtopk_error *error);
+
+/* Sequence i becomes what sequence parents[i] was, for i in [0, n): beam search, repeated or selected batches. A parent of -1
+ * leaves i empty. */
+SEQTOPK_API seqtopk_status seqtopk_cache_reorder(seqtopk_cache *cache, const int32_t *parents, int32_t n,
+                                                 seqtopk_error *error);
+
+/*
+ * Tokens out and in without routing: a prefix that a paged cache has kept. All layers of tokens [from, to) of a sequence as
+ * bytes, `size` of them told first by seqtopk_cache_save_size (0 on bad arguments); `load` appends them to a sequence, whose
+ * length must be the `from` they were saved with. The blob is versioned and has a checksum: SEQTOPK_E_FILE, and the reason,
+ * where it is torn or not one, SEQTOPK_E_SHAPE where it is of other layers, experts or bounds.
+ */
+SEQTOPK_API size_t seqtopk_cache_save_size(const seqtopk_cache *cache, int32_t sequence, int64_t from, int64_t to);
+SEQTOPK_API seqtopk_status seqtopk_cache_save(const seqtopk_cache *cache, int32_t sequence, int64_t from, int64_t to,
+                                              void *blob, size_t size, seqtopk_error *error);
+SEQTOPK_API seqtopk_status seqtopk_cache_load(seqtopk_cache *cache, int32_t sequence, const void *blob, size_t size,
+                                              seqtopk_error *error);
+
+/* What a layer of a sequence has; layer -1: all layers, sequence -1: all sequences. */
+typedef struct seqtopk_cache_stats {
+    uint32_t struct_size;
+    int32_t reserved;
+    int64_t tokens;       /* masked ones among them */
+    int64_t budget;       /* top_k for each unmasked token */
+    int64_t pairs;        /* that were given */
+    int64_t bytes;        /* of what belongs to it alone */
+    int64_t shared_bytes; /* and of what it shares with copies */
+} seqtopk_cache_stats;
+#define SEQTOPK_CACHE_STATS_INIT SEQTOPK_INIT_(seqtopk_cache_stats)
+
+SEQTOPK_API seqtopk_status seqtopk_cache_get_stats(const seqtopk_cache *cache, int32_t layer, int32_t sequence,
+                                                   seqtopk_cache_stats *stats);
 
 /* -------------------------------------------------------- introspection -- */
 

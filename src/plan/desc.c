@@ -64,9 +64,6 @@ static int is_order(seqtopk_order order) {
 }
 
 static seqtopk_status check_enums(const seqtopk_desc *d, seqtopk_error *error) {
-    if (d->scope == SEQTOPK_SCOPE_ONLINE)
-        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
-                            "desc.scope: online routing is not in version %s; use sequence or token", SEQTOPK_VERSION);
     if (!is_scope(d->scope))
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.scope is %d, which is no seqtopk_scope", (int)d->scope);
     if (!is_score(d->score))

@@ -121,12 +121,12 @@ static seqtopk_plan *finish(const seqtopk_draft *d) {
             plan->decision[i].why = text;
             text = write_text(text, d->tuning, plan->decision[i].line);
         }
-    const int by_token = plan->desc.scope == SEQTOPK_SCOPE_TOKEN;
     const int32_t experts = plan->desc.experts;
     plan->work_rows = experts <= 1024 ? 16384 / experts : experts <= 2048 ? 16 : experts < 32768 ? 32768 / experts : 1;
-    plan->most_tokens = INT32_MAX / plan->desc.top_k;
-    plan->min_experts = by_token ? plan->desc.top_k : plan->desc.min_experts;
-    plan->max_experts = by_token ? plan->desc.top_k : plan->desc.max_experts;
+    plan->min_experts = seqtopk_least_of_token(&plan->desc);
+    plan->max_experts = seqtopk_most_of_token(&plan->desc);
+    plan->pairs = plan->desc.scope == SEQTOPK_SCOPE_ONLINE ? plan->max_experts : plan->desc.top_k;
+    plan->most_tokens = INT32_MAX / plan->pairs;
     plan->way = d->way;
     const seqtopk_ask unbiased = seqtopk_plan_ask(plan);
     plan->is_keyed = seqtopk_is_keyed(&unbiased);
@@ -192,7 +192,7 @@ void seqtopk_plan_destroy(seqtopk_plan *plan) { free(plan); }
 int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t tokens) {
     if (!plan || tokens < 0 || tokens > plan->most_tokens)
         return -1;
-    return tokens * plan->desc.top_k;
+    return tokens * plan->pairs;
 }
 
 int64_t seqtopk_max_block_slots(const seqtopk_plan *plan, int64_t tokens, int32_t block_size) {

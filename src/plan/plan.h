@@ -41,8 +41,9 @@ typedef struct seqtopk_kernels {
 struct seqtopk_plan {
     seqtopk_desc desc; /* defaults resolved; isa and kernel are not kept */
     /* Every token's first min_experts candidates are selected, those after its first max_experts never are: the desc's
-     * in sequence scope, K and K in token scope. */
+     * in sequence scope, K and K in token scope, max_experts both online, where the past decides how many of those stay. */
     int32_t min_experts, max_experts;
+    int32_t pairs;                  /* for each token there is space for so many: K; online max_experts */
     int32_t way;                    /* the forced one; -1: none */
     int32_t is_keyed;               /* seqtopk_is_keyed, whether there is a bias or not */
     int64_t most_tokens;            /* the most tokens whose pairs int32 lists can index */

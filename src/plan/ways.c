@@ -32,7 +32,14 @@ int seqtopk_is_keyed(const seqtopk_ask *ask) {
 /* ------------------------------------------------------------- predicates -- */
 
 static const char *not_in_token_scope(const seqtopk_ask *ask) {
-    return ask->desc->scope == SEQTOPK_SCOPE_TOKEN ? NULL : "it serves token scope";
+    return ask->desc->scope == SEQTOPK_SCOPE_TOKEN || ask->desc->scope == SEQTOPK_SCOPE_ONLINE
+               ? NULL
+               : "it serves token scope";
+}
+
+/* How many experts of a token are listed, where that does not depend on the others. */
+static int32_t listed(const seqtopk_ask *ask) {
+    return ask->desc->scope == SEQTOPK_SCOPE_ONLINE ? ask->max_experts : ask->desc->top_k;
 }
 
 /* A token alone competes with no other in sequence scope either: it gets top_k experts, if it may have so many. */
@@ -59,8 +66,8 @@ static const char *given_why_not(const seqtopk_ask *ask) {
 
 static const char *topk_logits_why_not(const seqtopk_ask *ask) {
     const char *why = not_in_token_scope(ask);
-    if (!why && seqtopk_prunes(ask->desc))
-        why = "min_p or top_p: topk_scores serves it";
+    if (!why && (seqtopk_prunes(ask->desc) || ask->desc->scope == SEQTOPK_SCOPE_ONLINE))
+        why = "min_p, top_p or online: topk_scores serves it";
     if (!why && ask->length == SEQTOPK_LENGTH_ALONE)
         why = "a token alone: topk_scores serves it";
     if (!why)
@@ -81,7 +88,7 @@ static const char *topk_scores_why_not(const seqtopk_ask *ask) {
     const char *why = not_by_token(ask);
     if (!why)
         why = not_by_rough_keys(ask);
-    return why ? why : ask->desc->top_k > MOST_LISTED ? "K above 64" : NULL;
+    return why ? why : listed(ask) > MOST_LISTED ? "K above 64" : NULL;
 }
 
 static const char *topk_rows_why_not(const seqtopk_ask *ask) { return not_in_token_scope(ask); }
@@ -124,7 +131,9 @@ static const char *sweep_scores_why_not(const seqtopk_ask *ask) {
 static const char *sweep_keys_why_not(const seqtopk_ask *ask) { return not_in_sequence_scope(ask); }
 
 static const char *staged_why_not(const seqtopk_ask *ask) {
-    return seqtopk_prunes(ask->desc) ? "min_p or top_p: it lists too late to prune" : NULL;
+    return seqtopk_prunes(ask->desc) || ask->desc->scope == SEQTOPK_SCOPE_ONLINE
+               ? "min_p, top_p or online: it lists too late for what has to be dropped"
+               : NULL;
 }
 
 /* ------------------------------------------------------------------ table -- */
@@ -142,10 +151,9 @@ const seqtopk_way_row seqtopk_ways[SEQTOPK_WAYS] = {
 /* The kinds of calls of a description: of every length, biased or not. */
 enum { KINDS = 2 * SEQTOPK_LENGTHS };
 static seqtopk_ask ask_of(const seqtopk_desc *desc, int kind) {
-    const int by_token = desc->scope == SEQTOPK_SCOPE_TOKEN;
     return (seqtopk_ask){.desc = desc,
-                         .min_experts = by_token ? desc->top_k : desc->min_experts,
-                         .max_experts = by_token ? desc->top_k : desc->max_experts,
+                         .min_experts = seqtopk_least_of_token(desc),
+                         .max_experts = seqtopk_most_of_token(desc),
                          .is_biased = kind & 1,
                          .length = (seqtopk_length)(kind >> 1)};
 }

@@ -22,9 +22,11 @@ typedef enum seqtopk_length {
 
 /* All that decides which ways serve a sequence, or in token scope a batch. */
 typedef struct seqtopk_ask {
-    const seqtopk_desc *desc;         /* resolved */
-    int32_t min_experts, max_experts; /* of a token: K and K in token scope */
-    int32_t is_biased;                /* there is a selection bias */
+    const seqtopk_desc *desc; /* resolved */
+    int32_t min_experts,
+        max_experts;   /* of a token: K and K in token scope; online max_experts and max_experts, of which
+                                       * the past decides later how many stay */
+    int32_t is_biased; /* there is a selection bias */
     seqtopk_length length;
 } seqtopk_ask;
 
@@ -39,6 +41,14 @@ extern const seqtopk_way_row seqtopk_ways[SEQTOPK_WAYS];
 
 /* Whether a token's first K experts are pruned by their scores: min_p or top_p. */
 static inline int seqtopk_prunes(const seqtopk_desc *desc) { return desc->min_p > 0.0f || desc->top_p > 0.0f; }
+
+/* How many experts a token gets at least and at most, before it is pruned or its past decides. */
+static inline int32_t seqtopk_most_of_token(const seqtopk_desc *desc) {
+    return desc->scope == SEQTOPK_SCOPE_TOKEN ? desc->top_k : desc->max_experts;
+}
+static inline int32_t seqtopk_least_of_token(const seqtopk_desc *desc) {
+    return desc->scope == SEQTOPK_SCOPE_SEQUENCE ? desc->min_experts : seqtopk_most_of_token(desc);
+}
 
 /* Whether groups keep any expert from being selected. */
 int seqtopk_is_grouped(const seqtopk_desc *desc);

@@ -221,7 +221,7 @@ static void *take(arena *a, int64_t count, size_t size) {
 static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t tokens, int64_t sequences, uintptr_t base,
                       int32_t part, int32_t parts) {
     const int32_t experts = plan->desc.experts;
-    const int64_t pairs = tokens * plan->desc.top_k;
+    const int64_t pairs = tokens * plan->pairs;
     arena a = {base, 0};
     call->reports = take(&a, parts, sizeof *call->reports);
     call->runs = take(&a, sequences + parts, sizeof *call->runs);
@@ -281,7 +281,7 @@ static size_t dtype_size(seqtopk_dtype dtype) {
 static seqtopk_key key_of(const seqtopk_desc *desc, const seqtopk_input *in) {
     if (in->bias)
         return SEQTOPK_KEY_SCORE;
-    if (desc->score == SEQTOPK_SCORE_SOFTMAX && desc->scope == SEQTOPK_SCOPE_SEQUENCE)
+    if (desc->score == SEQTOPK_SCORE_SOFTMAX && desc->scope != SEQTOPK_SCOPE_TOKEN)
         return SEQTOPK_KEY_LOGPROB;
     return SEQTOPK_KEY_LOGIT;
 }
@@ -343,7 +343,7 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
         status = check_output(plan, &call->in, call, error);
     if (status)
         return status;
-    if (plan->desc.scope == SEQTOPK_SCOPE_TOKEN)
+    if (plan->desc.scope != SEQTOPK_SCOPE_SEQUENCE)
         call->in.cu_seqlens = NULL;
     call->plan = plan;
     call->sequences = call->in.cu_seqlens ? call->in.sequences : 1;

@@ -181,4 +181,19 @@ void seqtopk_finish_lists(const seqtopk_call *call, int64_t first, int64_t last)
 int seqtopk_wants_experts(const seqtopk_call *call);
 void seqtopk_list_experts(const seqtopk_call *call);
 
+/* What a route does in a step (route.c), of which the decoding of src/cache has some in common. */
+void seqtopk_step_collect(const seqtopk_call *call);
+void seqtopk_step_finish(const seqtopk_call *call);
+void seqtopk_step_permute(const seqtopk_call *call);
+
+/* After the collect step: SEQTOPK_E_NONFINITE if a part has met a bad row. */
+seqtopk_status seqtopk_check_logits(const seqtopk_call *call, seqtopk_error *error);
+
+/* Takes a caller's loan of threads, and checks it. */
+seqtopk_status seqtopk_take_loan(seqtopk_parallel *loan, const seqtopk_parallel *parallel, seqtopk_error *error);
+
+/* Tells the way of sequence s; and, with the last offset, how many pairs there are. */
+void seqtopk_tell_way(const seqtopk_call *call, int64_t s);
+void seqtopk_tell_end(const seqtopk_call *call, int64_t pairs);
+
 #endif

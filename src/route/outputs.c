@@ -74,7 +74,11 @@ seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys) {
 
 void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores) {
     const seqtopk_weighing *how = &call->weighing;
+    const int has_keys = call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE && !call->is_biased;
     if (!wants_weights(call))
+        return;
+    if (has_keys && !needs_logits(call) &&
+        call->kernels->weigh_keys(call->rows.score, how, first, last, call->token_offsets, call->list_weights))
         return;
     if (has_scores && how->norm == SEQTOPK_NORM_NONE && how->scale == 1.0f && !needs_logits(call))
         return;

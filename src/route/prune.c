@@ -46,7 +46,7 @@ static void mark_best(const seqtopk_desc *desc, float *scores, int32_t n) {
 void seqtopk_prune(const seqtopk_call *call, int64_t first, int64_t last, seqtopk_run *run) {
     const seqtopk_desc *desc = &call->plan->desc;
     float *scores = call->work.values;
-    const int64_t begin = first * desc->top_k, end = begin + run->size;
+    const int64_t begin = first * call->plan->pairs, end = begin + run->size;
     int64_t at = begin;
     for (int64_t t = first; t < last; t++) {
         const int32_t from = call->token_offsets[t];

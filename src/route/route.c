@@ -66,7 +66,7 @@ static void begin_mask(const seqtopk_call *call) {
         call->mask[t] = !call->callers_mask || call->callers_mask[t];
 }
 
-static void step_collect(const seqtopk_call *call) {
+void seqtopk_step_collect(const seqtopk_call *call) {
     seqtopk_report *report = call->reports + call->part;
     report->bad_token = report->bad_given = -1;
     report->pairs = report->dropped = 0;
@@ -104,7 +104,7 @@ static void agree_on_way(const seqtopk_call *call, int64_t s, seqtopk_sequence *
         sequence->way = SEQTOPK_WAY_staged;
 }
 
-static void tell_way(const seqtopk_call *call, int64_t s) {
+void seqtopk_tell_way(const seqtopk_call *call, int64_t s) {
     if (call->out.ways)
         call->out.ways[s] = call->sequence[s].way;
     if (call->out.fallbacks)
@@ -118,7 +118,7 @@ static void step_cut(const seqtopk_call *call) {
         agree_on_way(call, s, sequence);
         while (!ways[sequence->way].cut(call, s, sequence))
             sequence->way = SEQTOPK_WAY_staged;
-        tell_way(call, s);
+        seqtopk_tell_way(call, s);
     }
 }
 
@@ -151,7 +151,7 @@ static void tell_dropped(const seqtopk_call *call, int64_t *nonfinite) {
     }
 }
 
-static void tell_end(const seqtopk_call *call, int64_t pairs) {
+void seqtopk_tell_end(const seqtopk_call *call, int64_t pairs) {
     call->token_offsets[call->in.tokens] = (int32_t)pairs;
     if (call->out.selected)
         *call->out.selected = pairs;
@@ -166,13 +166,13 @@ static void step_emit(const seqtopk_call *call) {
     call->reports[call->part].end = at + call->reports[call->part].pairs;
     at = list_runs(call, at, 1);
     if (call->part == call->parts - 1)
-        tell_end(call, at);
+        seqtopk_tell_end(call, at);
 }
 
 /* ------------------------------------------------------ weigh and permute -- */
 
 /* Weights, padded and dense rows of this part's tokens, and how many pairs of theirs each expert has. */
-static void step_finish(const seqtopk_call *call) {
+void seqtopk_step_finish(const seqtopk_call *call) {
     int64_t first, last;
     for (int64_t s = 0; s < call->sequences; s++)
         if (seqtopk_call_run(call, s, call->part, &first, &last))
@@ -191,13 +191,14 @@ static void step_finish(const seqtopk_call *call) {
     call->kernels->histogram(call->expert_ids + from, call->token_offsets[last] - from, histogram);
 }
 
-static void step_permute(const seqtopk_call *call) {
+void seqtopk_step_permute(const seqtopk_call *call) {
     if (seqtopk_wants_experts(call))
         seqtopk_list_experts(call);
 }
 
 typedef void step_fn(const seqtopk_call *call);
-static step_fn *const steps[] = {step_collect, step_cut, step_count, step_emit, step_finish, step_permute};
+static step_fn *const steps[] = {seqtopk_step_collect, step_cut, step_count, step_emit, seqtopk_step_finish,
+                                 seqtopk_step_permute};
 enum { STEPS = sizeof steps / sizeof *steps };
 
 int32_t seqtopk_route_steps(const seqtopk_plan *plan) { return plan ? STEPS : 0; }
@@ -224,7 +225,7 @@ static seqtopk_status check_given(const seqtopk_call *call, seqtopk_error *error
 }
 
 /* The first bad token that any part found in the collect step, once that has ended. */
-static seqtopk_status check_logits(const seqtopk_call *call, seqtopk_error *error) {
+seqtopk_status seqtopk_check_logits(const seqtopk_call *call, seqtopk_error *error) {
     for (int32_t p = 0; p < call->parts; p++) {
         const int64_t token = call->reports[p].bad_token;
         if (token >= 0)
@@ -245,15 +246,26 @@ static void end_lists(const seqtopk_call *call) {
     sequence->way = call->runs->way;
     sequence->fallback = call->runs->fallback;
     seqtopk_topk_cut(call, 0, sequence);
-    tell_way(call, 0);
-    tell_end(call, call->runs->size);
+    seqtopk_tell_way(call, 0);
+    seqtopk_tell_end(call, call->runs->size);
+}
+
+/* Online a token's experts depend on its past, which a plan does not have. */
+static seqtopk_status open_call(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
+                                const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
+                                int32_t parts, seqtopk_error *error) {
+    if (plan && plan->desc.scope == SEQTOPK_SCOPE_ONLINE)
+        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                            "the plan's scope is online, where tokens compete with their past: seqtopk_cache_step "
+                            "routes them");
+    return seqtopk_call_open(call, plan, input, output, scratch, scratch_size, part, parts, error);
 }
 
 /* All steps of a call that was opened for one part. */
 static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
-    step_collect(call);
+    seqtopk_step_collect(call);
     seqtopk_call_mask_dropped(call);
-    const seqtopk_status status = check_logits(call, error);
+    const seqtopk_status status = seqtopk_check_logits(call, error);
     if (status)
         return status;
     if (are_listed(call)) {
@@ -262,8 +274,8 @@ static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
         step_cut(call);
         step_emit(call);
     }
-    step_finish(call);
-    step_permute(call);
+    seqtopk_step_finish(call);
+    seqtopk_step_permute(call);
     return SEQTOPK_OK;
 }
 
@@ -272,7 +284,7 @@ seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk_input *inpu
     seqtopk_call call;
     if (seqtopk_error_clear(error))
         return SEQTOPK_E_STRUCT;
-    const seqtopk_status status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
+    const seqtopk_status status = open_call(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
     return status ? status : route_alone(&call, error);
 }
 
@@ -291,17 +303,17 @@ seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input 
         return SEQTOPK_E_STRUCT;
     if (step < 0 || step >= STEPS)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, STEPS - 1);
-    seqtopk_status status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, part, parts, error);
+    seqtopk_status status = open_call(&call, plan, input, output, scratch, scratch_size, part, parts, error);
     if (!status && is_for_one(call.in.tokens, parts)) {
         if (step == 0 && part > 0)
             return SEQTOPK_OK;
         if (parts > 1)
-            status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
-        return status ? status : step == 0 ? route_alone(&call, error) : check_logits(&call, error);
+            status = open_call(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
+        return status ? status : step == 0 ? route_alone(&call, error) : seqtopk_check_logits(&call, error);
     }
     if (!status && step > 0) {
         seqtopk_call_mask_dropped(&call);
-        status = check_logits(&call, error);
+        status = seqtopk_check_logits(&call, error);
     }
     if (!status)
         steps[step](&call);
@@ -322,6 +334,19 @@ static void team_task(void *arg, int32_t part) {
     seqtopk_route_part(t->plan, t->input, t->output, t->scratch, t->scratch_size, t->step, part, t->parts, NULL);
 }
 
+seqtopk_status seqtopk_take_loan(seqtopk_parallel *loan, const seqtopk_parallel *parallel, seqtopk_error *error) {
+    const seqtopk_status status =
+        seqtopk_take_struct(loan, sizeof *loan, SEQTOPK_FIRST_parallel, parallel, "parallel", error);
+    if (status)
+        return status;
+    if (!loan->parallel_for)
+        return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "parallel.parallel_for is NULL");
+    if (loan->threads < 1 || loan->threads > SEQTOPK_MAX_PARTS)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "parallel.threads is %d; it must be 1 to %d",
+                            (int)loan->threads, SEQTOPK_MAX_PARTS);
+    return SEQTOPK_OK;
+}
+
 seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_input *input,
                                       const seqtopk_output *output, void *scratch, size_t scratch_size,
                                       const seqtopk_parallel *parallel, seqtopk_error *error) {
@@ -329,16 +354,10 @@ seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_in
     seqtopk_call call;
     if (seqtopk_error_clear(error))
         return SEQTOPK_E_STRUCT;
-    seqtopk_status status =
-        seqtopk_take_struct(&loan, sizeof loan, SEQTOPK_FIRST_parallel, parallel, "parallel", error);
+    seqtopk_status status = seqtopk_take_loan(&loan, parallel, error);
     if (status)
         return status;
-    if (!loan.parallel_for)
-        return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "parallel.parallel_for is NULL");
-    if (loan.threads < 1 || loan.threads > SEQTOPK_MAX_PARTS)
-        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "parallel.threads is %d; it must be 1 to %d", (int)loan.threads,
-                            SEQTOPK_MAX_PARTS);
-    status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, 0, loan.threads, error);
+    status = open_call(&call, plan, input, output, scratch, scratch_size, 0, loan.threads, error);
     if (status)
         return status;
     const int64_t worthwhile = 1 + call.in.tokens * plan->desc.experts / call.kernels->share;
@@ -346,10 +365,10 @@ seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_in
     if (parts == 1)
         return seqtopk_route(plan, input, output, scratch, scratch_size, error);
     team t = {plan, input, output, scratch, scratch_size, 0, parts};
-    status = seqtopk_call_open(&call, plan, input, output, scratch, scratch_size, 0, parts, error);
+    status = open_call(&call, plan, input, output, scratch, scratch_size, 0, parts, error);
     for (; t.step < STEPS && !status; t.step++) {
         loan.parallel_for(loan.context, parts, team_task, &t);
-        status = check_logits(&call, error);
+        status = seqtopk_check_logits(&call, error);
     }
     return status;
 }

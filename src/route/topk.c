@@ -20,7 +20,7 @@ static seqtopk_candidates own_candidates(const seqtopk_call *call, int32_t *coun
 
 int64_t seqtopk_topk_logits_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
                                     seqtopk_run *run) {
-    const int32_t top_k = call->plan->desc.top_k;
+    const int32_t top_k = call->plan->pairs;
     const seqtopk_lists to = seqtopk_lists_of(call, 1);
     seqtopk_candidates few = own_candidates(call, NULL);
     int64_t at = first * top_k;
@@ -32,7 +32,7 @@ int64_t seqtopk_topk_logits_collect(const seqtopk_call *call, int64_t s, int64_t
 
 /* A token's first top_k by its keys [E], however many those are. Returns the pair after them. */
 static int64_t list_keys(const seqtopk_call *call, const float *keys, int64_t at) {
-    const int32_t experts = call->rows.experts, top_k = call->plan->desc.top_k;
+    const int32_t experts = call->rows.experts, top_k = call->plan->pairs;
     int32_t count;
     seqtopk_candidates few = own_candidates(call, &count);
     const seqtopk_kth kth = call->kernels->select_keys(keys, experts, top_k, call->work.spare);
@@ -47,13 +47,15 @@ static int64_t list_keys(const seqtopk_call *call, const float *keys, int64_t at
     return at;
 }
 
-/* The same of a token whose normaliser is known, with scores in the places of weights: seqtopk_scoring.list_row. */
+/* The same of a token whose normaliser is known, with scores in the places of weights, online keys: seqtopk_scoring.list_row. */
 static int64_t list_row(const void *context, int64_t token, int64_t at) {
     static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f, .least = -INFINITY};
     const seqtopk_call *call = context;
     seqtopk_rows row = call->rows;
     seqtopk_grouped_keys(call, token, token + 1, call->work.keys);
     const int64_t end = list_keys(call, call->work.keys, at);
+    if (call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE)
+        return end;
     const int32_t own[] = {0, (int32_t)(end - at)};
     row.logits = (const char *)row.logits + token * row.stride;
     row.shift += token;
@@ -65,12 +67,13 @@ static int64_t list_row(const void *context, int64_t token, int64_t at) {
 
 int64_t seqtopk_topk_scores_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
                                     seqtopk_run *run) {
-    const int32_t top_k = call->plan->desc.top_k;
+    const int32_t top_k = call->plan->pairs;
     const seqtopk_lists to = seqtopk_lists_of(call, 1);
     seqtopk_scoring how = seqtopk_scoring_of(call);
     int64_t at = first * top_k;
     (void)s;
     how.list_row = list_row;
+    how.lists_keys = call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE;
     const int64_t bad = call->kernels->topk_scores(&call->rows, first, last, top_k, &how, &to, &at, last * top_k);
     run->size = at - first * top_k;
     return bad;
@@ -78,7 +81,7 @@ int64_t seqtopk_topk_scores_collect(const seqtopk_call *call, int64_t s, int64_t
 
 /* Makes a run's keys block by block, and lists each token by them. */
 int64_t seqtopk_topk_rows_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
-    const int32_t top_k = call->plan->desc.top_k;
+    const int32_t top_k = call->plan->pairs;
     const int64_t block = seqtopk_call_block(call);
     int64_t at = first * top_k;
     (void)s;
@@ -106,7 +109,7 @@ int seqtopk_topk_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequ
 
 /* Closes the gaps between the parts' lists, each of which begins where it would if every token had top_k experts. */
 static void join_lists(const seqtopk_call *call) {
-    const int32_t top_k = call->plan->desc.top_k;
+    const int32_t top_k = call->plan->pairs;
     int64_t at = 0;
     for (int32_t p = 0; p < call->parts; p++) {
         int64_t first, last;

@@ -4,6 +4,7 @@
  * the lists in themselves sound; and every instruction set and cut into parts returns the same.
  */
 #include "fuzz.h"
+#include "source.h"
 
 #include "src/kernels/registry.h"
 
@@ -24,34 +25,10 @@ void fuzz_shape(uint8_t *data, size_t *size, size_t capacity, uint64_t random) {
             data[i + 3] = (uint8_t)((data[i + 3] & 0x80) | 0x3f);
 }
 
-typedef struct source {
-    const uint8_t *data;
-    size_t size;
-} source;
-
-static uint32_t take(source *s, size_t bytes) {
-    uint32_t value = 0;
-    for (size_t i = 0; i < bytes; i++) {
-        value = value << 8 | (s->size ? *s->data : 0);
-        if (s->size) {
-            s->data++;
-            s->size--;
-        }
-    }
-    return value;
-}
-
 /* A small number mostly, anything at times. */
 static int32_t take_size(source *s, int32_t most) {
     const uint32_t how = take(s, 1);
     return how < 250 ? (int32_t)(take(s, 2) % ((uint32_t)most + 1)) : (int32_t)take(s, 4);
-}
-
-static float take_float(source *s) {
-    const uint32_t bits = take(s, 4);
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
 }
 
 static char context[256]; /* what is being routed */

@@ -26,7 +26,7 @@ static const struct {
     {"more than all experts", .experts = 8, .top_k = 9, .status = SEQTOPK_E_VALUE},
     {"one expert", .experts = 1, .top_k = 1, .status = SEQTOPK_OK},
     {"token scope", GOOD, .scope = SEQTOPK_SCOPE_TOKEN, .status = SEQTOPK_OK},
-    {"online scope", GOOD, .scope = SEQTOPK_SCOPE_ONLINE, .status = SEQTOPK_E_UNSUPPORTED},
+    {"online scope", GOOD, .scope = SEQTOPK_SCOPE_ONLINE, .status = SEQTOPK_OK},
     {"no such scope", GOOD, .scope = 3, .status = SEQTOPK_E_VALUE},
     {"negative scope", GOOD, .scope = -1, .status = SEQTOPK_E_VALUE},
     {"last score", GOOD, .score = SEQTOPK_SCORE_LOGITS, .status = SEQTOPK_OK},

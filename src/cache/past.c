@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT */
+#include "src/cache/past.h"
+#include "src/cache/words.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* So many tokens are taken back one by one; where more go, the ladder is made anew when it is asked next. */
+enum { TAKEN_BACK = 64, WORDS = 64 };
+
+static int32_t width_of(const seqtopk_rules *rules) {
+    return rules->has_threshold ? 0 : rules->max_experts - rules->min_experts;
+}
+
+static seqtopk_token_note *note_of(const seqtopk_past *past, int64_t token) {
+    int64_t count;
+    return (seqtopk_token_note *)(uintptr_t)seqtopk_shelf_at(&past->log.tokens, token, &count);
+}
+
+void seqtopk_past_init(seqtopk_past *past, const seqtopk_rules *rules) {
+    *past = (seqtopk_past){.log.width = width_of(rules), .next = -1};
+    seqtopk_shelf_init(&past->log.tokens,
+                       (int32_t)(sizeof(seqtopk_token_note) + (size_t)past->log.width * sizeof(float)));
+}
+
+void seqtopk_past_free(seqtopk_past *past, seqtopk_purse *purse) {
+    seqtopk_shelf_free(&past->log.tokens, purse);
+    seqtopk_ladder_drop(past->ladder, purse);
+    past->ladder = NULL;
+    past->routed = past->sure = past->given = 0;
+}
+
+int seqtopk_past_reserve(seqtopk_past *past, const seqtopk_rules *rules, int64_t at, int64_t n, seqtopk_purse *purse) {
+    const int32_t step = rules->top_k > past->log.width ? rules->top_k : past->log.width;
+    if (!past->ladder && !rules->has_threshold && past->log.width > 0 &&
+        !(past->ladder = seqtopk_ladder_make(step, purse)))
+        return 0;
+    return seqtopk_shelf_reserve(&past->log.tokens, at, n, purse);
+}
+
+static void make_words(const float *keys, int32_t n, int64_t token, uint64_t *words) {
+    for (int32_t j = 0; j < n; j++)
+        words[j] = seqtopk_word_of(keys[j], token);
+}
+
+static int32_t competing(const seqtopk_past *past, const seqtopk_token_note *note) {
+    int32_t n = 0;
+    while (n < past->log.width && seqtopk_note_keys(note)[n] > -INFINITY)
+        n++;
+    return n;
+}
+
+/* -------------------------------------------------------------- the next -- */
+
+/* Writes a token to the end of the log; its keys [n] compete. */
+static seqtopk_token_note *write_note(seqtopk_past *past, uint32_t sure, const float *keys, int32_t n,
+                                      seqtopk_purse *purse) {
+    seqtopk_token_note *note = seqtopk_shelf_push(&past->log.tokens, purse); /* reserved */
+    float *own = (float *)(note + 1);
+    note->sure = sure;
+    note->given = 0;
+    if (n > 0)
+        memmove(own, keys, (size_t)n * sizeof *own); /* onto themselves where a log is routed again */
+    for (int32_t j = n; j < past->log.width; j++)
+        own[j] = -INFINITY;
+    return note;
+}
+
+static int64_t places_of(const seqtopk_past *past, const seqtopk_rules *rules) {
+    return past->routed * rules->top_k - past->sure;
+}
+
+static int32_t of_threshold(const seqtopk_rules *rules, const float *keys, int32_t n) {
+    int32_t count = 0;
+    while (count < n && keys[count] >= rules->threshold)
+        count++;
+    return count;
+}
+
+/* Decides about the next token, which is sure of `sure` experts; `left` more compete, with these keys. */
+static int32_t route_next(seqtopk_past *past, const seqtopk_rules *rules, int32_t sure, const float *keys, int32_t left,
+                          uint64_t *words, seqtopk_purse *purse) {
+    const int64_t token = seqtopk_past_tokens(past);
+    int32_t winners = 0;
+    past->routed++;
+    past->sure += sure;
+    const int64_t places = places_of(past, rules);
+    if (rules->has_threshold) {
+        winners = of_threshold(rules, keys, left);
+    } else if (past->ladder) {
+        make_words(keys, left, token, words);
+        winners = seqtopk_ladder_winners(past->ladder, &past->log, words, left, places, purse);
+    }
+    int32_t given = sure + winners;
+    if (rules->is_ledger && given > past->routed * rules->top_k - past->given)
+        given = (int32_t)(past->routed * rules->top_k - past->given);
+    past->given += given;
+    write_note(past, (uint32_t)sure, keys, past->ladder ? left : 0, purse)->given = (uint32_t)given;
+    if (past->ladder)
+        seqtopk_ladder_add(past->ladder, &past->log, words, left, places, purse);
+    return given;
+}
+
+int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, const float *keys, int32_t n, int is_masked,
+                           uint64_t *words, seqtopk_purse *purse) {
+    const int32_t sure = n < rules->min_experts ? n : rules->min_experts;
+    if (!is_masked)
+        return route_next(past, rules, sure, keys + sure, n - sure, words, purse);
+    (void)write_note(past, SEQTOPK_NOTE_MASKED, NULL, 0, purse);
+    return 0;
+}
+
+int32_t seqtopk_past_given(const seqtopk_past *past, int64_t token) { return (int32_t)note_of(past, token)->given; }
+
+/* Nobody has asked yet where the past is cut with n keys more. */
+static void grow(seqtopk_past *past, int32_t n, seqtopk_purse *purse) {
+    if (past->ladder && n > 0)
+        seqtopk_ladder_unsettle(past->ladder, past->ladder->total + n, purse);
+}
+
+void seqtopk_past_append(seqtopk_past *past, const seqtopk_rules *rules, const float *keys, int32_t n, int is_masked,
+                         seqtopk_purse *purse) {
+    const int32_t sure = is_masked ? 0 : n < rules->min_experts ? n : rules->min_experts;
+    const int32_t left = is_masked || !past->ladder ? 0 : n - sure;
+    (void)write_note(past, is_masked ? SEQTOPK_NOTE_MASKED : (uint32_t)sure, keys + sure, left, purse);
+    past->routed += !is_masked;
+    past->sure += sure;
+    grow(past, left, purse);
+}
+
+void seqtopk_past_restore(seqtopk_past *past, const void *bytes, seqtopk_purse *purse) {
+    seqtopk_token_note *note = seqtopk_shelf_push(&past->log.tokens, purse); /* reserved */
+    memcpy(note, bytes, (size_t)past->log.tokens.element);
+    const int32_t n = competing(past, note);
+    if (note->sure == SEQTOPK_NOTE_MASKED)
+        return;
+    past->routed++;
+    past->sure += note->sure;
+    past->given += note->given;
+    grow(past, n, purse);
+}
+
+/* ---------------------------------------------------------------- jointly -- */
+
+/* The word of rank `places` of all that compete, by its digits from the highest on: eight times through the log. */
+static uint64_t word_of_rank(const seqtopk_past *past, int64_t places) {
+    enum { DIGITS = 1 << 8 };
+    uint64_t prefix = 0;
+    int64_t left = places;
+    for (int shift = 56; shift >= 0; shift -= 8) {
+        int64_t count[DIGITS] = {0};
+        for (int64_t t = 0; t < seqtopk_past_tokens(past); t++) {
+            const float *keys = seqtopk_note_keys(note_of(past, t));
+            for (int32_t j = 0; j < past->log.width && keys[j] > -INFINITY; j++) {
+                const uint64_t word = seqtopk_word_of(keys[j], t);
+                if (shift == 56 || word >> (shift + 8) == prefix)
+                    count[word >> shift & (DIGITS - 1)]++;
+            }
+        }
+        int digit = DIGITS - 1;
+        for (; digit > 0 && count[digit] < left; digit--)
+            left -= count[digit];
+        prefix = prefix << 8 | (uint64_t)digit;
+    }
+    return prefix;
+}
+
+void seqtopk_past_route_jointly(seqtopk_past *past, const seqtopk_rules *rules, int64_t from) {
+    const int64_t places = places_of(past, rules), total = past->ladder ? past->ladder->total : 0;
+    const uint64_t last = places >= total ? SEQTOPK_WORD_LEAST
+                          : places < 1    ? SEQTOPK_WORD_MOST
+                                          : word_of_rank(past, places);
+    int64_t before = 0; /* of the equals of `last`, which are one token's, those that win */
+    for (int64_t t = 0; last != SEQTOPK_WORD_LEAST && last != SEQTOPK_WORD_MOST && t < seqtopk_past_tokens(past); t++) {
+        const float *keys = seqtopk_note_keys(note_of(past, t));
+        for (int32_t j = 0; j < past->log.width && keys[j] > -INFINITY; j++)
+            before += seqtopk_word_of(keys[j], t) > last;
+    }
+    for (int64_t t = from; t < seqtopk_past_tokens(past); t++) {
+        seqtopk_token_note *note = note_of(past, t);
+        const float *keys = seqtopk_note_keys(note);
+        int64_t ties = places - before;
+        int32_t winners = 0;
+        for (; winners < past->log.width && keys[winners] > -INFINITY; winners++) {
+            const uint64_t word = seqtopk_word_of(keys[winners], t);
+            if (word < last || (word == last && ties-- <= 0))
+                break;
+        }
+        const int is_masked = note->sure == SEQTOPK_NOTE_MASKED;
+        note->given = is_masked ? 0 : note->sure + (uint32_t)winners;
+        past->given += note->given;
+    }
+}
+
+/* ------------------------------------------------------------------- life -- */
+
+static void forget(seqtopk_past *past, const seqtopk_token_note *note) {
+    if (note->sure == SEQTOPK_NOTE_MASKED)
+        return;
+    past->routed--;
+    past->sure -= note->sure;
+    past->given -= note->given;
+}
+
+void seqtopk_past_truncate(seqtopk_past *past, int64_t tokens, int64_t keep, seqtopk_purse *purse) {
+    seqtopk_shelf *log = &past->log.tokens;
+    const int is_deep = log->size - tokens > TAKEN_BACK || past->log.width > WORDS;
+    int64_t total = past->ladder ? past->ladder->total : 0;
+    uint64_t words[WORDS];
+    while (log->size > tokens) {
+        const seqtopk_token_note *note = note_of(past, log->size - 1);
+        const int32_t n = competing(past, note);
+        forget(past, note);
+        if (is_deep) {
+            total -= n;
+        } else if (past->ladder) {
+            make_words(seqtopk_note_keys(note), n, log->size - 1, words);
+            seqtopk_ladder_take_back(past->ladder, &past->log, words, n, purse);
+        }
+        if (is_deep) {
+            log->size--;
+            log->room = 0;
+        } else {
+            seqtopk_shelf_cut(log, log->size - 1, keep > log->size ? keep : log->size, purse);
+        }
+    }
+    seqtopk_shelf_cut(log, tokens, keep, purse);
+    if (is_deep && past->ladder)
+        seqtopk_ladder_unsettle(past->ladder, total, purse);
+}
+
+void seqtopk_past_route_again(seqtopk_past *past, const seqtopk_rules *rules, int64_t from, uint64_t *words,
+                              seqtopk_purse *purse) {
+    const int64_t tokens = seqtopk_past_tokens(past);
+    seqtopk_past_truncate(past, from, tokens, purse);
+    for (int64_t t = from; t < tokens; t++) {
+        const seqtopk_token_note *note = note_of(past, t); /* the next one's place, as it was written */
+        const float *keys = seqtopk_note_keys(note);
+        if (note->sure == SEQTOPK_NOTE_MASKED)
+            (void)write_note(past, SEQTOPK_NOTE_MASKED, NULL, 0, purse);
+        else
+            route_next(past, rules, (int32_t)note->sure, keys, competing(past, note), words, purse);
+    }
+}
+
+/* Tokens from `to` on move up to `from`, in space that is there. */
+static void close_gap(seqtopk_past *past, int64_t from, int64_t to, seqtopk_purse *purse) {
+    const int64_t tokens = seqtopk_past_tokens(past);
+    int64_t total = past->ladder ? past->ladder->total : 0;
+    for (int64_t t = from; t < to; t++) {
+        forget(past, note_of(past, t));
+        total -= competing(past, note_of(past, t));
+    }
+    for (int64_t t = to; t < tokens; t++)
+        memcpy(note_of(past, t - (to - from)), note_of(past, t), (size_t)past->log.tokens.element);
+    seqtopk_shelf_cut(&past->log.tokens, tokens - (to - from), 0, purse);
+    if (past->ladder)
+        seqtopk_ladder_unsettle(past->ladder, total, purse);
+}
+
+void seqtopk_past_remove(seqtopk_past *past, const seqtopk_rules *rules, int64_t from, int64_t to, uint64_t *words,
+                         seqtopk_purse *purse) {
+    if (to == seqtopk_past_tokens(past)) {
+        seqtopk_past_truncate(past, from, 0, purse);
+        return;
+    }
+    if (from == to)
+        return;
+    close_gap(past, from, to, purse);
+    if (rules->is_ledger)
+        seqtopk_past_route_again(past, rules, from, words, purse);
+}
+
+int seqtopk_past_copy(seqtopk_past *to, seqtopk_past *from, int64_t tokens, seqtopk_purse *purse) {
+    to->routed = from->routed;
+    to->sure = from->sure;
+    to->given = from->given;
+    if (!seqtopk_shelf_share(&to->log.tokens, &from->log.tokens, purse))
+        return 0;
+    if (from->ladder && !(to->ladder = seqtopk_ladder_copy(from->ladder, purse))) {
+        seqtopk_past_free(to, purse);
+        return 0;
+    }
+    seqtopk_past_truncate(to, tokens, 0, purse);
+    return 1;
+}

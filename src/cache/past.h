@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* The past of one sequence in one layer: what its next token competes with. */
+#ifndef SEQTOPK_SRC_CACHE_PAST_H
+#define SEQTOPK_SRC_CACHE_PAST_H
+
+#include "src/cache/ladder.h"
+
+/* What a layer's tokens are given by. */
+typedef struct seqtopk_rules {
+    int32_t top_k, min_experts, max_experts;
+    int32_t is_ledger;     /* never more pairs than top_k for each token so far */
+    int32_t has_threshold; /* what reaches `threshold` is given, whatever the past; nothing is kept */
+    float threshold;
+} seqtopk_rules;
+
+typedef struct seqtopk_past {
+    seqtopk_log log;
+    seqtopk_ladder *ladder;
+    int64_t routed; /* tokens that brought a budget */
+    int64_t sure;   /* pairs that tokens got whatever the others had */
+    int64_t given;  /* pairs in all */
+    int64_t next;   /* while a call is checked: the position of its next row of this sequence; else -1 */
+    int64_t start;  /* and of its first */
+} seqtopk_past;
+
+void seqtopk_past_init(seqtopk_past *past, const seqtopk_rules *rules);
+void seqtopk_past_free(seqtopk_past *past, seqtopk_purse *purse);
+
+static inline int64_t seqtopk_past_tokens(const seqtopk_past *past) { return past->log.tokens.size; }
+
+/* Makes sure that tokens [at, at + n) can be written without more memory. Changes nothing. Returns 0 if it cannot. */
+int seqtopk_past_reserve(seqtopk_past *past, const seqtopk_rules *rules, int64_t at, int64_t n, seqtopk_purse *purse);
+
+/* Forgets all tokens from `tokens` on; keeps the space up to token `keep`. */
+void seqtopk_past_truncate(seqtopk_past *past, int64_t tokens, int64_t keep, seqtopk_purse *purse);
+
+/* Forgets tokens [from, to); those behind move up, in space that was reserved from `from` on. words: as in route. */
+void seqtopk_past_remove(seqtopk_past *past, const seqtopk_rules *rules, int64_t from, int64_t to, uint64_t *words,
+                         seqtopk_purse *purse);
+
+/* Decides about tokens from `from` on once more, for which there is space: what a ledger gives a token depends on what it
+ * gave those before, and these are others now. */
+void seqtopk_past_route_again(seqtopk_past *past, const seqtopk_rules *rules, int64_t from, uint64_t *words,
+                              seqtopk_purse *purse);
+
+/* Makes *to, which has none, a past of the first `tokens` tokens of *from. Returns 0 if there is no memory. */
+int seqtopk_past_copy(seqtopk_past *to, seqtopk_past *from, int64_t tokens, seqtopk_purse *purse);
+
+/*
+ * The next token, for which there is space: its eligible candidates' keys [n], n <= max_experts, best first; is_masked: it
+ * gets nothing and brings nothing. words: scratch [max_experts]. Returns how many of its candidates, from the best on, it is
+ * given.
+ */
+int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, const float *keys, int32_t n, int is_masked,
+                           uint64_t *words, seqtopk_purse *purse);
+
+/* The same, but that the past does not decide yet. */
+void seqtopk_past_append(seqtopk_past *past, const seqtopk_rules *rules, const float *keys, int32_t n, int is_masked,
+                         seqtopk_purse *purse);
+
+/* The tokens from `from` on, which were appended, compete together with all before them. */
+void seqtopk_past_route_jointly(seqtopk_past *past, const seqtopk_rules *rules, int64_t from);
+
+/* How many experts a token was given. */
+int32_t seqtopk_past_given(const seqtopk_past *past, int64_t token);
+
+/* The next token, of a past that was saved: the bytes of its note and keys. */
+void seqtopk_past_restore(seqtopk_past *past, const void *bytes, seqtopk_purse *purse);
+
+#endif

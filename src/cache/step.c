@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A step of decoding: each row's candidates are listed as in token scope, up to max_experts of them, with their keys; the past
+ * of its sequence decides how many stay. In steps that a team can share:
+ *   check    positions, and memory for every row: from here on nothing fails but bad logits
+ *   collect  each part the candidates of its rows
+ *   decide   each part for its share of the sequences
+ *   join     one part closes the gaps between the rows' lists
+ *   finish, permute   as in a route
+ */
+#include "src/abi.h"
+#include "src/cache/cache.h"
+#include "src/route/way.h"
+#include "src/status.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { STEPS = 6 };
+
+/* What a step has beside a route, before the route's own scratch. */
+typedef struct seqtopk_cache_call {
+    seqtopk_call route;
+    seqtopk_cache *cache;
+    seqtopk_cache_rows rows;
+    const seqtopk_layer *layer;
+    struct {
+        seqtopk_status status;
+        seqtopk_error error;
+    } * checked;     /* what the first step found, for all parts */
+    int32_t *stays;  /* [T]: how many of its candidates a token is given */
+    uint32_t *ranks; /* [max_experts] of this part */
+    float *keys;     /* [max_experts]: a row's, best first */
+    uint64_t *words; /* [max_experts] */
+} seqtopk_cache_call;
+
+/* ---------------------------------------------------------------- scratch -- */
+
+static size_t rounded(size_t size) { return (size + 63) & ~(size_t)63; }
+
+/* Lays out what stands before the route's scratch; returns its size. */
+static size_t lay_out(seqtopk_cache_call *c, int64_t tokens, int32_t max_experts, uintptr_t base, int32_t part,
+                      int32_t parts) {
+    size_t used = 0;
+    c->checked = (void *)(base + used);
+    used += rounded(sizeof *c->checked);
+    c->stays = (int32_t *)(base + used);
+    used += rounded((size_t)tokens * sizeof *c->stays);
+    const size_t ranks = rounded((size_t)max_experts * sizeof *c->ranks);
+    const size_t keys = rounded((size_t)max_experts * sizeof *c->keys);
+    const size_t words = rounded((size_t)max_experts * sizeof *c->words);
+    const uintptr_t own = base + used + (size_t)part * (ranks + keys + words);
+    c->ranks = (uint32_t *)own;
+    c->keys = (float *)(own + ranks);
+    c->words = (uint64_t *)(own + ranks + keys);
+    return used + (size_t)parts * (ranks + keys + words);
+}
+
+size_t seqtopk_cache_scratch_size(const seqtopk_cache *cache, int64_t tokens, int32_t threads) {
+    size_t most = 0;
+    if (!cache)
+        return 0;
+    for (int32_t l = 0; l < cache->layers; l++) {
+        seqtopk_cache_call c;
+        const seqtopk_plan *plan = cache->layer[l].plan;
+        if (l > 0 && plan == cache->layer[l - 1].plan)
+            continue;
+        const size_t route = seqtopk_scratch_size(plan, tokens, 1, threads);
+        if (!route)
+            return 0;
+        const size_t size = 63 + lay_out(&c, tokens, plan->max_experts, 0, 0, threads) + route;
+        most = size > most ? size : most;
+    }
+    return most;
+}
+
+/* ------------------------------------------------------------------- open -- */
+
+static int is_take(seqtopk_take take) {
+    switch (take) {
+    case SEQTOPK_TAKE_CAUSAL:
+    case SEQTOPK_TAKE_JOINT: return 1;
+    }
+    return 0;
+}
+
+static seqtopk_status check_rows(const seqtopk_cache *cache, const seqtopk_cache_rows *rows, seqtopk_error *error) {
+    if (rows->layer < 0 || rows->layer >= cache->layers)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "cache_rows.layer is %d; this cache has layers 0 to %d",
+                            (int)rows->layer, (int)cache->layers - 1);
+    if (!is_take(rows->take))
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "cache_rows.take is %d, which is no seqtopk_take",
+                            (int)rows->take);
+    if (rows->take == SEQTOPK_TAKE_JOINT &&
+        (cache->layer[rows->layer].rules.is_ledger || cache->layer[rows->layer].rules.has_threshold))
+        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                            "cache_rows.take: with a ledger or a threshold tokens are taken one by one "
+                            "(SEQTOPK_TAKE_CAUSAL)");
+    return SEQTOPK_OK;
+}
+
+static seqtopk_status open_step(seqtopk_cache_call *c, seqtopk_cache *cache, const seqtopk_cache_rows *rows,
+                                const seqtopk_input *input, const seqtopk_output *output, void *scratch,
+                                size_t scratch_size, int32_t part, int32_t parts, seqtopk_error *error) {
+    if (!cache)
+        return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "cache is NULL");
+    seqtopk_status status =
+        seqtopk_take_struct(&c->rows, sizeof c->rows, SEQTOPK_FIRST_cache_rows, rows, "cache_rows", error);
+    if (!status)
+        status = check_rows(cache, &c->rows, error);
+    if (status)
+        return status;
+    c->cache = cache;
+    c->layer = cache->layer + c->rows.layer;
+    const seqtopk_plan *plan = c->layer->plan;
+    seqtopk_input in;
+    status = seqtopk_take_struct(&in, sizeof in, SEQTOPK_FIRST_input, input, "input", error);
+    if (status)
+        return status;
+    if (in.given_ids)
+        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                            "input.given_ids: a cache selects by itself; replay with seqtopk_route");
+    if (in.tokens < 0 || in.tokens > plan->most_tokens || parts < 1 || parts > SEQTOPK_MAX_PARTS || part < 0 ||
+        part >= parts) /* said in full where the route is opened */
+        return seqtopk_call_open(&c->route, plan, input, output, scratch, scratch_size, part, parts, error);
+    const uintptr_t base = ((uintptr_t)scratch + 63) & ~(uintptr_t)63;
+    const size_t own =
+        lay_out(c, in.tokens, plan->max_experts, base, part, parts) + (size_t)(base - (uintptr_t)scratch);
+    if (scratch && scratch_size < own)
+        return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
+                            "scratch has %zu bytes; this step needs %zu (seqtopk_cache_scratch_size)", scratch_size,
+                            seqtopk_cache_scratch_size(cache, in.tokens, parts));
+    return seqtopk_call_open(&c->route, plan, input, output, scratch ? (char *)scratch + own : NULL,
+                             scratch ? scratch_size - own : 0, part, parts, error);
+}
+
+/* ------------------------------------------------------------------ check -- */
+
+static int32_t sequence_of(const seqtopk_cache_call *c, int64_t row) {
+    return c->rows.sequences ? c->rows.sequences[row] : 0;
+}
+
+static seqtopk_past *past_of(const seqtopk_cache_call *c, int64_t row) {
+    return seqtopk_cache_past(c->cache, c->rows.layer, sequence_of(c, row));
+}
+
+/* Places a row in its sequence. */
+static seqtopk_status place_row(const seqtopk_cache_call *c, int64_t row, seqtopk_error *error) {
+    seqtopk_past *past = past_of(c, row);
+    const int is_first = past->next < 0;
+    const int64_t length = is_first ? seqtopk_past_tokens(past) : past->next;
+    const int64_t position = c->rows.positions ? c->rows.positions[row] : length;
+    if (position < 0 || position > length)
+        return seqtopk_fail(error, SEQTOPK_E_SHAPE, row,
+                            "row %lld has position %lld, but sequence %d has %lld tokens in layer %d: %lld are missing",
+                            (long long)row, (long long)position, (int)sequence_of(c, row), (long long)length,
+                            (int)c->rows.layer, (long long)(position - length));
+    if (!is_first && position < length)
+        return seqtopk_fail(error, SEQTOPK_E_SHAPE, row,
+                            "row %lld has position %lld, but an earlier row of sequence %d leads to %lld: rows of one "
+                            "sequence must follow one another",
+                            (long long)row, (long long)position, (int)sequence_of(c, row), (long long)length);
+    if (position >= c->cache->max_tokens)
+        return seqtopk_fail(error, SEQTOPK_E_OVERFLOW, row,
+                            "row %lld: sequence %d would have more than %lld tokens (cache_desc.max_tokens)",
+                            (long long)row, (int)sequence_of(c, row), (long long)c->cache->max_tokens);
+    if (is_first)
+        past->start = position;
+    past->next = position + 1;
+    return SEQTOPK_OK;
+}
+
+/* Checks the rows, and takes the memory that they will need. */
+static seqtopk_status check_step(const seqtopk_cache_call *c, seqtopk_error *error) {
+    const int64_t tokens = c->route.in.tokens;
+    seqtopk_status status = SEQTOPK_OK;
+    int64_t known = 0;
+    for (; known < tokens && !status; known++)
+        if (!(status = seqtopk_cache_has(c->cache, sequence_of(c, known), error)))
+            past_of(c, known)->next = -1;
+    if (status) {
+        if (error)
+            error->token = known - 1;
+        return status;
+    }
+    for (int64_t row = 0; row < tokens && !status; row++)
+        status = place_row(c, row, error);
+    for (int64_t row = 0; row < tokens && !status; row++) {
+        seqtopk_past *past = past_of(c, row);
+        if (past->next >= 0 &&
+            !seqtopk_past_reserve(past, &c->layer->rules, past->start, past->next - past->start, &c->cache->purse))
+            status = seqtopk_fail(error, SEQTOPK_E_MEMORY, row,
+                                  "no memory for %lld more tokens of sequence %d (cache_desc.max_bytes is a limit)",
+                                  (long long)(past->next - past->start), (int)sequence_of(c, row));
+        past->next = -1; /* once for each sequence */
+    }
+    return status;
+}
+
+/* ----------------------------------------------------------------- decide -- */
+
+/* The rank of each of keys [n], of equals the earlier first: experts ascend. */
+static void rank_keys(const float *keys, int32_t n, uint32_t *ranks) {
+    for (int32_t i = 0; i < n; i++) {
+        uint32_t before = 0;
+        for (int32_t j = 0; j < i; j++)
+            before += keys[j] >= keys[i];
+        for (int32_t j = i + 1; j < n; j++)
+            before += keys[j] > keys[i];
+        ranks[i] = before;
+    }
+}
+
+static int is_masked(const seqtopk_call *call, int64_t row) { return call->in.token_mask && !call->in.token_mask[row]; }
+
+/* The pairs of a row's candidates, before gaps are closed. */
+static int32_t candidates_of(const seqtopk_cache_call *c, int64_t row, int32_t *from) {
+    const seqtopk_call *call = &c->route;
+    int64_t first, last;
+    int32_t part = 0; /* whose row it is */
+    while (seqtopk_call_share(call, part, &first, &last), row >= last)
+        part++;
+    *from = call->token_offsets[row];
+    const int64_t end =
+        row + 1 < last ? call->token_offsets[row + 1] : first * call->plan->pairs + call->runs[part].size;
+    return (int32_t)(end - *from);
+}
+
+/* Leaves of a row's list its first `stays`, experts ascending. */
+static void leave_first(const seqtopk_cache_call *c, int32_t from, int32_t n, int32_t stays) {
+    int32_t *ids = c->route.expert_ids + from, at = 0;
+    float *keys = c->route.list_weights + from;
+    for (int32_t i = 0; i < n && stays < n; i++)
+        if (c->ranks[i] < (uint32_t)stays) {
+            ids[at] = ids[i];
+            keys[at++] = keys[i];
+        }
+}
+
+/* A row's keys [n], best first, in c->keys. */
+static void sort_row(const seqtopk_cache_call *c, int32_t from, int32_t n) {
+    const float *keys = c->route.list_weights + from;
+    rank_keys(keys, n, c->ranks);
+    for (int32_t i = 0; i < n; i++)
+        c->keys[c->ranks[i]] = keys[i];
+}
+
+/* A row's token enters the past, and the past decides about it at once; or, jointly, later. */
+static void enter_row(const seqtopk_cache_call *c, int64_t row, seqtopk_past *past) {
+    seqtopk_purse *purse = &c->cache->purse;
+    int32_t from;
+    const int32_t n = candidates_of(c, row, &from), masked = is_masked(&c->route, row);
+    sort_row(c, from, n);
+    if (c->rows.take == SEQTOPK_TAKE_JOINT) {
+        seqtopk_past_append(past, &c->layer->rules, c->keys, n, masked, purse);
+    } else {
+        c->stays[row] = seqtopk_past_route(past, &c->layer->rules, c->keys, n, masked, c->words, purse);
+        leave_first(c, from, n, c->stays[row]);
+    }
+}
+
+/* The rows of a sequence, which end at `last`, jointly. */
+static void decide_jointly(const seqtopk_cache_call *c, int64_t last) {
+    seqtopk_past *past = past_of(c, last);
+    seqtopk_past_route_jointly(past, &c->layer->rules, past->start);
+    int64_t token = past->start;
+    for (int64_t row = 0; row <= last; row++) {
+        int32_t from;
+        if (past_of(c, row) != past)
+            continue;
+        const int32_t n = candidates_of(c, row, &from);
+        sort_row(c, from, n);
+        c->stays[row] = seqtopk_past_given(past, token++);
+        leave_first(c, from, n, c->stays[row]);
+    }
+}
+
+/* Each part decides for the sequences whose number leaves its own: rows of a sequence are one part's, in their order. */
+static void step_decide(const seqtopk_cache_call *c) {
+    const int64_t tokens = c->route.in.tokens;
+    for (int64_t row = 0; row < tokens; row++) {
+        seqtopk_past *past = past_of(c, row);
+        if (sequence_of(c, row) % c->route.parts != c->route.part)
+            continue;
+        if (past->next < 0) { /* its first row: now the call cannot fail any more */
+            int64_t end = past->start;
+            for (int64_t r = row; r < tokens; r++)
+                end += past_of(c, r) == past;
+            seqtopk_past_truncate(past, past->start, end, &c->cache->purse);
+            past->next = end;
+        }
+        enter_row(c, row, past);
+        if (seqtopk_past_tokens(past) < past->next)
+            continue;
+        if (c->rows.take == SEQTOPK_TAKE_JOINT)
+            decide_jointly(c, row);
+        past->next = -1;
+    }
+}
+
+/* Closes the gaps between the rows' lists, from the first on. */
+static void step_join(seqtopk_cache_call *c) {
+    const seqtopk_call *call = &c->route;
+    int64_t at = 0;
+    if (call->part > 0)
+        return;
+    for (int64_t row = 0; row < call->in.tokens; row++) {
+        const int32_t from = call->token_offsets[row], n = c->stays[row];
+        if (at < from) {
+            memmove(call->expert_ids + at, call->expert_ids + from, (size_t)n * sizeof *call->expert_ids);
+            memmove(call->list_weights + at, call->list_weights + from, (size_t)n * sizeof *call->list_weights);
+        }
+        call->token_offsets[row] = (int32_t)at;
+        at += n;
+    }
+    call->sequence->way = call->in.tokens > 0 ? call->runs->way : SEQTOPK_WAY_topk_rows;
+    call->sequence->fallback = SEQTOPK_FALLBACK_NONE;
+    call->sequence->has_keys = 0;
+    seqtopk_tell_way(call, 0);
+    seqtopk_tell_end(call, at);
+}
+
+/* ------------------------------------------------------------------ steps -- */
+
+/* One step of one part, of a step that was checked. */
+static void do_step(seqtopk_cache_call *c, int32_t step) {
+    switch (step) {
+    case 1: seqtopk_step_collect(&c->route); return;
+    case 2: step_decide(c); return;
+    case 3: step_join(c); return;
+    case 4: seqtopk_step_finish(&c->route); return;
+    case 5: seqtopk_step_permute(&c->route); return;
+    default: return;
+    }
+}
+
+seqtopk_status seqtopk_cache_step(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const seqtopk_input *input,
+                                  const seqtopk_output *output, void *scratch, size_t scratch_size,
+                                  seqtopk_error *error) {
+    seqtopk_cache_call c;
+    if (seqtopk_error_clear(error))
+        return SEQTOPK_E_STRUCT;
+    seqtopk_status status = open_step(&c, cache, rows, input, output, scratch, scratch_size, 0, 1, error);
+    if (!status)
+        status = check_step(&c, error);
+    if (status)
+        return status;
+    seqtopk_step_collect(&c.route);
+    seqtopk_call_mask_dropped(&c.route);
+    status = seqtopk_check_logits(&c.route, error);
+    for (int32_t step = 2; step < STEPS && !status; step++)
+        do_step(&c, step);
+    return status;
+}
+
+int32_t seqtopk_cache_parts(const seqtopk_cache *cache) { return cache ? STEPS : 0; }
+
+seqtopk_status seqtopk_cache_step_part(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const seqtopk_input *input,
+                                       const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t step,
+                                       int32_t part, int32_t parts, seqtopk_error *error) {
+    seqtopk_cache_call c;
+    if (seqtopk_error_clear(error))
+        return SEQTOPK_E_STRUCT;
+    if (step < 0 || step >= STEPS)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, STEPS - 1);
+    seqtopk_status status = open_step(&c, cache, rows, input, output, scratch, scratch_size, part, parts, error);
+    if (status)
+        return status;
+    if (step == 0) { /* the first part looks at all rows; the others are told from the next step on */
+        if (part > 0)
+            return SEQTOPK_OK;
+        c.checked->error = (seqtopk_error)SEQTOPK_ERROR_INIT;
+        return c.checked->status = check_step(&c, &c.checked->error)
+                                       ? seqtopk_fail(error, c.checked->error.status, c.checked->error.token, "%s",
+                                                      c.checked->error.message)
+                                       : SEQTOPK_OK;
+    }
+    if (c.checked->status)
+        return seqtopk_fail(error, c.checked->status, c.checked->error.token, "%s", c.checked->error.message);
+    if (step > 1) {
+        seqtopk_call_mask_dropped(&c.route);
+        status = seqtopk_check_logits(&c.route, error);
+    }
+    if (!status)
+        do_step(&c, step);
+    return status;
+}
+
+typedef struct {
+    seqtopk_cache *cache;
+    const seqtopk_cache_rows *rows;
+    const seqtopk_input *input;
+    const seqtopk_output *output;
+    void *scratch;
+    size_t scratch_size;
+    int32_t step, parts;
+} team;
+
+static void team_task(void *arg, int32_t part) {
+    const team *t = arg;
+    seqtopk_cache_step_part(t->cache, t->rows, t->input, t->output, t->scratch, t->scratch_size, t->step, part,
+                            t->parts, NULL);
+}
+
+seqtopk_status seqtopk_cache_step_parallel(seqtopk_cache *cache, const seqtopk_cache_rows *rows,
+                                           const seqtopk_input *input, const seqtopk_output *output, void *scratch,
+                                           size_t scratch_size, const seqtopk_parallel *parallel,
+                                           seqtopk_error *error) {
+    seqtopk_cache_call c;
+    seqtopk_parallel loan;
+    if (seqtopk_error_clear(error))
+        return SEQTOPK_E_STRUCT;
+    seqtopk_status status = seqtopk_take_loan(&loan, parallel, error);
+    if (!status)
+        status = open_step(&c, cache, rows, input, output, scratch, scratch_size, 0, loan.threads, error);
+    if (status)
+        return status;
+    const int64_t worthwhile = 1 + c.route.in.tokens * c.route.rows.experts / c.route.kernels->share;
+    const int32_t parts = worthwhile < loan.threads ? (int32_t)worthwhile : loan.threads;
+    if (parts == 1)
+        return seqtopk_cache_step(cache, rows, input, output, scratch, scratch_size, error);
+    team t = {cache, rows, input, output, scratch, scratch_size, 0, parts};
+    status = seqtopk_cache_step_part(cache, rows, input, output, scratch, scratch_size, 0, 0, parts, error);
+    if (!status)
+        status = open_step(&c, cache, rows, input, output, scratch, scratch_size, 0, parts, error);
+    for (t.step = 1; t.step < STEPS && !status; t.step++) {
+        loan.parallel_for(loan.context, parts, team_task, &t);
+        if (t.step == 1)
+            status = seqtopk_check_logits(&c.route, error);
+    }
+    return status;
+}
