@@ -300,10 +300,12 @@ static void add_stats(const seqtopk_cache *cache, int32_t layer, int32_t sequenc
     if (!past->ladder)
         return;
     stats->bytes += (int64_t)seqtopk_ladder_bytes(past->ladder);
-    for (int32_t i = 0; i < past->ladder->bands; i++) {
-        seqtopk_shelf_bytes(&past->ladder->band[i].words, &stats->bytes, &stats->shared_bytes);
-        if (past->ladder->refill[i].is_active)
-            seqtopk_shelf_bytes(&past->ladder->refill[i].band.words, &stats->bytes, &stats->shared_bytes);
+    for (int32_t i = 0; i < past->ladder->rungs; i++) {
+        const seqtopk_refill *refill = past->ladder->refill + i;
+        seqtopk_shelf_bytes(&past->ladder->rung[i].words, &stats->bytes, &stats->shared_bytes);
+        seqtopk_shelf_bytes(&refill->old, &stats->bytes, &stats->shared_bytes);
+        if (refill->is_active)
+            seqtopk_shelf_bytes(&refill->made.words, &stats->bytes, &stats->shared_bytes);
     }
 }
 

@@ -18,6 +18,8 @@ static inline uint64_t seqtopk_word_of(float key, int64_t token) {
     return (uint64_t)seqtopk_digits_of(key) << 32 | (uint32_t)(UINT32_MAX - (uint32_t)token);
 }
 
+static inline int64_t seqtopk_token_of(uint64_t word) { return (int64_t)(UINT32_MAX - (uint32_t)word); }
+
 /* Below and above every word. */
 #define SEQTOPK_WORD_LEAST 0
 #define SEQTOPK_WORD_MOST UINT64_MAX
