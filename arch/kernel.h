@@ -16,6 +16,9 @@
  *       | permute   histogram, scatter
  *     lists by expert
  *
+ *     a token's keys, while decoding
+ *       | cache     rank_keys, count_words, pick_words, pick_keys: its place among those of its past
+ *
  * Which of them a call goes through is its way (src/plan/ways.def). A kernel is a plain C function that allocates
  * nothing and keeps nothing between calls; an argument called `work` is scratch that the caller provides. kernels.def
  * lists all kernels; nothing else does.
@@ -250,5 +253,31 @@ typedef void seqtopk_histogram_fn(const int32_t *ids, int64_t n, int32_t *histog
  * tokens, the pair's own index to slots. Either may be NULL. cursors [E] ascend. work: [E]. */
 typedef void seqtopk_scatter_fn(const int32_t *offsets, const int32_t *ids, int64_t first, int64_t last,
                                 int32_t experts, int32_t *cursors, int32_t *work, int32_t *tokens, int32_t *slots);
+
+/* rank_keys: writes of each of keys [n] how many come before it: larger ones, and of equals the earlier. */
+enum { SEQTOPK_MOST_RANKED = 64 }; /* n is at most that; no NaN */
+typedef void seqtopk_rank_keys_fn(const float *keys, int32_t n, int32_t *ranks);
+
+/*
+ * Words: keys of the past with their tokens as one number each (arch/words.h). A word reaches a limit that it is not
+ * below.
+ * count_words: writes how many of words [n] reach each of `limits`.
+ */
+enum { SEQTOPK_LIMITS = 24 };
+typedef void seqtopk_count_words_fn(const uint64_t *words, int32_t n, const uint64_t *limits, int32_t *counts);
+
+/* pick_words: writes those of words [n] that reach `low` and not `high`, in their order, and adds to *above how many reach
+ * `high`. Returns how many it wrote. picked: [n + SEQTOPK_PICKED_SLACK]. */
+enum { SEQTOPK_PICKED_SLACK = 8 };
+typedef int64_t seqtopk_pick_words_fn(const uint64_t *words, int64_t n, uint64_t low, uint64_t high, uint64_t *picked,
+                                      int64_t *above);
+
+/*
+ * pick_keys: the same of the words of tokens [token, token + rows), whose keys are `width` each, best first, with -inf
+ * behind the last, `stride` bytes apart. picked: [rows * width]. Up to SEQTOPK_KEYS_SLACK bytes behind a row may be read.
+ */
+enum { SEQTOPK_KEYS_SLACK = 64 };
+typedef int64_t seqtopk_pick_keys_fn(const float *keys, int64_t stride, int64_t rows, int32_t width, int64_t token,
+                                     uint64_t low, uint64_t high, uint64_t *picked, int64_t *above);
 
 #endif

@@ -280,6 +280,31 @@ static void call_scatter(op_case *c, seqtopk_scatter_fn *kernel) {
            c->expert_slots);
 }
 
+static void place_rank_keys(op_case *c) { c->ids = case_memory(CASE_IDS, (size_t)c->n, sizeof(int32_t)); }
+
+static void call_rank_keys(op_case *c, seqtopk_rank_keys_fn *kernel) { kernel(c->keys, (int32_t)c->n, c->ids); }
+
+static void place_count_words(op_case *c) { c->ids = case_memory(CASE_IDS, SEQTOPK_LIMITS, sizeof(int32_t)); }
+
+static void call_count_words(op_case *c, seqtopk_count_words_fn *kernel) {
+    kernel(c->words, (int32_t)c->n, c->limits, c->ids);
+}
+
+static void place_pick_words(op_case *c) {
+    c->picked = case_memory(CASE_PICKED, (size_t)c->n + SEQTOPK_PICKED_SLACK, sizeof(uint64_t));
+}
+
+static void call_pick_words(op_case *c, seqtopk_pick_words_fn *kernel) {
+    c->returned = kernel(c->words, c->n, c->limits[0], c->limits[1], c->picked, &c->at);
+}
+
+static void place_pick_keys(op_case *c) { c->picked = case_memory(CASE_PICKED, cells(c), sizeof(uint64_t)); }
+
+static void call_pick_keys(op_case *c, seqtopk_pick_keys_fn *kernel) {
+    c->returned = kernel(c->keys, c->rows.stride, c->last - c->first, c->experts, c->first, c->limits[0], c->limits[1],
+                         c->picked, &c->at);
+}
+
 /* No default: an op without a case does not compile. */
 void case_place(op_case *c, seqtopk_op op) {
     static void (*const places[])(op_case *) = {

@@ -36,6 +36,9 @@ typedef enum case_slot {
     CASE_NUMBERS_WORK,
     CASE_EXPERT_TOKENS,
     CASE_EXPERT_SLOTS,
+    CASE_WORDS, /* read only */
+    CASE_LIMITS,
+    CASE_PICKED,
     CASE_SLOTS
 } case_slot;
 
@@ -77,16 +80,19 @@ typedef struct op_case {
     int64_t (*list_row)(const void *context, int64_t token, int64_t at); /* context: the case itself */
     void (*row_keys)(const void *context, int64_t token, float *keys);
 
+    const uint64_t *words, *limits; /* keys of the past; limits[0], limits[1]: what is to be picked */
+
     /* What is placed; case_begin() makes it as it was before the call. */
     float *values, *work;
     int32_t *numbers, *numbers_work, *ids;
     int32_t *expert_tokens, *expert_slots; /* the caller's, who may not want them */
     seqtopk_candidates candidates;
     seqtopk_lists lists;
+    uint64_t *picked;
 
     /* What is returned. */
     int64_t returned; /* a bad row, a number of ids, the place after the last */
-    int64_t at;       /* where lists ended */
+    int64_t at;       /* where lists ended; of what is picked, how many are above */
     seqtopk_kth kth;
 } op_case;
 

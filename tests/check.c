@@ -211,6 +211,7 @@ int main(int argc, char **argv) {
     check_ops();
     if (!run.op) {
         check_routes();
+        check_decode();
         check_dispatch();
         check_context("dispatch");
         check_that(run.dispatched > 0, "nothing went through a plan");

@@ -58,10 +58,14 @@ void check_rows(void);
 void check_select(void);
 void check_lists(void);
 void check_groups(void);
+void check_cache(void);
 void check_nan(void);
 
-void check_ops(void);      /* every kernel by its contract in arch/kernel.h */
-void check_routes(void);   /* every kernel through the public API */
+void check_ops(void);    /* every kernel by its contract in arch/kernel.h */
+void check_routes(void); /* every kernel through the public API */
+void check_decode(void); /* long sequences, token by token */
+/* A sequence with a kernel forced that a step of decoding goes through. */
+void check_decode_with(const char *kernel);
 void check_dispatch(void); /* that the kernel which a plan names is the one that runs */
 
 #endif

@@ -41,6 +41,7 @@ void check_ops(void) {
     check_rows();
     check_select();
     check_lists();
+    check_cache();
     check_groups();
     check_nan();
     case_close();

@@ -968,6 +968,13 @@ static int note_visits(const call *c, const seqtopk_row *forced, trap_function *
  * bias, for which no stage is fused with another; then short sequences. In groups only for the stage that limits them.
  */
 static void visit_shapes(const seqtopk_row *forced, trap_function *const *kernels, int n, int *entered) {
+    if (forced->op >= SEQTOPK_OP_rank_keys && forced->op <= SEQTOPK_OP_pick_keys) { /* while decoding */
+        if (trap_arm(kernels, n)) {
+            check_decode_with(forced->name);
+            trap_disarm(entered);
+        }
+        return;
+    }
     for (int i = 0; i < 14; i++) {
         const wish w = {.scope = i % 5 == 4 ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE,
                         .bounds = i < 10 ? i % 5 : 0,

@@ -53,7 +53,8 @@ static seqtopk_status check_desc(const seqtopk_cache_desc *d, seqtopk_error *err
 }
 
 static seqtopk_rules rules_of(const seqtopk_cache_desc *d, const seqtopk_plan *plan) {
-    return (seqtopk_rules){.top_k = plan->desc.top_k,
+    return (seqtopk_rules){.kernels = seqtopk_plan_kernels(plan, 1),
+                           .top_k = plan->desc.top_k,
                            .min_experts = plan->desc.min_experts,
                            .max_experts = plan->desc.max_experts,
                            .is_ledger = d->is_ledger,

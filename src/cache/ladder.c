@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/cache/ladder.h"
-#include "src/cache/words.h"
+#include "arch/words.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -114,14 +114,7 @@ typedef struct picked {
 
 static int put_into_rung(void *to, const uint64_t *words, int64_t n) {
     const picked *p = to;
-    for (int64_t w = 0; w < n; w++) {
-        uint64_t *place = seqtopk_shelf_push(&p->rung->words, p->purse);
-        if (!place)
-            return 0;
-        *place = words[w];
-    }
-    seqtopk_sample_pass(p->rung->sample, words, n);
-    return p->rung->words.size <= p->most;
+    return seqtopk_rung_push(p->rung, words, n, p->purse) && p->rung->words.size <= p->most;
 }
 
 static int begin_refill(seqtopk_ladder *l, int i, int32_t source, uint64_t low, uint64_t high, seqtopk_purse *purse) {
@@ -301,6 +294,7 @@ static void look_after(seqtopk_ladder *l, const seqtopk_log *log, int64_t places
     for (int i = 0; i < l->rungs; i++)
         look_after_rung(l, log, i, rank, &began, &quiet, purse);
     l->quiet = l->is_retiring ? 0 : (int32_t)quiet;
+    l->has_limits = 0;
 }
 
 /* --------------------------------------------------------------- settling -- */
@@ -393,6 +387,7 @@ static void settle(seqtopk_ladder *l, const seqtopk_log *log, int64_t places, se
     }
     for (int i = l->rungs - 1; i >= 0; i--)
         (void)fill_rung(l, log, i, rank_of(l, places), purse); /* where it fails the next larger source serves */
+    l->has_limits = 0;
     l->is_settled = fill_window(l, log, rank_of(l, places), purse);
     l->quiet = 0;
 }
@@ -491,19 +486,42 @@ int32_t seqtopk_ladder_winners(seqtopk_ladder *l, const seqtopk_log *log, const 
     return winners;
 }
 
+/* The ends of the window and of the rungs, as they are now. */
+static void gather_limits(seqtopk_ladder *l) {
+    int at = 0;
+    l->limits[at++] = l->window.high;
+    l->limits[at++] = l->window.low;
+    for (int i = 0; i < l->rungs; i++) {
+        l->limits[at++] = l->rung[i].high;
+        l->limits[at++] = l->rung[i].low;
+    }
+    while (at < SEQTOPK_LIMITS)
+        l->limits[at++] = SEQTOPK_WORD_MOST;
+    l->has_limits = 1;
+}
+
 void seqtopk_ladder_add(seqtopk_ladder *l, const seqtopk_log *log, const uint64_t *words, int32_t n, int64_t places,
                         seqtopk_purse *purse) {
+    int32_t reach[SEQTOPK_LIMITS];
     l->total += n;
     seqtopk_sample_pass(l->sample, words, n);
     if (!l->is_settled)
         return;
-    seqtopk_window_add(&l->window, words, n, rank_of(l, places));
-    for (int i = 0; i < l->rungs; i++)
-        if (!seqtopk_rung_add(l->rung + i, words, n, purse)) {
+    if (!l->has_limits)
+        gather_limits(l);
+    log->kernels->count_words(words, n, l->limits, reach);
+    l->window.above += reach[0];
+    if (reach[0] < reach[1])
+        l->has_limits = !seqtopk_window_insert(&l->window, words + reach[0], reach[1] - reach[0], rank_of(l, places));
+    for (int i = 0; i < l->rungs; i++) {
+        const int32_t from = reach[2 * i + 2], to = reach[2 * i + 3];
+        l->rung[i].above += from;
+        if (from < to && !seqtopk_rung_push(l->rung + i, words + from, to - from, purse)) {
             /* Without memory the window does without rungs, until it has to be made anew. */
             seqtopk_ladder_unsettle(l, l->total, purse);
             return;
         }
+    }
     if (l->quiet-- <= 0)
         look_after(l, log, places, purse);
 }

@@ -20,7 +20,7 @@
 
 #include "src/cache/window.h"
 
-enum { SEQTOPK_RUNGS = 10, SEQTOPK_FROM_LOG = SEQTOPK_RUNGS };
+enum { SEQTOPK_RUNGS = SEQTOPK_LIMITS / 2 - 1, SEQTOPK_FROM_LOG = SEQTOPK_RUNGS };
 
 /* A rung that is being picked anew, and what is left of the one before. */
 typedef struct seqtopk_refill {
@@ -38,6 +38,8 @@ typedef struct seqtopk_ladder {
     int32_t quiet;       /* for so many tokens nothing needs to be looked after */
     int32_t rungs;       /* from the smallest on */
     int32_t is_retiring; /* there is an `old` one */
+    int32_t has_limits;  /* they are as window and rungs are */
+    uint64_t limits[SEQTOPK_LIMITS];
     seqtopk_window window;
     seqtopk_sample *sample; /* of the log; behind the ladder */
     seqtopk_rung rung[SEQTOPK_RUNGS];

@@ -4,10 +4,12 @@
 #define SEQTOPK_SRC_CACHE_LOG_H
 
 #include "src/cache/shelf.h"
+#include "src/plan/plan.h"
 
 typedef struct seqtopk_log {
     seqtopk_shelf tokens; /* of seqtopk_token_note and `width` keys each */
     int32_t width;        /* keys of a token that compete: max_experts - min_experts */
+    const seqtopk_kernels *kernels;
 } seqtopk_log;
 
 typedef struct seqtopk_token_note {

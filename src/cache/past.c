@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/cache/past.h"
-#include "src/cache/words.h"
+#include "arch/words.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@ static seqtopk_token_note *note_of(const seqtopk_past *past, int64_t token) {
 }
 
 void seqtopk_past_init(seqtopk_past *past, const seqtopk_rules *rules) {
-    *past = (seqtopk_past){.log.width = width_of(rules), .next = -1};
+    *past = (seqtopk_past){.log.width = width_of(rules), .log.kernels = rules->kernels, .next = -1};
     seqtopk_shelf_init(&past->log.tokens,
                        (int32_t)(sizeof(seqtopk_token_note) + (size_t)past->log.width * sizeof(float)));
 }

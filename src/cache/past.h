@@ -7,6 +7,7 @@
 
 /* What a layer's tokens are given by. */
 typedef struct seqtopk_rules {
+    const seqtopk_kernels *kernels; /* of calls of one token */
     int32_t top_k, min_experts, max_experts;
     int32_t is_ledger;     /* never more pairs than top_k for each token so far */
     int32_t has_threshold; /* what reaches `threshold` is given, whatever the past; nothing is kept */

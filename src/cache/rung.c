@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/cache/rung.h"
-#include "src/cache/words.h"
+#include "arch/words.h"
 
-#include <math.h>
 #include <string.h>
 
 /* ------------------------------------------------------------------- rung -- */
@@ -37,21 +36,19 @@ int seqtopk_rung_copy(seqtopk_rung *to, seqtopk_rung *from, seqtopk_purse *purse
     return 0;
 }
 
-static int push(seqtopk_rung *rung, const uint64_t *words, int64_t n, seqtopk_purse *purse) {
-    for (int64_t w = 0; w < n; w++) {
-        uint64_t *place = seqtopk_shelf_push(&rung->words, purse);
-        if (!place)
+int seqtopk_rung_push(seqtopk_rung *rung, const uint64_t *words, int64_t n, seqtopk_purse *purse) {
+    for (int64_t left = n; left > 0;) {
+        int64_t space;
+        uint64_t *to = seqtopk_shelf_room(&rung->words, &space, purse);
+        if (!to)
             return 0;
-        *place = words[w];
+        space = space < left ? space : left;
+        memcpy(to, words + (n - left), (size_t)space * sizeof *to);
+        seqtopk_shelf_grow(&rung->words, space);
+        left -= space;
     }
     seqtopk_sample_pass(rung->sample, words, n);
     return 1;
-}
-
-int seqtopk_rung_add(seqtopk_rung *rung, const uint64_t *words, int32_t n, seqtopk_purse *purse) {
-    const int32_t from = seqtopk_reaching(words, n, rung->high), to = seqtopk_reaching(words, n, rung->low);
-    rung->above += from;
-    return from == to || push(rung, words + from, to - from, purse);
 }
 
 void seqtopk_rung_take_back(seqtopk_rung *rung, const uint64_t *words, int32_t n, seqtopk_purse *purse) {
@@ -67,25 +64,15 @@ void seqtopk_rung_take_back(seqtopk_rung *rung, const uint64_t *words, int32_t n
 
 enum { PIECE = 256 }; /* words at a time */
 
-/* Writes those of words [n] that are in [low, high), and counts those above. */
-static int64_t pick(seqtopk_reader *reader, const uint64_t *words, int64_t n, uint64_t *picked) {
-    int64_t count = 0, above = 0;
-    for (int64_t w = 0; w < n; w++) {
-        picked[count] = words[w];
-        count += words[w] >= reader->low && words[w] < reader->high;
-        above += words[w] >= reader->high;
-    }
-    reader->above += above;
-    return count;
-}
-
-static int read_rung(seqtopk_reader *reader, const seqtopk_rung *rung, int64_t budget, seqtopk_sink *sink, void *to) {
-    uint64_t picked[PIECE];
-    while (budget > 0 && reader->cursor < rung->words.size) {
+static int read_rung(seqtopk_reader *reader, const seqtopk_source *source, int64_t budget, seqtopk_sink *sink,
+                     void *to) {
+    uint64_t picked[PIECE + SEQTOPK_PICKED_SLACK];
+    while (budget > 0 && reader->cursor < source->rung->words.size) {
         int64_t n;
-        const uint64_t *words = seqtopk_shelf_at(&rung->words, reader->cursor, &n);
+        const uint64_t *words = seqtopk_shelf_at(&source->rung->words, reader->cursor, &n);
         n = n < PIECE ? n : PIECE;
-        const int64_t count = pick(reader, words, n, picked);
+        const int64_t count =
+            source->log->kernels->pick_words(words, n, reader->low, reader->high, picked, &reader->above);
         if (count > 0 && !sink(to, picked, count))
             return 0;
         reader->cursor += n;
@@ -94,34 +81,38 @@ static int read_rung(seqtopk_reader *reader, const seqtopk_rung *rung, int64_t b
     return 1;
 }
 
-/* The keys of a token from number *at on, as far as there is space, as words. Returns how many. */
-static int32_t words_of(const float *keys, int32_t width, int64_t token, int32_t *at, int32_t space, uint64_t *words) {
-    int32_t n = 0;
-    for (; *at < width && n < space && keys[*at] > -INFINITY; ++*at)
-        words[n++] = seqtopk_word_of(keys[*at], token);
-    return n;
+/* Tokens [reader->cursor, + rows), which stand behind one another; of long rows a piece at a time. */
+static int read_rows(seqtopk_reader *reader, const seqtopk_log *log, const float *keys, int64_t rows,
+                     seqtopk_sink *sink, void *to) {
+    uint64_t picked[PIECE];
+    for (int32_t at = 0; at < log->width; at += PIECE) {
+        const int32_t width = log->width - at < PIECE ? log->width - at : PIECE;
+        const int64_t count = log->kernels->pick_keys(keys + at, log->tokens.element, rows, width, reader->cursor,
+                                                      reader->low, reader->high, picked, &reader->above);
+        if (count > 0 && !sink(to, picked, count))
+            return 0;
+    }
+    return 1;
 }
 
 static int read_log(seqtopk_reader *reader, const seqtopk_log *log, int64_t budget, seqtopk_sink *sink, void *to) {
-    uint64_t words[PIECE], picked[PIECE];
-    for (; budget > 0 && reader->cursor < log->tokens.size; reader->cursor++) {
-        int64_t ignored;
-        const float *keys = seqtopk_note_keys(seqtopk_log_at(log, reader->cursor, &ignored));
-        for (int32_t at = 0, n = PIECE; n == PIECE;) {
-            n = words_of(keys, log->width, reader->cursor, &at, PIECE, words);
-            const int64_t count = pick(reader, words, n, picked);
-            if (count > 0 && !sink(to, picked, count))
-                return 0;
-        }
-        budget -= log->width;
+    const int64_t most = log->width < PIECE ? PIECE / log->width : 1;
+    while (budget > 0 && reader->cursor < log->tokens.size) {
+        int64_t rows;
+        const float *keys = seqtopk_note_keys(seqtopk_log_at(log, reader->cursor, &rows));
+        rows = rows < most ? rows : most;
+        rows = rows < budget / log->width + 1 ? rows : budget / log->width + 1;
+        if (!read_rows(reader, log, keys, rows, sink, to))
+            return 0;
+        reader->cursor += rows;
+        budget -= rows * log->width;
     }
     return 1;
 }
 
 int seqtopk_read_on(seqtopk_reader *reader, const seqtopk_source *source, int64_t budget, seqtopk_sink *sink,
                     void *to) {
-    return source->rung ? read_rung(reader, source->rung, budget, sink, to)
-                        : read_log(reader, source->log, budget, sink, to);
+    return source->rung ? read_rung(reader, source, budget, sink, to) : read_log(reader, source->log, budget, sink, to);
 }
 
 int32_t seqtopk_read_back(seqtopk_reader *reader, const seqtopk_source *source, const uint64_t *words, int32_t n,

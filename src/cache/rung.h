@@ -30,8 +30,8 @@ static inline int32_t seqtopk_reaching(const uint64_t *words, int32_t n, uint64_
     return count;
 }
 
-/* The words [n] of the next token, best first. Returns 0 if there is no memory. */
-int seqtopk_rung_add(seqtopk_rung *rung, const uint64_t *words, int32_t n, seqtopk_purse *purse);
+/* Words [n] that come next, all in [low, high). Returns 0 if there is no memory. */
+int seqtopk_rung_push(seqtopk_rung *rung, const uint64_t *words, int64_t n, seqtopk_purse *purse);
 /* Those of the last token, which go. */
 void seqtopk_rung_take_back(seqtopk_rung *rung, const uint64_t *words, int32_t n, seqtopk_purse *purse);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/cache/sample.h"
-#include "src/cache/words.h"
+#include "arch/words.h"
 
 /* Every other one is as good a sample of twice as many words. */
 static void thin_out(seqtopk_sample *sample) {

@@ -8,7 +8,7 @@
  * A chunk is large enough that what stands round its elements does not count, and small enough that to copy one, after
  * sharing, takes a fraction of a microsecond. A page counts for its chunks: a shelf of a million tokens has some hundred.
  */
-enum { CHUNK_BYTES = 8192, FIRST_BYTES = 512, PAGE_CHUNKS = 32 };
+enum { CHUNK_BYTES = 8192, FIRST_BYTES = 512, PAGE_CHUNKS = 128 };
 
 typedef struct chunk {
     atomic_int owners; /* pages */
@@ -46,7 +46,7 @@ static void add_owner(atomic_int *owners) { atomic_fetch_add_explicit(owners, 1,
 static int drop_owner(atomic_int *owners) { return atomic_fetch_sub_explicit(owners, 1, memory_order_acq_rel) == 1; }
 
 static chunk *make_chunk(const seqtopk_shelf *shelf, int32_t capacity, seqtopk_purse *purse) {
-    const size_t bytes = sizeof(chunk) + (size_t)capacity * (size_t)shelf->element;
+    const size_t bytes = sizeof(chunk) + (size_t)capacity * (size_t)shelf->element + SEQTOPK_SHELF_SLACK;
     chunk *made = seqtopk_purse_take(purse, bytes);
     if (made) {
         atomic_init(&made->owners, 1);
@@ -188,6 +188,8 @@ static int32_t capacity_for(const seqtopk_shelf *shelf, int32_t c, int64_t end) 
 }
 
 int seqtopk_shelf_reserve(seqtopk_shelf *shelf, int64_t at, int64_t n, seqtopk_purse *purse) {
+    if (n <= shelf->room && at == shelf->size)
+        return 1;
     if (n <= 0)
         return 1;
     const int64_t end = at + n;
@@ -202,9 +204,8 @@ int seqtopk_shelf_reserve(seqtopk_shelf *shelf, int64_t at, int64_t n, seqtopk_p
     return 1;
 }
 
-void *seqtopk_shelf_push_slow(seqtopk_shelf *shelf, seqtopk_purse *purse) {
-    return seqtopk_shelf_reserve(shelf, shelf->size, 1, purse) && shelf->room > 0 ? seqtopk_shelf_push(shelf, purse)
-                                                                                  : NULL;
+void *seqtopk_shelf_make_room(seqtopk_shelf *shelf, seqtopk_purse *purse) {
+    return seqtopk_shelf_reserve(shelf, shelf->size, 1, purse) && shelf->room > 0 ? shelf->next : NULL;
 }
 
 void seqtopk_shelf_cut(seqtopk_shelf *shelf, int64_t size, int64_t keep, seqtopk_purse *purse) {

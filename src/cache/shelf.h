@@ -38,19 +38,33 @@ typedef struct seqtopk_shelf {
 void seqtopk_shelf_init(seqtopk_shelf *shelf, int32_t element);
 void seqtopk_shelf_free(seqtopk_shelf *shelf, seqtopk_purse *purse);
 
+/* So many bytes behind the last element may be read, whatever they are. */
+enum { SEQTOPK_SHELF_SLACK = 64 };
+
 /* Makes elements [at, at + n) writable, at <= size: space for them, in chunks of this shelf's own. Changes nothing that can
  * be seen. Returns 0 if there is no memory. */
 int seqtopk_shelf_reserve(seqtopk_shelf *shelf, int64_t at, int64_t n, seqtopk_purse *purse);
 
-/* For the next element: its place, which is counted at once. Returns NULL if there is no memory. */
-void *seqtopk_shelf_push_slow(seqtopk_shelf *shelf, seqtopk_purse *purse);
+/* Where the next elements go, and for how many there is room without a gap, at least one. Returns NULL if there is no
+ * memory. They are there once `grow` has counted them. */
+void *seqtopk_shelf_make_room(seqtopk_shelf *shelf, seqtopk_purse *purse);
+static inline void *seqtopk_shelf_room(seqtopk_shelf *shelf, int64_t *room, seqtopk_purse *purse) {
+    void *place = shelf->room > 0 ? shelf->next : seqtopk_shelf_make_room(shelf, purse);
+    *room = shelf->room;
+    return place;
+}
+static inline void seqtopk_shelf_grow(seqtopk_shelf *shelf, int64_t n) {
+    shelf->next += n * shelf->element;
+    shelf->room -= n;
+    shelf->size += n;
+}
+
+/* A place for one more, which is counted at once. */
 static inline void *seqtopk_shelf_push(seqtopk_shelf *shelf, seqtopk_purse *purse) {
-    if (shelf->room <= 0)
-        return seqtopk_shelf_push_slow(shelf, purse);
-    void *place = shelf->next;
-    shelf->next += shelf->element;
-    shelf->room--;
-    shelf->size++;
+    int64_t room;
+    void *place = seqtopk_shelf_room(shelf, &room, purse);
+    if (place)
+        seqtopk_shelf_grow(shelf, 1);
     return place;
 }
 

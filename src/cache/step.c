@@ -13,7 +13,9 @@
 #include "src/route/way.h"
 #include "src/status.h"
 
-#include <math.h>
+#include "arch/words.h"
+
+#include <stdlib.h>
 #include <string.h>
 
 enum { STEPS = 6 };
@@ -29,7 +31,7 @@ typedef struct seqtopk_cache_call {
         seqtopk_error error;
     } * checked;     /* what the first step found, for all parts */
     int32_t *stays;  /* [T]: how many of its candidates a token is given */
-    uint32_t *ranks; /* [max_experts] of this part */
+    int32_t *ranks;  /* [max_experts] of this part */
     float *keys;     /* [max_experts]: a row's, best first */
     uint64_t *words; /* [max_experts] */
 } seqtopk_cache_call;
@@ -50,7 +52,7 @@ static size_t lay_out(seqtopk_cache_call *c, int64_t tokens, int32_t max_experts
     const size_t keys = rounded((size_t)max_experts * sizeof *c->keys);
     const size_t words = rounded((size_t)max_experts * sizeof *c->words);
     const uintptr_t own = base + used + (size_t)part * (ranks + keys + words);
-    c->ranks = (uint32_t *)own;
+    c->ranks = (int32_t *)own;
     c->keys = (float *)(own + ranks);
     c->words = (uint64_t *)(own + ranks + keys);
     return used + (size_t)parts * (ranks + keys + words);
@@ -199,16 +201,22 @@ static seqtopk_status check_step(const seqtopk_cache_call *c, seqtopk_error *err
 
 /* ----------------------------------------------------------------- decide -- */
 
-/* The rank of each of keys [n], of equals the earlier first: experts ascend. */
-static void rank_keys(const float *keys, int32_t n, uint32_t *ranks) {
-    for (int32_t i = 0; i < n; i++) {
-        uint32_t before = 0;
-        for (int32_t j = 0; j < i; j++)
-            before += keys[j] >= keys[i];
-        for (int32_t j = i + 1; j < n; j++)
-            before += keys[j] > keys[i];
-        ranks[i] = before;
+static int by_word(const void *a, const void *b) {
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x < y) - (x > y);
+}
+
+/* The rank of each of keys [n], of equals the earlier first: experts ascend. work: [n]. */
+static void rank_keys(const seqtopk_kernels *kernels, const float *keys, int32_t n, uint64_t *work, int32_t *ranks) {
+    if (n <= SEQTOPK_MOST_RANKED) {
+        kernels->rank_keys(keys, n, ranks);
+        return;
     }
+    for (int32_t i = 0; i < n; i++)
+        work[i] = seqtopk_word_of(keys[i], i);
+    qsort(work, (size_t)n, sizeof *work, by_word);
+    for (int32_t i = 0; i < n; i++)
+        ranks[seqtopk_token_of(work[i])] = i;
 }
 
 static int is_masked(const seqtopk_call *call, int64_t row) { return call->in.token_mask && !call->in.token_mask[row]; }
@@ -231,7 +239,7 @@ static void leave_first(const seqtopk_cache_call *c, int32_t from, int32_t n, in
     int32_t *ids = c->route.expert_ids + from, at = 0;
     float *keys = c->route.list_weights + from;
     for (int32_t i = 0; i < n && stays < n; i++)
-        if (c->ranks[i] < (uint32_t)stays) {
+        if (c->ranks[i] < stays) {
             ids[at] = ids[i];
             keys[at++] = keys[i];
         }
@@ -240,7 +248,7 @@ static void leave_first(const seqtopk_cache_call *c, int32_t from, int32_t n, in
 /* A row's keys [n], best first, in c->keys. */
 static void sort_row(const seqtopk_cache_call *c, int32_t from, int32_t n) {
     const float *keys = c->route.list_weights + from;
-    rank_keys(keys, n, c->ranks);
+    rank_keys(c->layer->rules.kernels, keys, n, c->words, c->ranks);
     for (int32_t i = 0; i < n; i++)
         c->keys[c->ranks[i]] = keys[i];
 }

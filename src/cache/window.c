@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/cache/window.h"
-#include "src/cache/words.h"
+#include "arch/words.h"
 
 #include <string.h>
 
@@ -100,13 +100,13 @@ static void make_space(seqtopk_window *w, int32_t n, int64_t rank) {
     }
 }
 
-void seqtopk_window_add(seqtopk_window *w, const uint64_t *words, int32_t n, int64_t rank) {
-    const int32_t from = seqtopk_reaching(words, n, w->high), to = seqtopk_reaching(words, n, w->low);
-    w->above += from;
-    for (int32_t i = from; i < to; i++)
+int seqtopk_window_insert(seqtopk_window *w, const uint64_t *words, int32_t n, int64_t rank) {
+    for (int32_t i = 0; i < n; i++)
         insert(w, words[i]);
-    if (w->count > 2 * w->target)
-        trim(w, rank);
+    if (w->count <= 2 * w->target)
+        return 0;
+    trim(w, rank);
+    return 1;
 }
 
 void seqtopk_window_take_back(seqtopk_window *w, const uint64_t *words, int32_t n) {

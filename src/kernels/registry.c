@@ -46,7 +46,7 @@ const seqtopk_row seqtopk_registry[] = {
 };
 
 int seqtopk_op_reads_logits(seqtopk_op op) {
-    enum { LOGITS, KEYS, PAIRS };
+    enum { LOGITS, KEYS, PAIRS, WORDS };
     static const uint8_t reads[SEQTOPK_OPS] = {
 #define SEQTOPK_OP(name, reads) [SEQTOPK_OP_##name] = reads,
 #include "arch/kernels.def"

@@ -33,8 +33,8 @@ enum {
 #undef SEQTOPK_SIZE
 };
 
-/* dtypes of a row: the logits' (values of seqtopk_dtype), or i32. */
-enum { SEQTOPK_ROW_f32 = SEQTOPK_DTYPE_F32, SEQTOPK_ROW_bf16, SEQTOPK_ROW_f16, SEQTOPK_ROW_i32 };
+/* dtypes of a row: the logits' (values of seqtopk_dtype), i32 or u64. */
+enum { SEQTOPK_ROW_f32 = SEQTOPK_DTYPE_F32, SEQTOPK_ROW_bf16, SEQTOPK_ROW_f16, SEQTOPK_ROW_i32, SEQTOPK_ROW_u64 };
 
 typedef void seqtopk_any_fn(void);
 

@@ -174,6 +174,8 @@ uint32_t seqtopk_ways_reach(const seqtopk_desc *desc) {
     uint32_t reach = NEEDS(topk_row) | NEEDS(histogram) | NEEDS(scatter) | seqtopk_ways[SEQTOPK_WAY_given].kernels;
     for (int32_t way = 0; way < SEQTOPK_WAYS; way++)
         reach |= seqtopk_ways_why_never(way, desc) ? 0 : seqtopk_ways[way].kernels;
+    if (desc->scope == SEQTOPK_SCOPE_ONLINE)
+        reach |= NEEDS(rank_keys) | NEEDS(count_words) | NEEDS(pick_words) | NEEDS(pick_keys);
     return seqtopk_is_grouped(desc) ? reach | NEEDS(mask_groups) : reach;
 }
 

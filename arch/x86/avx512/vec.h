@@ -261,6 +261,16 @@ static inline uint16_t *take_bits32(__mmask32 bits, int32_t base, uint16_t *ids)
 }
 
 /* By quarters of rows as they are loaded, then within them. */
+#define VEC_PICK8 pick_eight
+static inline int64_t pick_eight(const uint64_t *words, uint64_t low, uint64_t high, uint64_t *picked, int64_t *above) {
+    const __m512i own = _mm512_loadu_si512(words);
+    const __mmask8 beyond = _mm512_cmpge_epu64_mask(own, _mm512_set1_epi64((long long)high));
+    const __mmask8 inside = _mm512_cmpge_epu64_mask(own, _mm512_set1_epi64((long long)low)) & (__mmask8)~beyond;
+    _mm512_storeu_si512(picked, _mm512_maskz_compress_epi64(inside, own));
+    *above += _mm_popcnt_u32(beyond);
+    return _mm_popcnt_u32(inside);
+}
+
 #define VEC_TRANSPOSE16 transpose_quarters
 static inline __attribute__((always_inline)) void transpose_quarters(const float *rows, int64_t stride,
                                                                      float (*columns)[16]) {

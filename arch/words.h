@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Keys with their tokens as one number each: the larger word comes first in the order (larger key, then lower token). */
-#ifndef SEQTOPK_SRC_CACHE_WORDS_H
-#define SEQTOPK_SRC_CACHE_WORDS_H
+#ifndef SEQTOPK_ARCH_WORDS_H
+#define SEQTOPK_ARCH_WORDS_H
 
 #include <stdint.h>
 #include <string.h>

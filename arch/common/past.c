@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/* What a step of decoding does with the past: rank_keys, count_words, pick_words, pick_keys. */
+#include SEQTOPK_VEC_H
+
+#include "arch/common/lanes.h"
+#include "arch/common/name.h"
+#include "arch/kernels.h"
+
+#include "arch/words.h"
+
+#include <math.h>
+
+/* The compiler's own vectors: what counts here needs no other instruction. */
+enum { INTS = VEC_LANES, WORDS = VEC_LANES / 2 };
+typedef float floats_of __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias));
+typedef int32_t ints_of __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias));
+typedef int64_t words_of __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias));
+
+/* -------------------------------------------------------------- rank_keys -- */
+
+/* Of so many keys, a multiple of VEC_LANES, behind which nothing is, against each other. */
+static inline __attribute__((always_inline)) void rank_upto(const float *keys, int32_t n, int32_t vectors,
+                                                            int32_t *ranks) {
+    static const int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    for (int32_t v = 0; v < vectors; v++) {
+        const floats_of own = *(const floats_of *)(keys + v * INTS);
+        ints_of rank = {0}, at = *(const ints_of *)(numbers + 0);
+        at += v * INTS;
+        for (int32_t i = 0; i < n; i++) {
+            const floats_of other = (floats_of){0} + keys[i];
+            rank -= (other > own) | ((other == own) & (at > i));
+        }
+        *(ints_of *)(ranks + v * INTS) = rank;
+    }
+}
+
+void KERNEL(rank_keys, f32, pairs)(const float *keys, int32_t n, int32_t *ranks) {
+    float all[SEQTOPK_MOST_RANKED];
+    int32_t ranked[SEQTOPK_MOST_RANKED];
+    const int32_t vectors = (n + INTS - 1) / INTS;
+    for (int32_t i = 0; i < n; i++)
+        all[i] = keys[i];
+    for (int32_t i = n; i < vectors * INTS; i++)
+        all[i] = -INFINITY;
+    rank_upto(all, n, vectors, ranked);
+    for (int32_t i = 0; i < n; i++)
+        ranks[i] = ranked[i];
+}
+
+/* ------------------------------------------------------------ count_words -- */
+
+/* As signed numbers, which more processors can compare. */
+static inline int64_t signed_word(uint64_t word) { return (int64_t)(word ^ (uint64_t)1 << 63); }
+
+void KERNEL(count_words, u64, limits)(const uint64_t *words, int32_t n, const uint64_t *limits, int32_t *counts) {
+    enum { VECTORS = SEQTOPK_LIMITS / WORDS };
+    words_of limit[VECTORS], count[VECTORS];
+    for (int v = 0; v < VECTORS; v++) {
+        limit[v] = *(const words_of *)(limits + v * WORDS) ^ INT64_MIN;
+        count[v] = (words_of){0};
+    }
+    for (int32_t i = 0; i < n; i++) {
+        const words_of word = (words_of){0} + signed_word(words[i]);
+        for (int v = 0; v < VECTORS; v++)
+            count[v] -= word >= limit[v];
+    }
+    for (int v = 0; v < VECTORS; v++)
+        for (int i = 0; i < WORDS; i++)
+            counts[v * WORDS + i] = (int32_t)count[v][i];
+}
+
+/* ------------------------------------------------------------- pick_words -- */
+
+int64_t KERNEL(pick_words, u64, compress)(const uint64_t *words, int64_t n, uint64_t low, uint64_t high,
+                                          uint64_t *picked, int64_t *above) {
+    int64_t count = 0, beyond = 0, i = 0;
+#ifdef VEC_PICK8
+    for (; i + 8 <= n; i += 8)
+        count += VEC_PICK8(words + i, low, high, picked + count, &beyond);
+#endif
+    for (; i < n; i++) {
+        picked[count] = words[i];
+        count += (words[i] >= low) & (words[i] < high);
+        beyond += words[i] >= high;
+    }
+    *above += beyond;
+    return count;
+}
+
+/* -------------------------------------------------------------- pick_keys -- */
+
+/* A word as a limit on keys: a token's key reaches it if it is above `key`, or at it and the token is not after `token`. */
+typedef struct limit {
+    float key;
+    int64_t token;
+} limit;
+
+static limit limit_of(uint64_t word) {
+    const uint32_t digits = (uint32_t)(word >> 32), most = seqtopk_digits_of(INFINITY),
+                   least = seqtopk_digits_of(-INFINITY);
+    if (digits >= most || digits <= least) /* none reaches it, or all keys that there are */
+        return (limit){digits >= most ? INFINITY : -INFINITY, digits >= most ? INT64_MAX : -1};
+    const uint32_t bits = digits & 0x80000000u ? digits ^ 0x80000000u : ~digits;
+    limit to = {.token = seqtopk_token_of(word)};
+    memcpy(&to.key, &bits, sizeof bits);
+    return to;
+}
+
+static inline __attribute__((always_inline)) int32_t reaching(const float *keys, int32_t width, const limit *to,
+                                                              int64_t token) {
+    const vec at = vec_set1(to->key);
+    const int is_before = token <= to->token;
+    int32_t count = 0;
+    for (int32_t i = 0; i < width; i += VEC_LANES) {
+        const vec own = vec_load(keys + i);
+        const uint32_t bits = is_before ? vec_mask_ge(own, at) : vec_mask_gt(own, at);
+        const int32_t left = width - i;
+        count += __builtin_popcount(left < VEC_LANES ? bits & ((1u << left) - 1) : bits);
+    }
+    return count;
+}
+
+int64_t KERNEL(pick_keys, f32, rows)(const float *keys, int64_t stride, int64_t rows, int32_t width, int64_t token,
+                                     uint64_t low, uint64_t high, uint64_t *picked, int64_t *above) {
+    const limit from = limit_of(high), to = limit_of(low);
+    int64_t count = 0, beyond = 0;
+    for (int64_t r = 0; r < rows; r++, token++, keys = (const float *)((const char *)keys + stride)) {
+        const int32_t first = reaching(keys, width, &from, token), last = reaching(keys, width, &to, token);
+        beyond += first;
+        for (int32_t i = first; i < last; i++)
+            picked[count++] = seqtopk_word_of(keys[i], token);
+    }
+    *above += beyond;
+    return count;
+}

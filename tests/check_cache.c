@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/* Kernels of the past while decoding: rank_keys, count_words, pick_words, pick_keys. */
+#include "cases.h"
+#include "check.h"
+
+#include "arch/words.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST = 4096 };
+
+static void describe(const seqtopk_row *row, int64_t n, int kind) {
+    check_context("%s n=%lld kind=%d", row->name, (long long)n, kind);
+}
+
+/* Keys of a kind: any, few values, all equal, zeros of both signs, extremes. */
+enum { KINDS = 5 };
+static float key_of(int kind) {
+    static const float extremes[] = {3.4e38f, -3.4e38f, 1e-45f, -1e-45f, 0.0f, -0.0f, 1.0f};
+    switch (kind) {
+    case 0: return (float)random_normal(&run.random);
+    case 1: return (float)random_below(&run.random, 4);
+    case 2: return 1.5f;
+    case 3: return random_below(&run.random, 2) ? 0.0f : -0.0f;
+    default: return extremes[random_below(&run.random, sizeof extremes / sizeof *extremes)];
+    }
+}
+
+static uint64_t word_of(int kind, int64_t token) { return seqtopk_word_of(key_of(kind), token); }
+
+/* -------------------------------------------------------------- rank_keys -- */
+
+static void check_rank_keys(int32_t n, int kind) {
+    float keys[SEQTOPK_MOST_RANKED];
+    for (int32_t i = 0; i < n; i++)
+        keys[i] = kind == 4 && random_below(&run.random, 8) == 0 ? -INFINITY : key_of(kind);
+    op_case c = {.n = n, .keys = case_copy(CASE_KEYS, keys, (size_t)n, sizeof *keys)};
+    case_freeze(CASE_KEYS);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_rank_keys, -1));) {
+        int right = 1;
+        describe(row, n, kind);
+        case_place(&c, row->op);
+        case_call(&c, row);
+        for (int32_t i = 0; i < n; i++) {
+            int32_t rank = 0;
+            for (int32_t j = 0; j < n; j++)
+                rank += keys[j] > keys[i] || (keys[j] == keys[i] && j < i);
+            right &= c.ids[i] == rank;
+        }
+        check_that(right && case_intact(), "the ranks are wrong");
+    }
+}
+
+/* ------------------------------------------------------------ count_words -- */
+
+/* A limit: a word that is there, or one beside it, or an end. */
+static uint64_t limit_among(const uint64_t *words, int64_t n) {
+    if (n == 0 || random_below(&run.random, 8) == 0)
+        return random_below(&run.random, 2) ? SEQTOPK_WORD_MOST : SEQTOPK_WORD_LEAST;
+    return words[random_below(&run.random, (uint32_t)n)] + random_below(&run.random, 3) - 1;
+}
+
+static void check_count_words(int32_t n, int kind) {
+    uint64_t words[SEQTOPK_MOST_RANKED], limits[SEQTOPK_LIMITS];
+    for (int32_t i = 0; i < n; i++)
+        words[i] = word_of(kind, random_below(&run.random, 100));
+    for (int i = 0; i < SEQTOPK_LIMITS; i++)
+        limits[i] = limit_among(words, n);
+    op_case c = {.n = n,
+                 .words = case_copy(CASE_WORDS, words, (size_t)n, sizeof *words),
+                 .limits = case_copy(CASE_LIMITS, limits, SEQTOPK_LIMITS, sizeof *limits)};
+    case_freeze(CASE_WORDS);
+    case_freeze(CASE_LIMITS);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_count_words, -1));) {
+        int right = 1;
+        describe(row, n, kind);
+        case_place(&c, row->op);
+        case_call(&c, row);
+        for (int l = 0; l < SEQTOPK_LIMITS; l++) {
+            int32_t count = 0;
+            for (int32_t i = 0; i < n; i++)
+                count += words[i] >= limits[l];
+            right &= c.ids[l] == count;
+        }
+        check_that(right && case_intact(), "the counts are wrong");
+    }
+}
+
+/* ---------------------------------------------------------------- picking -- */
+
+static void expect_picked(const op_case *c, const uint64_t *words, int64_t n) {
+    int64_t count = 0, above = 0;
+    int right = 1;
+    for (int64_t i = 0; i < n; i++) {
+        above += words[i] >= c->limits[1];
+        if (words[i] < c->limits[0] || words[i] >= c->limits[1])
+            continue;
+        right &= count < c->returned && c->picked[count] == words[i];
+        count++;
+    }
+    check_that(right && count == c->returned, "not the words that it should have picked");
+    check_that(c->at == above, "%lld above, not %lld", (long long)c->at, (long long)above);
+    check_that(case_intact(), "wrote beside what it picked");
+}
+
+/* Two limits, the lower first. */
+static const uint64_t *place_limits(const uint64_t *words, int64_t n) {
+    uint64_t limits[2] = {limit_among(words, n), limit_among(words, n)};
+    if (limits[0] > limits[1]) {
+        const uint64_t limit = limits[0];
+        limits[0] = limits[1];
+        limits[1] = limit;
+    }
+    return case_copy(CASE_LIMITS, limits, 2, sizeof *limits);
+}
+
+static void check_pick_words(int64_t n, int kind) {
+    static uint64_t words[MOST];
+    for (int64_t i = 0; i < n; i++)
+        words[i] = word_of(kind, i / 9);
+    op_case c = {.n = n, .words = case_copy(CASE_WORDS, words, (size_t)n, sizeof *words)};
+    c.limits = place_limits(words, n);
+    case_freeze(CASE_WORDS);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_pick_words, -1));) {
+        describe(row, n, kind);
+        case_place(&c, row->op);
+        case_call(&c, row);
+        expect_picked(&c, words, n);
+    }
+}
+
+static int falling(const void *a, const void *b) {
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x < y) - (x > y);
+}
+
+/* Rows of keys as the log has them: best first, and -inf behind the last, which some rows have early. */
+static void check_pick_keys(int64_t rows, int32_t width, int kind) {
+    static float keys[MOST + SEQTOPK_KEYS_SLACK];
+    static uint64_t words[MOST];
+    const int64_t first = random_below(&run.random, 100), stride = width + 2;
+    int64_t n = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        float *row = keys + r * stride;
+        const int32_t has =
+            random_below(&run.random, 4) ? width : (int32_t)random_below(&run.random, (uint32_t)width + 1);
+        for (int32_t i = 0; i < width; i++)
+            row[i] = i < has ? key_of(kind) : -INFINITY;
+        row[width] = row[width + 1] = NAN; /* the next token's note */
+        qsort(row, (size_t)width, sizeof *row, falling);
+        for (int32_t i = 0; i < has; i++)
+            words[n++] = seqtopk_word_of(row[i], first + r);
+    }
+    const size_t floats = (size_t)(rows * stride) + SEQTOPK_KEYS_SLACK / sizeof(float);
+    op_case c = {.first = first,
+                 .last = first + rows,
+                 .experts = width,
+                 .rows.stride = stride * (int64_t)sizeof(float),
+                 .keys = case_copy(CASE_KEYS, keys, floats, sizeof *keys)};
+    c.limits = place_limits(words, n);
+    case_freeze(CASE_KEYS);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_pick_keys, -1));) {
+        describe(row, rows * 1000 + width, kind);
+        case_place(&c, row->op);
+        case_call(&c, row);
+        expect_picked(&c, words, n);
+    }
+}
+
+void check_cache(void) {
+    for (int round = 0; round < (run.quick ? 4 : 40); round++)
+        for (int kind = 0; kind < KINDS; kind++) {
+            for (int32_t n = 0; n <= SEQTOPK_MOST_RANKED; n++) {
+                check_rank_keys(n, kind);
+                check_count_words(n, kind);
+            }
+            for (int64_t n = 0; n < 40; n++)
+                check_pick_words(n, kind);
+            check_pick_words(MOST - random_below(&run.random, 9), kind);
+            for (int32_t width = 1; width <= 40; width++)
+                check_pick_keys(random_below(&run.random, 30), width, kind);
+        }
+}

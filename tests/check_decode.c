@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Long sequences token by token, against an oracle that knows nothing of windows: how many of the past's keys come before a
+ * key is counted in a Fenwick tree over all keys that the trace will ever have, in their order. On the way tokens are taken
+ * back and the sequence is copied. That ids and weights are right too is the fuzzer's part (tests/fuzz/cache.c).
+ */
+#include "check.h"
+
+#include <seqtopk/seqtopk.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SPARE_BYTES = 48 << 10 }; /* what an empty sequence has, and the last chunk of each rung */
+
+typedef enum kind { RANDOM, RISING, FALLING, ALTERNATING, SWINGING, EQUAL, FEW, KINDS } kind;
+static const char *const kind_names[] = {"random",   "rising",    "falling",   "alternating",
+                                         "swinging", "all equal", "few values"};
+
+typedef struct trace {
+    int64_t rows; /* that will be taken, those that are taken back among them */
+    int32_t experts, top_k, min, max, width;
+    float *logits;  /* [rows, experts] */
+    int64_t *place; /* [rows, width]: of each key that competes, in the order of all, from 1 */
+    int32_t *tree;  /* [rows * width + 1] */
+    int64_t *live;  /* [rows]: the rows of the present tokens */
+    int64_t length;
+    int64_t sure, pairs;
+} trace;
+
+/* ------------------------------------------------------------------ trace -- */
+
+static float base_of(kind how, int64_t row, int64_t rows) {
+    const float at = (float)row / (float)rows;
+    int log = 0;
+    while (row >> log > 1)
+        log++;
+    switch (how) {
+    case RISING: return 100 * at;
+    case FALLING: return -100 * at;
+    case ALTERNATING: return row & 1 ? 50.0f : -50.0f;
+    case SWINGING: return (log & 1 ? 50.0f : -50.0f) * (1 + at);
+    default: return 0;
+    }
+}
+
+static int falling(const void *a, const void *b) {
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x < y) - (x > y);
+}
+
+/* A key of the trace: rows ascend as tokens do, so that of equals the lower row comes first. */
+typedef struct entry {
+    float key;
+    int64_t number;
+} entry;
+
+static int in_order(const void *a, const void *b) {
+    const entry *x = a, *y = b;
+    return x->key != y->key ? (x->key < y->key) - (x->key > y->key) : (x->number > y->number) - (x->number < y->number);
+}
+
+static void make_trace(trace *t, kind how, int64_t rows, int32_t experts, int32_t top_k, int32_t min, int32_t max) {
+    *t = (trace){.rows = rows, .experts = experts, .top_k = top_k, .min = min, .max = max, .width = max - min};
+    const size_t keys = (size_t)rows * (size_t)t->width;
+    entry *all = check_alloc(keys, sizeof *all);
+    float *row = check_alloc((size_t)experts, sizeof *row);
+    t->logits = check_alloc((size_t)rows * (size_t)experts, sizeof *t->logits);
+    t->place = check_alloc(keys, sizeof *t->place);
+    t->tree = check_alloc(keys + 1, sizeof *t->tree);
+    t->live = check_alloc((size_t)rows, sizeof *t->live);
+    memset(t->tree, 0, (keys + 1) * sizeof *t->tree);
+    for (int64_t r = 0; r < rows; r++) {
+        float *to = t->logits + r * experts;
+        for (int32_t e = 0; e < experts; e++)
+            to[e] = how == EQUAL ? 1.0f
+                    : how == FEW ? (float)random_below(&run.random, 5)
+                                 : base_of(how, r, rows) + (float)random_normal(&run.random);
+        memcpy(row, to, (size_t)experts * sizeof *row);
+        qsort(row, (size_t)experts, sizeof *row, falling);
+        for (int32_t j = 0; j < t->width; j++)
+            all[r * t->width + j] = (entry){row[min + j], r * t->width + j};
+    }
+    qsort(all, keys, sizeof *all, in_order);
+    for (size_t i = 0; i < keys; i++)
+        t->place[all[i].number] = (int64_t)i + 1;
+    free(all);
+    free(row);
+}
+
+static void free_trace(trace *t) {
+    free(t->logits);
+    free(t->place);
+    free(t->tree);
+    free(t->live);
+}
+
+static void count_in(trace *t, int64_t row, int32_t n) {
+    for (int32_t j = 0; j < t->width; j++)
+        for (int64_t i = t->place[row * t->width + j]; i <= t->rows * t->width; i += i & -i)
+            t->tree[i] += n;
+}
+
+static int64_t counted_upto(const trace *t, int64_t place) {
+    int64_t count = 0;
+    for (int64_t i = place; i > 0; i -= i & -i)
+        count += t->tree[i];
+    return count;
+}
+
+/* The next token: how many experts it must be given. */
+static int32_t expect_next(trace *t, int64_t row) {
+    t->live[t->length++] = row;
+    count_in(t, row, 1);
+    const int64_t places = t->length * (t->top_k - t->min);
+    int32_t given = t->min;
+    while (given < t->max && counted_upto(t, t->place[row * t->width + given - t->min]) <= places)
+        given++;
+    return given;
+}
+
+static void take_back(trace *t, int64_t n) {
+    for (; n > 0; n--)
+        count_in(t, t->live[--t->length], -1);
+}
+
+/* -------------------------------------------------------------------- run -- */
+
+typedef struct decoder {
+    seqtopk_plan *plan;
+    seqtopk_cache *cache;
+    void *scratch;
+    size_t size;
+    seqtopk_error error;
+    int32_t sequence;
+} decoder;
+
+static int open_decoder(decoder *d, const trace *t, const char *isa, const char *kernel) {
+    seqtopk_desc desc = SEQTOPK_DESC_INIT;
+    seqtopk_cache_desc cache = SEQTOPK_CACHE_DESC_INIT;
+    *d = (decoder){.error = SEQTOPK_ERROR_INIT};
+    desc.experts = t->experts;
+    desc.top_k = t->top_k;
+    desc.scope = SEQTOPK_SCOPE_ONLINE;
+    desc.score = SEQTOPK_SCORE_LOGITS;
+    desc.min_experts = t->min;
+    desc.max_experts = t->max;
+    desc.isa = isa;
+    desc.kernel = kernel;
+    desc.tuning = seqtopk_tuning_none();
+    if (!check_that(seqtopk_plan_create(&d->plan, &desc, &d->error) == SEQTOPK_OK, "%s", d->error.message))
+        return 0;
+    cache.layers = 1;
+    cache.sequences = 2;
+    cache.plan = d->plan;
+    if (!check_that(seqtopk_cache_create(&d->cache, &cache, &d->error) == SEQTOPK_OK, "%s", d->error.message))
+        return 0;
+    d->size = seqtopk_cache_scratch_size(d->cache, 1, 1);
+    d->scratch = check_alloc(d->size, 1);
+    return 1;
+}
+
+static void close_decoder(decoder *d) {
+    seqtopk_cache_destroy(d->cache);
+    seqtopk_plan_destroy(d->plan);
+    free(d->scratch);
+}
+
+/* Steps through one row; returns how many experts it is given, or -1. */
+static int32_t step(decoder *d, const trace *t, int64_t row) {
+    int32_t offsets[2], ids[64];
+    seqtopk_cache_rows rows = SEQTOPK_CACHE_ROWS_INIT;
+    seqtopk_input in = SEQTOPK_INPUT_INIT;
+    seqtopk_output out = SEQTOPK_OUTPUT_INIT;
+    rows.sequences = &d->sequence;
+    in.logits = t->logits + row * t->experts;
+    in.tokens = 1;
+    out.token_offsets = offsets;
+    out.expert_ids = ids;
+    out.capacity = seqtopk_max_selected(d->plan, 1);
+    return seqtopk_cache_step(d->cache, &rows, &in, &out, d->scratch, d->size, &d->error) ? -1 : offsets[1];
+}
+
+/* Tokens back, few or many, or on with a copy. */
+static void live_on(decoder *d, trace *t) {
+    const uint32_t what = random_below(&run.random, 64);
+    if (what == 0) {
+        const int32_t other = 1 - d->sequence;
+        check_that(seqtopk_cache_copy(d->cache, other, d->sequence, -1, &d->error) == SEQTOPK_OK, "%s",
+                   d->error.message);
+        if (random_below(&run.random, 2))
+            check_that(seqtopk_cache_clear(d->cache, d->sequence, &d->error) == SEQTOPK_OK, "%s", d->error.message);
+        d->sequence = other;
+        return;
+    }
+    if (what > 4)
+        return;
+    const int64_t most = what == 1 ? 300 : 9, n = (int64_t)random_below(&run.random, (uint32_t)most),
+                  back = n < t->length ? n : t->length;
+    take_back(t, back);
+    check_that(seqtopk_cache_truncate(d->cache, d->sequence, t->length, &d->error) == SEQTOPK_OK, "%s",
+               d->error.message);
+}
+
+static void check_memory(const decoder *d, const trace *t) {
+    seqtopk_cache_stats stats = SEQTOPK_CACHE_STATS_INIT;
+    check_that(seqtopk_cache_get_stats(d->cache, 0, d->sequence, &stats) == SEQTOPK_OK, "no statistics");
+    const int64_t most = 8 * t->width * t->length + SPARE_BYTES, all = stats.bytes + stats.shared_bytes;
+    check_that(all <= most, "%lld tokens take %lld bytes, more than %lld", (long long)t->length, (long long)all,
+               (long long)most);
+}
+
+static void follow(trace *t, const char *isa, const char *kernel, int lives) {
+    decoder d;
+    if (!open_decoder(&d, t, isa, kernel))
+        return;
+    for (int64_t row = 0; row < t->rows; row++) {
+        const int32_t given = step(&d, t, row), expected = expect_next(t, row);
+        if (!check_that(given == expected, "token %lld is given %d experts, not %d: %s", (long long)t->length - 1,
+                        (int)given, (int)expected, d.error.message))
+            break;
+        if (lives)
+            live_on(&d, t);
+        if (row % 1024 == 0)
+            check_memory(&d, t);
+    }
+    close_decoder(&d);
+}
+
+void check_decode(void) {
+    static const int32_t shapes[][4] = {
+        {16, 8, 1, 10}, {8, 2, 0, 4}, {24, 4, 2, 5}, {12, 5, 4, 12}}; /* E, K, min, max */
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int how = 0; how < KINDS; how++) {
+            const int32_t *shape = shapes[s];
+            trace t;
+            check_context("decode %s E=%d K=%d [%d, %d]%s%s (seed %llu)", kind_names[how], (int)shape[0], (int)shape[1],
+                          (int)shape[2], (int)shape[3], run.isa ? " on " : "", run.isa ? run.isa : "",
+                          (unsigned long long)run.seed);
+            make_trace(&t, (kind)how, run.quick ? 6000 : 60000, shape[0], shape[1], shape[2], shape[3]);
+            follow(&t, run.isa, NULL, how != RANDOM || s > 0);
+            free_trace(&t);
+        }
+}
+
+void check_decode_with(const char *kernel) {
+    trace t;
+    make_trace(&t, FALLING, 2000, 16, 8, 1, 10);
+    follow(&t, NULL, kernel, 0);
+    free_trace(&t);
+}
