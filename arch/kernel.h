@@ -261,10 +261,11 @@ typedef void seqtopk_rank_keys_fn(const float *keys, int32_t n, int32_t *ranks);
 /*
  * Words: keys of the past with their tokens as one number each (arch/words.h). A word reaches a limit that it is not
  * below.
- * count_words: writes how many of words [n] reach each of `limits`.
+ * count_words: writes how many of words [n] reach each of limits [m]; m is a multiple of 8, at most SEQTOPK_LIMITS.
  */
 enum { SEQTOPK_LIMITS = 24 };
-typedef void seqtopk_count_words_fn(const uint64_t *words, int32_t n, const uint64_t *limits, int32_t *counts);
+typedef void seqtopk_count_words_fn(const uint64_t *words, int32_t n, const uint64_t *limits, int32_t m,
+                                    int64_t *counts);
 
 /* pick_words: writes those of words [n] that reach `low` and not `high`, in their order, and adds to *above how many reach
  * `high`. Returns how many it wrote. picked: [n + SEQTOPK_PICKED_SLACK]. */

@@ -284,10 +284,10 @@ static void place_rank_keys(op_case *c) { c->ids = case_memory(CASE_IDS, (size_t
 
 static void call_rank_keys(op_case *c, seqtopk_rank_keys_fn *kernel) { kernel(c->keys, (int32_t)c->n, c->ids); }
 
-static void place_count_words(op_case *c) { c->ids = case_memory(CASE_IDS, SEQTOPK_LIMITS, sizeof(int32_t)); }
+static void place_count_words(op_case *c) { c->reach = case_memory(CASE_REACH, (size_t)c->k, sizeof(int64_t)); }
 
 static void call_count_words(op_case *c, seqtopk_count_words_fn *kernel) {
-    kernel(c->words, (int32_t)c->n, c->limits, c->ids);
+    kernel(c->words, (int32_t)c->n, c->limits, (int32_t)c->k, c->reach);
 }
 
 static void place_pick_words(op_case *c) {

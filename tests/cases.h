@@ -39,6 +39,7 @@ typedef enum case_slot {
     CASE_WORDS, /* read only */
     CASE_LIMITS,
     CASE_PICKED,
+    CASE_REACH,
     CASE_SLOTS
 } case_slot;
 
@@ -89,6 +90,7 @@ typedef struct op_case {
     seqtopk_candidates candidates;
     seqtopk_lists lists;
     uint64_t *picked;
+    int64_t *reach;
 
     /* What is returned. */
     int64_t returned; /* a bad row, a number of ids, the place after the last */

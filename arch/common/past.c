@@ -38,13 +38,12 @@ void KERNEL(rank_keys, f32, pairs)(const float *keys, int32_t n, int32_t *ranks)
     float all[SEQTOPK_MOST_RANKED];
     int32_t ranked[SEQTOPK_MOST_RANKED];
     const int32_t vectors = (n + INTS - 1) / INTS;
-    for (int32_t i = 0; i < n; i++)
-        all[i] = keys[i];
-    for (int32_t i = n; i < vectors * INTS; i++)
-        all[i] = -INFINITY;
+    for (int32_t v = 0; v < vectors; v++) {
+        const int32_t left = n - v * INTS;
+        vec_store(all + v * INTS, vec_load_first(keys + v * INTS, left < INTS ? left : INTS));
+    }
     rank_upto(all, n, vectors, ranked);
-    for (int32_t i = 0; i < n; i++)
-        ranks[i] = ranked[i];
+    memcpy(ranks, ranked, (size_t)n * sizeof *ranks);
 }
 
 /* ------------------------------------------------------------ count_words -- */
@@ -52,21 +51,28 @@ void KERNEL(rank_keys, f32, pairs)(const float *keys, int32_t n, int32_t *ranks)
 /* As signed numbers, which more processors can compare. */
 static inline int64_t signed_word(uint64_t word) { return (int64_t)(word ^ (uint64_t)1 << 63); }
 
-void KERNEL(count_words, u64, limits)(const uint64_t *words, int32_t n, const uint64_t *limits, int32_t *counts) {
-    enum { VECTORS = SEQTOPK_LIMITS / WORDS };
-    words_of limit[VECTORS], count[VECTORS];
-    for (int v = 0; v < VECTORS; v++) {
+static inline __attribute__((always_inline)) void count_for(const uint64_t *words, int32_t n, const uint64_t *limits,
+                                                            int vectors, int64_t *counts) {
+    words_of limit[SEQTOPK_LIMITS / WORDS], count[SEQTOPK_LIMITS / WORDS];
+    for (int v = 0; v < vectors; v++) {
         limit[v] = *(const words_of *)(limits + v * WORDS) ^ INT64_MIN;
         count[v] = (words_of){0};
     }
     for (int32_t i = 0; i < n; i++) {
         const words_of word = (words_of){0} + signed_word(words[i]);
-        for (int v = 0; v < VECTORS; v++)
+        for (int v = 0; v < vectors; v++)
             count[v] -= word >= limit[v];
     }
-    for (int v = 0; v < VECTORS; v++)
-        for (int i = 0; i < WORDS; i++)
-            counts[v * WORDS + i] = (int32_t)count[v][i];
+    for (int v = 0; v < vectors; v++)
+        *(words_of *)(counts + v * WORDS) = count[v];
+}
+
+void KERNEL(count_words, u64, limits)(const uint64_t *words, int32_t n, const uint64_t *limits, int32_t m,
+                                      int64_t *counts) {
+    for (; m >= 16; m -= 16, limits += 16, counts += 16)
+        count_for(words, n, limits, 16 / WORDS, counts);
+    if (m > 0)
+        count_for(words, n, limits, 8 / WORDS, counts);
 }
 
 /* ------------------------------------------------------------- pick_words -- */

@@ -444,7 +444,8 @@ typedef struct seqtopk_output {
 } seqtopk_output;
 #define SEQTOPK_OUTPUT_INIT SEQTOPK_INIT_(seqtopk_output)
 
-/* The most pairs that `tokens` tokens can be given: tokens * K. -1 if that exceeds an int32 list, or on bad arguments. */
+/* The most pairs that `tokens` tokens can be given: tokens * K, online tokens * max_experts, since the budget of past tokens may be
+ * spent on them. -1 if that exceeds an int32 list, or on bad arguments. */
 SEQTOPK_API int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t tokens);
 
 /* The most slots that blocks of `block_size` can take: every pair, and for each expert that can have one all but one of a block.

@@ -495,26 +495,27 @@ static void gather_limits(seqtopk_ladder *l) {
         l->limits[at++] = l->rung[i].high;
         l->limits[at++] = l->rung[i].low;
     }
-    while (at < SEQTOPK_LIMITS)
+    while (at % 8)
         l->limits[at++] = SEQTOPK_WORD_MOST;
-    l->has_limits = 1;
+    l->has_limits = at;
 }
 
 void seqtopk_ladder_add(seqtopk_ladder *l, const seqtopk_log *log, const uint64_t *words, int32_t n, int64_t places,
                         seqtopk_purse *purse) {
-    int32_t reach[SEQTOPK_LIMITS];
+    int64_t reach[SEQTOPK_LIMITS];
     l->total += n;
     seqtopk_sample_pass(l->sample, words, n);
     if (!l->is_settled)
         return;
     if (!l->has_limits)
         gather_limits(l);
-    log->kernels->count_words(words, n, l->limits, reach);
+    log->kernels->count_words(words, n, l->limits, l->has_limits, reach);
     l->window.above += reach[0];
     if (reach[0] < reach[1])
-        l->has_limits = !seqtopk_window_insert(&l->window, words + reach[0], reach[1] - reach[0], rank_of(l, places));
+        if (seqtopk_window_insert(&l->window, words + reach[0], (int32_t)(reach[1] - reach[0]), rank_of(l, places)))
+            l->has_limits = 0;
     for (int i = 0; i < l->rungs; i++) {
-        const int32_t from = reach[2 * i + 2], to = reach[2 * i + 3];
+        const int64_t from = reach[2 * i + 2], to = reach[2 * i + 3];
         l->rung[i].above += from;
         if (from < to && !seqtopk_rung_push(l->rung + i, words + from, to - from, purse)) {
             /* Without memory the window does without rungs, until it has to be made anew. */

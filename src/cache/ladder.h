@@ -38,7 +38,7 @@ typedef struct seqtopk_ladder {
     int32_t quiet;       /* for so many tokens nothing needs to be looked after */
     int32_t rungs;       /* from the smallest on */
     int32_t is_retiring; /* there is an `old` one */
-    int32_t has_limits;  /* they are as window and rungs are */
+    int32_t has_limits;  /* so many, as window and rungs are; 0: they have changed since */
     uint64_t limits[SEQTOPK_LIMITS];
     seqtopk_window window;
     seqtopk_sample *sample; /* of the log; behind the ladder */

@@ -20,8 +20,10 @@ typedef struct seqtopk_past {
     int64_t routed; /* tokens that brought a budget */
     int64_t sure;   /* pairs that tokens got whatever the others had */
     int64_t given;  /* pairs in all */
-    int64_t next;   /* while a call is checked: the position of its next row of this sequence; else -1 */
-    int64_t start;  /* and of its first */
+    /* Of the rows of the call that is under way: the positions of the first and behind the last, -1: it has none so far, and
+     * whether the tokens from the first one on are still to be forgotten. */
+    int64_t start, next;
+    int32_t is_placed;
 } seqtopk_past;
 
 void seqtopk_past_init(seqtopk_past *past, const seqtopk_rules *rules);

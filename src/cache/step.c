@@ -178,8 +178,10 @@ static seqtopk_status check_step(const seqtopk_cache_call *c, seqtopk_error *err
     seqtopk_status status = SEQTOPK_OK;
     int64_t known = 0;
     for (; known < tokens && !status; known++)
-        if (!(status = seqtopk_cache_has(c->cache, sequence_of(c, known), error)))
+        if (!(status = seqtopk_cache_has(c->cache, sequence_of(c, known), error))) {
             past_of(c, known)->next = -1;
+            past_of(c, known)->is_placed = 0;
+        }
     if (status) {
         if (error)
             error->token = known - 1;
@@ -189,12 +191,13 @@ static seqtopk_status check_step(const seqtopk_cache_call *c, seqtopk_error *err
         status = place_row(c, row, error);
     for (int64_t row = 0; row < tokens && !status; row++) {
         seqtopk_past *past = past_of(c, row);
-        if (past->next >= 0 &&
-            !seqtopk_past_reserve(past, &c->layer->rules, past->start, past->next - past->start, &c->cache->purse))
+        if (past->is_placed)
+            continue;
+        past->is_placed = 1;
+        if (!seqtopk_past_reserve(past, &c->layer->rules, past->start, past->next - past->start, &c->cache->purse))
             status = seqtopk_fail(error, SEQTOPK_E_MEMORY, row,
                                   "no memory for %lld more tokens of sequence %d (cache_desc.max_bytes is a limit)",
                                   (long long)(past->next - past->start), (int)sequence_of(c, row));
-        past->next = -1; /* once for each sequence */
     }
     return status;
 }
@@ -224,9 +227,9 @@ static int is_masked(const seqtopk_call *call, int64_t row) { return call->in.to
 /* The pairs of a row's candidates, before gaps are closed. */
 static int32_t candidates_of(const seqtopk_cache_call *c, int64_t row, int32_t *from) {
     const seqtopk_call *call = &c->route;
-    int64_t first, last;
+    int64_t first = 0, last = call->in.tokens;
     int32_t part = 0; /* whose row it is */
-    while (seqtopk_call_share(call, part, &first, &last), row >= last)
+    while (call->parts > 1 && (seqtopk_call_share(call, part, &first, &last), row >= last))
         part++;
     *from = call->token_offsets[row];
     const int64_t end =
@@ -238,11 +241,11 @@ static int32_t candidates_of(const seqtopk_cache_call *c, int64_t row, int32_t *
 static void leave_first(const seqtopk_cache_call *c, int32_t from, int32_t n, int32_t stays) {
     int32_t *ids = c->route.expert_ids + from, at = 0;
     float *keys = c->route.list_weights + from;
-    for (int32_t i = 0; i < n && stays < n; i++)
-        if (c->ranks[i] < stays) {
-            ids[at] = ids[i];
-            keys[at++] = keys[i];
-        }
+    for (int32_t i = 0; i < n && stays < n; i++) { /* which it is cannot be foreseen: no branch */
+        ids[at] = ids[i];
+        keys[at] = keys[i];
+        at += c->ranks[i] < stays;
+    }
 }
 
 /* A row's keys [n], best first, in c->keys. */
@@ -290,19 +293,14 @@ static void step_decide(const seqtopk_cache_call *c) {
         seqtopk_past *past = past_of(c, row);
         if (sequence_of(c, row) % c->route.parts != c->route.part)
             continue;
-        if (past->next < 0) { /* its first row: now the call cannot fail any more */
-            int64_t end = past->start;
-            for (int64_t r = row; r < tokens; r++)
-                end += past_of(c, r) == past;
-            seqtopk_past_truncate(past, past->start, end, &c->cache->purse);
-            past->next = end;
+        if (past->is_placed) { /* its first row: now the call cannot fail any more */
+            past->is_placed = 0;
+            if (past->start < seqtopk_past_tokens(past))
+                seqtopk_past_truncate(past, past->start, past->next, &c->cache->purse);
         }
         enter_row(c, row, past);
-        if (seqtopk_past_tokens(past) < past->next)
-            continue;
-        if (c->rows.take == SEQTOPK_TAKE_JOINT)
+        if (c->rows.take == SEQTOPK_TAKE_JOINT && seqtopk_past_tokens(past) == past->next)
             decide_jointly(c, row);
-        past->next = -1;
     }
 }
 

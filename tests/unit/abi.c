@@ -45,6 +45,39 @@ static seqtopk_status with_parallel(unit *u, void *theirs) {
     return seqtopk_route_parallel(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, theirs, &u->error);
 }
 
+static seqtopk_status with_cache_desc(unit *u, void *theirs) {
+    seqtopk_cache *cache;
+    const seqtopk_status status = seqtopk_cache_create(&cache, theirs, &u->error);
+    seqtopk_cache_destroy(cache);
+    return status;
+}
+
+/* A cache of what `unit` has, but online. */
+static seqtopk_cache *online(unit *u) {
+    seqtopk_cache_desc desc = SEQTOPK_CACHE_DESC_INIT;
+    seqtopk_cache *cache = NULL;
+    desc.layers = desc.sequences = 1;
+    desc.plan = u->plan;
+    cr_assert_eq(seqtopk_cache_create(&cache, &desc, &u->error), SEQTOPK_OK, "%s", u->error.message);
+    return cache;
+}
+
+static seqtopk_status with_cache_rows(unit *u, void *theirs) {
+    seqtopk_cache *cache = online(u);
+    u->out.capacity = UNIT_CELLS;
+    const seqtopk_status status =
+        seqtopk_cache_step(cache, theirs, &u->in, &u->out, u->scratch, UNIT_SCRATCH, &u->error);
+    seqtopk_cache_destroy(cache);
+    return status;
+}
+
+static seqtopk_status with_cache_stats(unit *u, void *theirs) {
+    seqtopk_cache *cache = online(u);
+    const seqtopk_status status = seqtopk_cache_get_stats(cache, -1, -1, theirs);
+    seqtopk_cache_destroy(cache);
+    return status;
+}
+
 static seqtopk_status with_failure(unit *u, void *theirs) {
     seqtopk_desc desc = u->desc;
     seqtopk_plan *plan;
@@ -89,8 +122,13 @@ static sized *taken(const void *fresh, size_t present, size_t size) {
     return &s;
 }
 
+static seqtopk_scope scope_of(const char *name) {
+    return strncmp(name, "cache", 5) == 0 ? SEQTOPK_SCOPE_ONLINE : SEQTOPK_SCOPE_SEQUENCE;
+}
+
 static void expect_taken(const char *name, call_fn *call, const void *fresh, size_t present, size_t first) {
     unit *u = unit_new();
+    u->desc.scope = scope_of(name);
     cr_assert_eq(unit_plan(u), SEQTOPK_OK);
     for (size_t size = 0; size <= present + GROWN; size++) {
         sized *s = taken(fresh, present, size);
@@ -124,6 +162,14 @@ Test(abi, structs_taken) {
     EXPECT_TAKEN(input, &u->in);
     EXPECT_TAKEN(output, &u->out);
     EXPECT_TAKEN(parallel, &parallel);
+    u->desc.scope = SEQTOPK_SCOPE_ONLINE;
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    const seqtopk_cache_rows rows = SEQTOPK_CACHE_ROWS_INIT;
+    seqtopk_cache_desc cache = SEQTOPK_CACHE_DESC_INIT;
+    cache.layers = cache.sequences = 1;
+    cache.plan = u->plan;
+    EXPECT_TAKEN(cache_desc, &cache);
+    EXPECT_TAKEN(cache_rows, &rows);
 #undef EXPECT_TAKEN
     unit_free(u);
 }
@@ -152,6 +198,7 @@ static void expect_filled(const char *name, call_fn *call, seqtopk_status good, 
                           size_t first) {
     unit *u = unit_new();
     seqtopk_status status;
+    u->desc.scope = scope_of(name);
     cr_assert_eq(unit_plan(u), SEQTOPK_OK);
     const sized whole = *filled(u, call, present, &status);
     cr_assert_eq(status, good, "%s", name);
@@ -187,6 +234,7 @@ Test(abi, structs_filled) {
     EXPECT_FILLED(kernel, with_kernel, SEQTOPK_OK, usable);
     EXPECT_FILLED(choice, with_choice, SEQTOPK_OK, tokens_from);
     EXPECT_FILLED(tuning_info, with_tuning_info, SEQTOPK_OK, reason);
+    EXPECT_FILLED(cache_stats, with_cache_stats, SEQTOPK_OK, shared_bytes);
 #undef EXPECT_FILLED
 }
 
@@ -294,6 +342,24 @@ Test(abi, fields_stay) {
     STAYS(output, selected, 152);
     STAYS(output, ways, 160);
     STAYS(output, fallbacks, 168);
+    STAYS(cache_desc, layers, 4);
+    STAYS(cache_desc, plan, 8);
+    STAYS(cache_desc, plans, 16);
+    STAYS(cache_desc, sequences, 24);
+    STAYS(cache_desc, mode, 28);
+    STAYS(cache_desc, max_tokens, 32);
+    STAYS(cache_desc, max_bytes, 40);
+    STAYS(cache_desc, threshold, 48);
+    STAYS(cache_desc, is_ledger, 52);
+    STAYS(cache_rows, layer, 4);
+    STAYS(cache_rows, sequences, 8);
+    STAYS(cache_rows, positions, 16);
+    STAYS(cache_rows, take, 24);
+    STAYS(cache_stats, tokens, 8);
+    STAYS(cache_stats, budget, 16);
+    STAYS(cache_stats, pairs, 24);
+    STAYS(cache_stats, bytes, 32);
+    STAYS(cache_stats, shared_bytes, 40);
     STAYS(parallel, threads, 4);
     STAYS(parallel, parallel_for, 8);
     STAYS(parallel, context, 16);
