@@ -43,19 +43,30 @@ static int32_t index_of(const uint64_t *words, int32_t n, uint64_t word) {
     return (int32_t)(at - words) + (n == 1 && *at < word);
 }
 
-static void insert(seqtopk_window *w, uint64_t word) {
-    uint64_t *words = seqtopk_window_words(w);
-    const int32_t at = index_of(words, w->count, word);
-    const int has_front = w->first > 0, has_back = w->first + w->count < w->space;
-    if (has_front && (at < w->count - at || !has_back)) {
-        memmove(words - 1, words, (size_t)at * sizeof *words);
-        words[at - 1] = word;
-        w->first--;
+/* Inserts words [n], best first, from the end on which there are fewer words to move. */
+static void insert(seqtopk_window *w, const uint64_t *words, int32_t n) {
+    uint64_t *own = seqtopk_window_words(w);
+    const int32_t middle = index_of(own, w->count, words[n / 2]);
+    const int has_front = w->first >= n, has_back = w->first + w->count + n <= w->space;
+    if (has_front && (middle < w->count - middle || !has_back)) {
+        int32_t left = 0; /* words that have moved to the front */
+        for (int32_t i = n - 1; i >= 0; i--) {
+            const int32_t at = left + index_of(own + left, w->count - left, words[i]);
+            memmove(own + left - i - 1, own + left, (size_t)(at - left) * sizeof *own);
+            own[at - i - 1] = words[i];
+            left = at;
+        }
+        w->first -= n;
     } else {
-        memmove(words + at + 1, words + at, (size_t)(w->count - at) * sizeof *words);
-        words[at] = word;
+        int32_t right = w->count; /* from there on words have moved to the back */
+        for (int32_t i = 0; i < n; i++) {
+            const int32_t at = index_of(own, right, words[i]);
+            memmove(own + at + n - i, own + at, (size_t)(right - at) * sizeof *own);
+            own[at + n - i - 1] = words[i];
+            right = at;
+        }
     }
-    w->count++;
+    w->count += n;
 }
 
 static void take_out(uint64_t *words, int32_t *count, uint64_t word) {
@@ -101,8 +112,7 @@ static void make_space(seqtopk_window *w, int32_t n, int64_t rank) {
 }
 
 int seqtopk_window_insert(seqtopk_window *w, const uint64_t *words, int32_t n, int64_t rank) {
-    for (int32_t i = 0; i < n; i++)
-        insert(w, words[i]);
+    insert(w, words, n);
     if (w->count <= 2 * w->target)
         return 0;
     trim(w, rank);

@@ -10,6 +10,7 @@ enum { SEQTOPK_EXIT_OK = 0, SEQTOPK_EXIT_FAILURE = 1, SEQTOPK_EXIT_USAGE = 2 };
 typedef int seqtopk_command_fn(int argc, char **argv);
 
 seqtopk_command_fn seqtopk_cli_route;
+seqtopk_command_fn seqtopk_cli_decode;
 seqtopk_command_fn seqtopk_cli_info;
 seqtopk_command_fn seqtopk_cli_bench;
 seqtopk_command_fn seqtopk_cli_models;

@@ -17,6 +17,7 @@ typedef struct command {
 
 static const command commands[] = {
     {"route", "route a file of router logits and show what came out", seqtopk_cli_route},
+    {"decode", "the same token by token, as while decoding, and what that differs in", seqtopk_cli_decode},
     {"bench", "measure what this machine does for a shape", seqtopk_cli_bench},
     {"info", "show this machine, the kernels, and the plan for a shape", seqtopk_cli_info},
     {"models", "list the routers of published models, which --model takes by name", seqtopk_cli_models},
