@@ -17,9 +17,9 @@
     STRUCT(input, bias, 56)                                                                                            \
     STRUCT(output, selected, 160)                                                                                      \
     STRUCT(parallel, context, 24)                                                                                      \
-    STRUCT(cache_desc, is_ledger, 56)                                                                                  \
+    STRUCT(cache_desc, reserved, 64)                                                                                   \
     STRUCT(cache_rows, reserved, 32)                                                                                   \
-    STRUCT(cache_stats, shared_bytes, 48)                                                                              \
+    STRUCT(cache_stats, doubtful, 56)                                                                                  \
     STRUCT(kernel, usable, 64)                                                                                         \
     STRUCT(way, about, 24)                                                                                             \
     STRUCT(choice, tokens_from, 40)                                                                                    \

@@ -551,7 +551,15 @@ typedef enum seqtopk_take {
 typedef enum seqtopk_cache_mode {
     SEQTOPK_CACHE_EXACT = 0, /* all that may matter */
     SEQTOPK_CACHE_THRESHOLD =
-        1 /* nothing: what reaches `threshold` is selected, within the bounds (a trained threshold) */
+        1, /* nothing: what reaches `threshold` is selected, within the bounds (a trained threshold) */
+    /*
+     * Counts of keys over a grid of 15,360 bins: at most 64 KiB for each layer and sequence, however long. It is exact mode on
+     * keys rounded down to the grid: steps of 2^-11 of log-probabilities from -7.5 on, of 2^-8 of logits from -30 to 30, ten
+     * bits of the mantissa of scores with a bias from 2^-11 to 16. So a candidate in the cut's own bin may lose where exact mode
+     * would have given it, some 0.03 % of pairs; seqtopk_cache_stats.doubtful counts those. The middle of a sequence cannot be
+     * removed, and only the last `rollback` tokens can be taken back, or be taken jointly.
+     */
+    SEQTOPK_CACHE_COMPACT = 2
 } seqtopk_cache_mode;
 
 typedef struct seqtopk_cache_desc {
@@ -566,6 +574,9 @@ typedef struct seqtopk_cache_desc {
     float threshold;    /* CACHE_THRESHOLD: a key (of softmax the logarithm of a probability) */
     int32_t
         is_ledger; /* nonzero: a sequence is never given more than top_k pairs for each token so far (a token bucket) */
+    int32_t
+        rollback; /* CACHE_COMPACT: 0: what fits, which is 74 tokens with 9 keys of a token. Else tokens go back at will */
+    int32_t reserved; /* 0 */
 } seqtopk_cache_desc;
 #define SEQTOPK_CACHE_DESC_INIT SEQTOPK_INIT_(seqtopk_cache_desc)
 
@@ -670,6 +681,7 @@ typedef struct seqtopk_cache_stats {
     int64_t pairs;        /* that were given */
     int64_t bytes;        /* of what belongs to it alone */
     int64_t shared_bytes; /* and of what it shares with copies */
+    int64_t doubtful;     /* CACHE_COMPACT: candidates that lost in the cut's bin */
 } seqtopk_cache_stats;
 #define SEQTOPK_CACHE_STATS_INIT SEQTOPK_INIT_(seqtopk_cache_stats)
 

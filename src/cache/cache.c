@@ -14,6 +14,7 @@ enum { MOST_LAYERS = 65536, MOST_PASTS = 1 << 24 };
 static int is_mode(seqtopk_cache_mode mode) {
     switch (mode) {
     case SEQTOPK_CACHE_EXACT:
+    case SEQTOPK_CACHE_COMPACT:
     case SEQTOPK_CACHE_THRESHOLD: return 1;
     }
     return 0;
@@ -38,6 +39,9 @@ static seqtopk_status check_desc(const seqtopk_cache_desc *d, seqtopk_error *err
                             (long long)d->max_bytes);
     if (d->mode == SEQTOPK_CACHE_THRESHOLD && isnan(d->threshold))
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "cache_desc.threshold is NaN");
+    if (d->rollback < 0)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "cache_desc.rollback is %d; it must not be negative",
+                            (int)d->rollback);
     for (int32_t l = 0; l < d->layers; l++) {
         const seqtopk_plan *plan = d->plans ? d->plans[l] : d->plan;
         if (!plan)
@@ -48,6 +52,13 @@ static seqtopk_status check_desc(const seqtopk_cache_desc *d, seqtopk_error *err
             return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
                                 "the plan of layer %d is not of online scope: set desc.scope to SEQTOPK_SCOPE_ONLINE",
                                 (int)l);
+        const int32_t width = plan->desc.max_experts - plan->desc.min_experts, fit = seqtopk_counts_depth(width);
+        if (d->mode == SEQTOPK_CACHE_COMPACT && fit < (d->rollback > 1 ? d->rollback : 1))
+            return seqtopk_fail(
+                error, SEQTOPK_E_UNSUPPORTED, -1,
+                "cache_desc.rollback: with %d keys of a token (max_experts - min_experts) %d tokens fit into "
+                "64 KiB, and %d are wanted (layer %d)",
+                (int)width, (int)fit, (int)(d->rollback > 1 ? d->rollback : 1), (int)l);
     }
     return SEQTOPK_OK;
 }
@@ -58,6 +69,9 @@ static seqtopk_rules rules_of(const seqtopk_cache_desc *d, const seqtopk_plan *p
                            .min_experts = plan->desc.min_experts,
                            .max_experts = plan->desc.max_experts,
                            .is_ledger = d->is_ledger,
+                           .is_compact = d->mode == SEQTOPK_CACHE_COMPACT,
+                           .depth = d->rollback ? d->rollback
+                                                : seqtopk_counts_depth(plan->desc.max_experts - plan->desc.min_experts),
                            .has_threshold = d->mode == SEQTOPK_CACHE_THRESHOLD,
                            .threshold = d->threshold};
 }
@@ -91,6 +105,11 @@ seqtopk_status seqtopk_cache_create(seqtopk_cache **cache, const seqtopk_cache_d
                             .layer = layer,
                             .pasts = past};
     atomic_init(&made->purse.used, 0);
+    for (int32_t l = 0; l < d.layers && d.mode == SEQTOPK_CACHE_COMPACT; l++) { /* so that no counter overflows */
+        const seqtopk_desc *of = d.plans ? &d.plans[l]->desc : &d.plan->desc;
+        const int64_t width = of->max_experts - of->min_experts, most = (int64_t)UINT32_MAX / (width > 0 ? width : 1);
+        made->max_tokens = most < made->max_tokens ? most : made->max_tokens;
+    }
     made->purse.most = d.max_bytes ? (size_t)d.max_bytes : SIZE_MAX;
     for (int32_t l = 0; l < d.layers; l++) {
         layer[l].plan = d.plans ? d.plans[l] : d.plan;
@@ -152,12 +171,28 @@ int64_t seqtopk_cache_length(const seqtopk_cache *cache, int32_t layer, int32_t 
     return seqtopk_past_tokens(seqtopk_cache_past(cache, layer, sequence));
 }
 
+static int reaches(const seqtopk_past *past, int64_t tokens) {
+    return tokens >= seqtopk_past_tokens(past) || seqtopk_past_reaches(past, tokens);
+}
+
+static seqtopk_status cannot_reach(const seqtopk_past *past, int32_t layer, int32_t sequence, int64_t tokens,
+                                   seqtopk_error *error) {
+    return seqtopk_fail(
+        error, SEQTOPK_E_UNSUPPORTED, -1,
+        "token %lld: of the %lld of sequence %d in layer %d, compact, only the last %d can be taken back "
+        "(cache_desc.rollback)",
+        (long long)tokens, (long long)seqtopk_past_tokens(past), (int)sequence, (int)layer, (int)past->counts->held);
+}
+
 seqtopk_status seqtopk_cache_truncate(seqtopk_cache *cache, int32_t sequence, int64_t tokens, seqtopk_error *error) {
     const seqtopk_status status = begin(cache, sequence, error);
     if (status)
         return status;
     if (tokens < 0)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "tokens is %lld; it must not be negative", (long long)tokens);
+    for (int32_t l = 0; l < cache->layers; l++)
+        if (!reaches(seqtopk_cache_past(cache, l, sequence), tokens))
+            return cannot_reach(seqtopk_cache_past(cache, l, sequence), l, sequence, tokens, error);
     for (int32_t l = 0; l < cache->layers; l++) {
         seqtopk_past *past = seqtopk_cache_past(cache, l, sequence);
         if (tokens < seqtopk_past_tokens(past))
@@ -176,6 +211,14 @@ seqtopk_status seqtopk_cache_remove(seqtopk_cache *cache, int32_t sequence, int6
         if (from < 0 || from > to || to > tokens)
             return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "tokens [%lld, %lld): layer %d of sequence %d has %lld",
                                 (long long)from, (long long)to, (int)l, (int)sequence, (long long)tokens);
+        if (cache->layer[l].rules.is_compact && from < to && to < tokens)
+            return seqtopk_fail(
+                error, SEQTOPK_E_UNSUPPORTED, -1,
+                "tokens [%lld, %lld): a compact cache cannot forget tokens from the middle; make the cache "
+                "exact",
+                (long long)from, (long long)to);
+        if (!reaches(seqtopk_cache_past(cache, l, sequence), from) && from < to)
+            return cannot_reach(seqtopk_cache_past(cache, l, sequence), l, sequence, from, error);
     }
     /* All of the memory first, so that no layer is left behind the others. */
     const size_t size = seqtopk_cache_words(cache);
@@ -185,7 +228,7 @@ seqtopk_status seqtopk_cache_remove(seqtopk_cache *cache, int32_t sequence, int6
     for (int32_t l = 0; l < cache->layers; l++) {
         seqtopk_past *past = seqtopk_cache_past(cache, l, sequence);
         const int64_t tokens = seqtopk_past_tokens(past);
-        if (to < tokens && from < to &&
+        if (to < tokens && from < to && !past->counts &&
             !seqtopk_past_reserve(past, &cache->layer[l].rules, from, tokens - from, &cache->purse)) {
             seqtopk_purse_give(&cache->purse, words, size);
             return no_memory(cache, error);
@@ -201,6 +244,9 @@ seqtopk_status seqtopk_cache_remove(seqtopk_cache *cache, int32_t sequence, int6
 /* Makes copies [layers] of a sequence's pasts. */
 static seqtopk_status copy_pasts(seqtopk_cache *cache, int32_t from, int64_t tokens, seqtopk_past *copies,
                                  seqtopk_error *error) {
+    for (int32_t l = 0; l < cache->layers && tokens >= 0; l++)
+        if (!reaches(seqtopk_cache_past(cache, l, from), tokens))
+            return cannot_reach(seqtopk_cache_past(cache, l, from), l, from, tokens, error);
     for (int32_t l = 0; l < cache->layers; l++) {
         seqtopk_past *past = seqtopk_cache_past(cache, l, from);
         const int64_t all = seqtopk_past_tokens(past);
@@ -298,6 +344,10 @@ static void add_stats(const seqtopk_cache *cache, int32_t layer, int32_t sequenc
     stats->budget += past->routed * cache->layer[layer].rules.top_k;
     stats->pairs += past->given;
     seqtopk_shelf_bytes(&past->log.tokens, &stats->bytes, &stats->shared_bytes);
+    if (past->counts) {
+        stats->bytes += (int64_t)seqtopk_counts_bytes(past->counts->width, past->counts->depth);
+        stats->doubtful += past->counts->doubtful;
+    }
     if (!past->ladder)
         return;
     stats->bytes += (int64_t)seqtopk_ladder_bytes(past->ladder);

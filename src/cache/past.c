@@ -28,10 +28,21 @@ void seqtopk_past_free(seqtopk_past *past, seqtopk_purse *purse) {
     seqtopk_shelf_free(&past->log.tokens, purse);
     seqtopk_ladder_drop(past->ladder, purse);
     past->ladder = NULL;
+    if (past->counts)
+        seqtopk_purse_give(purse, past->counts, seqtopk_counts_bytes(past->counts->width, past->counts->depth));
+    past->counts = NULL;
     past->routed = past->sure = past->given = 0;
 }
 
 int seqtopk_past_reserve(seqtopk_past *past, const seqtopk_rules *rules, int64_t at, int64_t n, seqtopk_purse *purse) {
+    if (rules->is_compact) {
+        if (past->counts)
+            return 1;
+        past->counts = seqtopk_purse_take(purse, seqtopk_counts_bytes(past->log.width, rules->depth));
+        if (past->counts)
+            seqtopk_counts_init(past->counts, past->log.width, rules->depth);
+        return past->counts != NULL;
+    }
     const int32_t step = rules->top_k > past->log.width ? rules->top_k : past->log.width;
     if (!past->ladder && !rules->has_threshold && past->log.width > 0 &&
         !(past->ladder = seqtopk_ladder_make(step, purse)))
@@ -78,6 +89,31 @@ static int32_t of_threshold(const seqtopk_rules *rules, const float *keys, int32
     return count;
 }
 
+/* The bins of keys [n], in the places of words [n]. */
+static const uint16_t *make_bins(int32_t key, const float *keys, int32_t n, uint64_t *words) {
+    uint16_t *bins = (uint16_t *)(void *)words;
+    for (int32_t j = 0; j < n; j++)
+        bins[j] = seqtopk_bin_of(key, keys[j]);
+    return bins;
+}
+
+static int32_t within_ledger(const seqtopk_past *past, const seqtopk_rules *rules, int32_t given) {
+    const int64_t left = past->routed * rules->top_k - past->given;
+    return rules->is_ledger && given > left ? (int32_t)left : given;
+}
+
+static int32_t route_compactly(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, int32_t sure,
+                               const float *keys, int32_t left, uint64_t *words) {
+    const uint16_t *bins = make_bins(key, keys, left, words);
+    past->routed++;
+    past->sure += sure;
+    const int32_t winners = seqtopk_counts_winners(past->counts, bins, left, places_of(past, rules));
+    const int32_t given = within_ledger(past, rules, sure + winners);
+    *seqtopk_counts_add(past->counts, bins, left) = (seqtopk_token_note){(uint32_t)sure, (uint32_t)given};
+    past->given += given;
+    return given;
+}
+
 /* Decides about the next token, which is sure of `sure` experts; `left` more compete, with these keys. */
 static int32_t route_next(seqtopk_past *past, const seqtopk_rules *rules, int32_t sure, const float *keys, int32_t left,
                           uint64_t *words, seqtopk_purse *purse) {
@@ -92,9 +128,7 @@ static int32_t route_next(seqtopk_past *past, const seqtopk_rules *rules, int32_
         make_words(keys, left, token, words);
         winners = seqtopk_ladder_winners(past->ladder, &past->log, words, left, places, purse);
     }
-    int32_t given = sure + winners;
-    if (rules->is_ledger && given > past->routed * rules->top_k - past->given)
-        given = (int32_t)(past->routed * rules->top_k - past->given);
+    const int32_t given = within_ledger(past, rules, sure + winners);
     past->given += given;
     write_note(past, (uint32_t)sure, keys, past->ladder ? left : 0, purse)->given = (uint32_t)given;
     if (past->ladder)
@@ -102,16 +136,27 @@ static int32_t route_next(seqtopk_past *past, const seqtopk_rules *rules, int32_
     return given;
 }
 
-int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, const float *keys, int32_t n, int is_masked,
-                           uint64_t *words, seqtopk_purse *purse) {
-    const int32_t sure = n < rules->min_experts ? n : rules->min_experts;
-    if (!is_masked)
-        return route_next(past, rules, sure, keys + sure, n - sure, words, purse);
-    (void)write_note(past, SEQTOPK_NOTE_MASKED, NULL, 0, purse);
-    return 0;
+static void enter_masked(seqtopk_past *past, seqtopk_purse *purse) {
+    if (past->counts)
+        *seqtopk_counts_add(past->counts, NULL, 0) = (seqtopk_token_note){SEQTOPK_NOTE_MASKED, 0};
+    else
+        (void)write_note(past, SEQTOPK_NOTE_MASKED, NULL, 0, purse);
 }
 
-int32_t seqtopk_past_given(const seqtopk_past *past, int64_t token) { return (int32_t)note_of(past, token)->given; }
+int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys, int32_t n,
+                           int is_masked, uint64_t *words, seqtopk_purse *purse) {
+    const int32_t sure = n < rules->min_experts ? n : rules->min_experts;
+    if (is_masked) {
+        enter_masked(past, purse);
+        return 0;
+    }
+    return past->counts ? route_compactly(past, rules, key, sure, keys + sure, n - sure, words)
+                        : route_next(past, rules, sure, keys + sure, n - sure, words, purse);
+}
+
+int32_t seqtopk_past_given(const seqtopk_past *past, int64_t token) {
+    return (int32_t)(past->counts ? seqtopk_counts_note(past->counts, token) : note_of(past, token))->given;
+}
 
 /* Nobody has asked yet where the past is cut with n keys more. */
 static void grow(seqtopk_past *past, int32_t n, seqtopk_purse *purse) {
@@ -119,13 +164,21 @@ static void grow(seqtopk_past *past, int32_t n, seqtopk_purse *purse) {
         seqtopk_ladder_unsettle(past->ladder, past->ladder->total + n, purse);
 }
 
-void seqtopk_past_append(seqtopk_past *past, const seqtopk_rules *rules, const float *keys, int32_t n, int is_masked,
-                         seqtopk_purse *purse) {
-    const int32_t sure = is_masked ? 0 : n < rules->min_experts ? n : rules->min_experts;
-    const int32_t left = is_masked || !past->ladder ? 0 : n - sure;
-    (void)write_note(past, is_masked ? SEQTOPK_NOTE_MASKED : (uint32_t)sure, keys + sure, left, purse);
-    past->routed += !is_masked;
+void seqtopk_past_append(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys, int32_t n,
+                         int is_masked, uint64_t *words, seqtopk_purse *purse) {
+    if (is_masked) {
+        enter_masked(past, purse);
+        return;
+    }
+    const int32_t sure = n < rules->min_experts ? n : rules->min_experts, left = n - sure;
+    past->routed++;
     past->sure += sure;
+    if (past->counts) {
+        const uint16_t *bins = make_bins(key, keys + sure, left, words);
+        *seqtopk_counts_add(past->counts, bins, left) = (seqtopk_token_note){(uint32_t)sure, 0};
+        return;
+    }
+    (void)write_note(past, (uint32_t)sure, keys + sure, past->ladder ? left : 0, purse);
     grow(past, left, purse);
 }
 
@@ -166,7 +219,31 @@ static uint64_t word_of_rank(const seqtopk_past *past, int64_t places) {
     return prefix;
 }
 
+/* Of the keys in the cut's bin those of earlier tokens come first. */
+static void route_jointly_and_compactly(seqtopk_past *past, const seqtopk_rules *rules, int64_t from) {
+    seqtopk_counts *counts = past->counts;
+    int32_t cut;
+    int64_t ties = places_of(past, rules) - seqtopk_counts_cut(counts, places_of(past, rules), &cut) - counts->bin[cut];
+    for (int64_t t = from; t < counts->tokens; t++) /* the past's come first of all */
+        for (int32_t j = 0; j < counts->width; j++)
+            ties += seqtopk_note_bins(seqtopk_counts_note(counts, t))[j] == cut;
+    for (int64_t t = from; t < counts->tokens; t++) {
+        seqtopk_token_note *note = seqtopk_counts_note(counts, t);
+        const uint16_t *bins = seqtopk_note_bins(note);
+        int32_t winners = 0;
+        while (winners < counts->width && bins[winners] < SEQTOPK_BINS &&
+               (bins[winners] > cut || (bins[winners] == cut && ties-- > 0)))
+            winners++;
+        note->given = note->sure == SEQTOPK_NOTE_MASKED ? 0 : note->sure + (uint32_t)winners;
+        past->given += note->given;
+    }
+}
+
 void seqtopk_past_route_jointly(seqtopk_past *past, const seqtopk_rules *rules, int64_t from) {
+    if (past->counts) {
+        route_jointly_and_compactly(past, rules, from);
+        return;
+    }
     const int64_t places = places_of(past, rules), total = past->ladder ? past->ladder->total : 0;
     const uint64_t last = places >= total ? SEQTOPK_WORD_LEAST
                           : places < 1    ? SEQTOPK_WORD_MOST
@@ -205,6 +282,14 @@ static void forget(seqtopk_past *past, const seqtopk_token_note *note) {
 
 void seqtopk_past_truncate(seqtopk_past *past, int64_t tokens, int64_t keep, seqtopk_purse *purse) {
     seqtopk_shelf *log = &past->log.tokens;
+    if (past->counts && tokens == 0) {
+        seqtopk_counts_init(past->counts, past->counts->width, past->counts->depth);
+        past->routed = past->sure = past->given = 0;
+    }
+    for (; past->counts && past->counts->tokens > tokens;)
+        forget(past, seqtopk_counts_take_back(past->counts));
+    if (past->counts)
+        return;
     const int is_deep = log->size - tokens > TAKEN_BACK || past->log.width > WORDS;
     int64_t total = past->ladder ? past->ladder->total : 0;
     uint64_t words[WORDS];
@@ -276,6 +361,12 @@ int seqtopk_past_copy(seqtopk_past *to, seqtopk_past *from, int64_t tokens, seqt
     to->routed = from->routed;
     to->sure = from->sure;
     to->given = from->given;
+    if (from->counts) {
+        const size_t bytes = seqtopk_counts_bytes(from->counts->width, from->counts->depth);
+        if (!(to->counts = seqtopk_purse_take(purse, bytes)))
+            return 0;
+        memcpy(to->counts, from->counts, bytes);
+    }
     if (!seqtopk_shelf_share(&to->log.tokens, &from->log.tokens, purse))
         return 0;
     if (from->ladder && !(to->ladder = seqtopk_ladder_copy(from->ladder, purse))) {

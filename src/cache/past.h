@@ -3,6 +3,7 @@
 #ifndef SEQTOPK_SRC_CACHE_PAST_H
 #define SEQTOPK_SRC_CACHE_PAST_H
 
+#include "src/cache/counts.h"
 #include "src/cache/ladder.h"
 
 /* What a layer's tokens are given by. */
@@ -10,6 +11,8 @@ typedef struct seqtopk_rules {
     const seqtopk_kernels *kernels; /* of calls of one token */
     int32_t top_k, min_experts, max_experts;
     int32_t is_ledger;     /* never more pairs than top_k for each token so far */
+    int32_t is_compact;    /* counts are kept instead of keys, */
+    int32_t depth;         /* and of so many of the last tokens where theirs are */
     int32_t has_threshold; /* what reaches `threshold` is given, whatever the past; nothing is kept */
     float threshold;
 } seqtopk_rules;
@@ -17,9 +20,10 @@ typedef struct seqtopk_rules {
 typedef struct seqtopk_past {
     seqtopk_log log;
     seqtopk_ladder *ladder;
-    int64_t routed; /* tokens that brought a budget */
-    int64_t sure;   /* pairs that tokens got whatever the others had */
-    int64_t given;  /* pairs in all */
+    seqtopk_counts *counts; /* instead of log and ladder */
+    int64_t routed;         /* tokens that brought a budget */
+    int64_t sure;           /* pairs that tokens got whatever the others had */
+    int64_t given;          /* pairs in all */
     /* Of the rows of the call that is under way: the positions of the first and behind the last, -1: it has none so far, and
      * whether the tokens from the first one on are still to be forgotten. */
     int64_t start, next;
@@ -29,10 +33,17 @@ typedef struct seqtopk_past {
 void seqtopk_past_init(seqtopk_past *past, const seqtopk_rules *rules);
 void seqtopk_past_free(seqtopk_past *past, seqtopk_purse *purse);
 
-static inline int64_t seqtopk_past_tokens(const seqtopk_past *past) { return past->log.tokens.size; }
+static inline int64_t seqtopk_past_tokens(const seqtopk_past *past) {
+    return past->counts ? past->counts->tokens : past->log.tokens.size;
+}
 
 /* Makes sure that tokens [at, at + n) can be written without more memory. Changes nothing. Returns 0 if it cannot. */
 int seqtopk_past_reserve(seqtopk_past *past, const seqtopk_rules *rules, int64_t at, int64_t n, seqtopk_purse *purse);
+
+/* Whether all tokens from `tokens` on can be forgotten: of a compact past only the last ones. */
+static inline int seqtopk_past_reaches(const seqtopk_past *past, int64_t tokens) {
+    return !past->counts || tokens == 0 || past->counts->tokens - tokens <= past->counts->held;
+}
 
 /* Forgets all tokens from `tokens` on; keeps the space up to token `keep`. */
 void seqtopk_past_truncate(seqtopk_past *past, int64_t tokens, int64_t keep, seqtopk_purse *purse);
@@ -51,15 +62,15 @@ int seqtopk_past_copy(seqtopk_past *to, seqtopk_past *from, int64_t tokens, seqt
 
 /*
  * The next token, for which there is space: its eligible candidates' keys [n], n <= max_experts, best first; is_masked: it
- * gets nothing and brings nothing. words: scratch [max_experts]. Returns how many of its candidates, from the best on, it is
- * given.
+ * gets nothing and brings nothing. key: what keys are (seqtopk_key). words: scratch [max_experts]. Returns how many of its
+ * candidates, from the best on, it is given.
  */
-int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, const float *keys, int32_t n, int is_masked,
-                           uint64_t *words, seqtopk_purse *purse);
+int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys, int32_t n,
+                           int is_masked, uint64_t *words, seqtopk_purse *purse);
 
 /* The same, but that the past does not decide yet. */
-void seqtopk_past_append(seqtopk_past *past, const seqtopk_rules *rules, const float *keys, int32_t n, int is_masked,
-                         seqtopk_purse *purse);
+void seqtopk_past_append(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys, int32_t n,
+                         int is_masked, uint64_t *words, seqtopk_purse *purse);
 
 /* The tokens from `from` on, which were appended, compete together with all before them. */
 void seqtopk_past_route_jointly(seqtopk_past *past, const seqtopk_rules *rules, int64_t from);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Tokens of a sequence as bytes: a header, then of each layer its notes, token by token. Little endian, as all machines
+ * Tokens of a sequence as bytes: a header, then of each layer its notes, token by token, or, compact, its counts. Little endian, as all machines
  * that this library has kernels for; the magic tells where it is not.
  */
 #include "src/cache/cache.h"
@@ -45,13 +45,30 @@ static uint64_t checksum_of(const header *head, const void *rest) {
 
 /* What a layer's notes are of: its rules, without which its keys mean nothing. */
 typedef struct layer_head {
-    int32_t experts, top_k, min_experts, max_experts, score, width;
+    int32_t experts, top_k, min_experts, max_experts, score, width, depth; /* depth: 0 where keys are kept */
+    int32_t reserved;
 } layer_head;
 
 static layer_head head_of(const seqtopk_cache *cache, int32_t layer) {
     const seqtopk_desc *desc = &cache->layer[layer].plan->desc;
-    return (layer_head){desc->experts,     desc->top_k,          desc->min_experts,
-                        desc->max_experts, (int32_t)desc->score, seqtopk_cache_past(cache, layer, 0)->log.width};
+    const seqtopk_rules *rules = &cache->layer[layer].rules;
+    return (layer_head){.experts = desc->experts,
+                        .top_k = desc->top_k,
+                        .min_experts = desc->min_experts,
+                        .max_experts = desc->max_experts,
+                        .score = (int32_t)desc->score,
+                        .width = seqtopk_cache_past(cache, layer, 0)->log.width,
+                        .depth = rules->is_compact ? rules->depth : 0};
+}
+
+/* What a compact layer is saved as, its counts behind it. */
+typedef struct compact_head {
+    int64_t routed, sure, given;
+} compact_head;
+
+static size_t compact_size(const seqtopk_cache *cache, int32_t layer) {
+    return sizeof(compact_head) +
+           seqtopk_counts_bytes(seqtopk_cache_past(cache, layer, 0)->log.width, cache->layer[layer].rules.depth);
 }
 
 static size_t note_size(const seqtopk_cache *cache, int32_t layer) {
@@ -63,9 +80,11 @@ size_t seqtopk_cache_save_size(const seqtopk_cache *cache, int32_t sequence, int
     if (seqtopk_cache_has(cache, sequence, NULL) || from < 0 || to < from)
         return 0;
     for (int32_t l = 0; l < cache->layers; l++) {
-        if (to > seqtopk_past_tokens(seqtopk_cache_past(cache, l, sequence)))
+        const int64_t tokens = seqtopk_past_tokens(seqtopk_cache_past(cache, l, sequence));
+        const int is_compact = cache->layer[l].rules.is_compact;
+        if (to > tokens || (is_compact && (from > 0 || to < tokens || tokens == 0)))
             return 0;
-        size += sizeof(layer_head) + (size_t)(to - from) * note_size(cache, l);
+        size += sizeof(layer_head) + (is_compact ? compact_size(cache, l) : (size_t)(to - from) * note_size(cache, l));
     }
     return size;
 }
@@ -79,7 +98,9 @@ seqtopk_status seqtopk_cache_save(const seqtopk_cache *cache, int32_t sequence, 
         return status;
     const size_t needed = seqtopk_cache_save_size(cache, sequence, from, to);
     if (!needed)
-        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "tokens [%lld, %lld): a layer of sequence %d has fewer",
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "tokens [%lld, %lld): a layer of sequence %d has fewer, or others: compact, all of a "
+                            "sequence is saved",
                             (long long)from, (long long)to, (int)sequence);
     if (!blob)
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "blob is NULL; it needs %zu bytes", needed);
@@ -95,7 +116,13 @@ seqtopk_status seqtopk_cache_save(const seqtopk_cache *cache, int32_t sequence, 
         const layer_head own = head_of(cache, l);
         memcpy(at, &own, sizeof own);
         at += sizeof own;
-        for (int64_t t = from, here; t < to; t += here) {
+        if (past->counts) {
+            const compact_head compact = {past->routed, past->sure, past->given};
+            memcpy(at, &compact, sizeof compact);
+            memcpy(at + sizeof compact, past->counts, compact_size(cache, l) - sizeof compact);
+            at += compact_size(cache, l);
+        }
+        for (int64_t t = from, here; t < to && !past->counts; t += here) {
             const void *notes = seqtopk_shelf_at(&past->log.tokens, t, &here);
             here = here < to - t ? here : to - t;
             memcpy(at, notes, (size_t)here * note_size(cache, l));
@@ -113,6 +140,30 @@ static int is_sound(const seqtopk_rules *rules, const seqtopk_token_note *note, 
         return !has_keys && note->given == 0;
     return note->sure <= (uint32_t)rules->min_experts && note->given <= (uint32_t)rules->max_experts &&
            (!has_keys || note->sure == (uint32_t)rules->min_experts);
+}
+
+/* Whether the counts at `at` are some that a route of these rules could have made. */
+static int is_sound_compact(const seqtopk_cache *cache, int32_t layer, const char *at, int64_t tokens) {
+    union {
+        seqtopk_counts counts;
+        char bytes[SEQTOPK_COUNTS_BYTES];
+    } own;
+    compact_head head;
+    memcpy(&head, at, sizeof head);
+    memcpy(own.bytes, at + sizeof head, compact_size(cache, layer) - sizeof head);
+    const int32_t width = seqtopk_cache_past(cache, layer, 0)->log.width, depth = cache->layer[layer].rules.depth;
+    return own.counts.width == width && own.counts.depth == depth && own.counts.tokens == tokens &&
+           seqtopk_counts_are_sound(&own.counts) && head.routed >= 0 && head.routed <= tokens && head.sure >= 0 &&
+           head.given >= 0;
+}
+
+static void restore_compact(seqtopk_past *past, const char *at, size_t size) {
+    compact_head head;
+    memcpy(&head, at, sizeof head);
+    memcpy(past->counts, at + sizeof head, size - sizeof head);
+    past->routed = head.routed;
+    past->sure = head.sure;
+    past->given = head.given;
 }
 
 /* Looks at all of a blob before any of it is taken. */
@@ -141,7 +192,9 @@ static seqtopk_status check_blob(const seqtopk_cache *cache, int32_t sequence, c
     const char *at = (const char *)blob + sizeof *head, *end = (const char *)blob + size;
     for (int32_t l = 0; l < cache->layers; l++) {
         const layer_head own = head_of(cache, l);
-        const size_t notes = (size_t)(head->to - head->from), each = note_size(cache, l);
+        const int is_compact = cache->layer[l].rules.is_compact;
+        const size_t notes = is_compact ? 1 : (size_t)(head->to - head->from),
+                     each = is_compact ? compact_size(cache, l) : note_size(cache, l);
         if ((size_t)(end - at) < sizeof own || memcmp(at, &own, sizeof own) ||
             notes > ((size_t)(end - at) - sizeof own) / each)
             return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
@@ -152,6 +205,12 @@ static seqtopk_status check_blob(const seqtopk_cache *cache, int32_t sequence, c
                                 (long long)head->from, (int)l, (int)sequence,
                                 (long long)seqtopk_past_tokens(seqtopk_cache_past(cache, l, sequence)));
         at += sizeof own;
+        if (is_compact) {
+            if (!is_sound_compact(cache, l, at, head->to))
+                return seqtopk_fail(error, SEQTOPK_E_FILE, -1, "the blob's counts of layer %d cannot be", (int)l);
+            at += each;
+            continue;
+        }
         for (size_t t = 0; t < notes; t++, at += each) {
             seqtopk_token_note note;
             memcpy(&note, at, sizeof note);
@@ -196,6 +255,11 @@ seqtopk_status seqtopk_cache_load(seqtopk_cache *cache, int32_t sequence, const 
     for (int32_t l = 0; l < cache->layers; l++) {
         seqtopk_past *past = seqtopk_cache_past(cache, l, sequence);
         at += sizeof(layer_head);
+        if (past->counts) {
+            restore_compact(past, at, compact_size(cache, l));
+            at += compact_size(cache, l);
+            continue;
+        }
         for (int64_t t = 0; t < tokens; t++, at += note_size(cache, l))
             seqtopk_past_restore(past, at, &cache->purse);
         if (cache->layer[l].rules.is_ledger)

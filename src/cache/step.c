@@ -162,6 +162,12 @@ static seqtopk_status place_row(const seqtopk_cache_call *c, int64_t row, seqtop
                             "row %lld has position %lld, but an earlier row of sequence %d leads to %lld: rows of one "
                             "sequence must follow one another",
                             (long long)row, (long long)position, (int)sequence_of(c, row), (long long)length);
+    if (is_first && !seqtopk_past_reaches(past, position))
+        return seqtopk_fail(
+            error, SEQTOPK_E_UNSUPPORTED, row,
+            "row %lld has position %lld: of sequence %d, compact, only the last %d tokens can be taken back "
+            "(cache_desc.rollback)",
+            (long long)row, (long long)position, (int)sequence_of(c, row), (int)past->counts->held);
     if (position >= c->cache->max_tokens)
         return seqtopk_fail(error, SEQTOPK_E_OVERFLOW, row,
                             "row %lld: sequence %d would have more than %lld tokens (cache_desc.max_tokens)",
@@ -194,6 +200,14 @@ static seqtopk_status check_step(const seqtopk_cache_call *c, seqtopk_error *err
         if (past->is_placed)
             continue;
         past->is_placed = 1;
+        if (c->rows.take == SEQTOPK_TAKE_JOINT && c->layer->rules.is_compact &&
+            past->next - past->start > c->layer->rules.depth) {
+            status = seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, row,
+                                  "%lld tokens of sequence %d jointly: compact, at most %d (cache_desc.rollback) are",
+                                  (long long)(past->next - past->start), (int)sequence_of(c, row),
+                                  (int)c->layer->rules.depth);
+            break;
+        }
         if (!seqtopk_past_reserve(past, &c->layer->rules, past->start, past->next - past->start, &c->cache->purse))
             status = seqtopk_fail(error, SEQTOPK_E_MEMORY, row,
                                   "no memory for %lld more tokens of sequence %d (cache_desc.max_bytes is a limit)",
@@ -260,12 +274,12 @@ static void sort_row(const seqtopk_cache_call *c, int32_t from, int32_t n) {
 static void enter_row(const seqtopk_cache_call *c, int64_t row, seqtopk_past *past) {
     seqtopk_purse *purse = &c->cache->purse;
     int32_t from;
-    const int32_t n = candidates_of(c, row, &from), masked = is_masked(&c->route, row);
+    const int32_t n = candidates_of(c, row, &from), masked = is_masked(&c->route, row), key = c->route.rows.key;
     sort_row(c, from, n);
     if (c->rows.take == SEQTOPK_TAKE_JOINT) {
-        seqtopk_past_append(past, &c->layer->rules, c->keys, n, masked, purse);
+        seqtopk_past_append(past, &c->layer->rules, key, c->keys, n, masked, c->words, purse);
     } else {
-        c->stays[row] = seqtopk_past_route(past, &c->layer->rules, c->keys, n, masked, c->words, purse);
+        c->stays[row] = seqtopk_past_route(past, &c->layer->rules, key, c->keys, n, masked, c->words, purse);
         leave_first(c, from, n, c->stays[row]);
     }
 }

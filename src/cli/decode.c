@@ -22,7 +22,7 @@ typedef struct decode_values {
     seqtopk_cli_sources sources;
     int64_t top_k, joint;
     float threshold;
-    int ledger;
+    int ledger, mode;
     const char *out, *plot;
     int json;
 } decode_values;
@@ -37,6 +37,8 @@ static const seqtopk_option rows[] = {
     {.kind = SEQTOPK_OPTION_HEADING, .help = "Decoding"},
     {SEQTOPK_OPTION_INT, false, "joint", "N", AT(joint), 0, INT32_MAX,
      "the first N tokens of a sequence compete jointly, as a prompt may (default: 0)"},
+    {SEQTOPK_OPTION_CHOICE, false, "mode", "exact|compact", AT(mode), 0, 0,
+     "compact: at most 64 KiB whatever the length, on keys rounded down to a grid (default: exact)"},
     {SEQTOPK_OPTION_FLAG, false, "ledger", NULL, AT(ledger), 0, 0, "never more than K experts for each token so far"},
     {SEQTOPK_OPTION_FLOAT, false, "threshold", "F", AT(threshold), -FLT_MAX, FLT_MAX,
      "no past: keys from F on are selected (of softmax: the logarithm of a probability)"},
@@ -300,6 +302,10 @@ static int check(const decode_values *values, uint64_t given, const seqtopk_cli_
                                 "decode: --scope token has no past; decoding with it is what seqtopk route does");
     if (values->desc.threads > 1)
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "decode: --threads: a token is one thread's; leave it out");
+    if (has_threshold && seqtopk_options_given(&options, given, "mode"))
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "decode: --threshold keeps no past, so that --mode says nothing; leave one "
+                                "out");
     if (values->joint > 0 && (has_threshold || values->ledger))
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "decode: --joint does not go with --%s; leave one out",
                                 has_threshold ? "threshold" : "ledger");
@@ -333,6 +339,7 @@ static int prepare(decode_values *values, uint64_t given, job *j, seqtopk_cli_mo
     j->cache_desc.plan = j->plan;
     j->cache_desc.sequences = j->inputs.cu_seqlens ? (int32_t)j->inputs.sequences : 1;
     j->cache_desc.is_ledger = values->ledger;
+    j->cache_desc.mode = values->mode ? SEQTOPK_CACHE_COMPACT : SEQTOPK_CACHE_EXACT;
     if (seqtopk_options_given(&options, given, "threshold")) {
         j->cache_desc.mode = SEQTOPK_CACHE_THRESHOLD;
         j->cache_desc.threshold = values->threshold;
@@ -362,7 +369,9 @@ static int run(decode_values *values, uint64_t given, job *j) {
                                .runs = RUNS,
                                .most = seqtopk_max_per_token(j->plan),
                                .joint = values->joint,
-                               .mode = j->cache_desc.mode == SEQTOPK_CACHE_THRESHOLD ? "threshold" : "exact",
+                               .mode = j->cache_desc.mode == SEQTOPK_CACHE_THRESHOLD ? "threshold"
+                                       : values->mode                                ? "compact"
+                                                                                     : "exact",
                                .is_ledger = values->ledger,
                                .stats = SEQTOPK_CACHE_STATS_INIT};
     seqtopk_cache_get_stats(j->cache, -1, -1, &trace.stats);

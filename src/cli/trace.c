@@ -106,6 +106,9 @@ static void print_text(const seqtopk_cli_trace *t, const seqtopk_cli_range *rang
         100 * t->from_offline, 100 * t->from_topk, 100 * t->offline_from_topk);
     printf("memory     %" PRId64 " bytes, %.1f a token\n", s->bytes,
            s->tokens ? (double)s->bytes / (double)s->tokens : 0);
+    if (s->doubtful)
+        printf("doubtful   %" PRId64 " candidates lost in the cut's bin (%.3f %% of the pairs)\n", s->doubtful,
+               100 * (double)s->doubtful / (double)s->pairs);
     if (t->model->is_biased && !t->inputs->bias.data)
         printf("note       the router of %s has a selection bias; give it with --bias\n", t->model->name);
     if (count > 0) {
@@ -141,6 +144,7 @@ static void print_json(const seqtopk_cli_trace *t, const seqtopk_cli_range *rang
     seqtopk_json_real(&j, "from_topk", t->from_topk);
     seqtopk_json_real(&j, "offline_from_topk", t->offline_from_topk);
     seqtopk_json_int(&j, "bytes", t->stats.bytes);
+    seqtopk_json_int(&j, "doubtful", t->stats.doubtful);
     seqtopk_json_int(&j, "runs", t->runs);
     seqtopk_json_begin(&j, "ranges", '[');
     for (int32_t i = 0; i < count; i++) {

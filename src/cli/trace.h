@@ -19,7 +19,7 @@ typedef struct seqtopk_cli_trace {
     int32_t runs;
     int32_t most;     /* that a token may get */
     int64_t joint;    /* tokens of each sequence that were taken jointly at its beginning */
-    const char *mode; /* "exact", "threshold" */
+    const char *mode; /* "exact", "compact", "threshold" */
     int is_ledger;
     seqtopk_cache_stats stats;
     double from_offline, from_topk; /* share of the pairs that those do not have */

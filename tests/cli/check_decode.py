@@ -110,7 +110,19 @@ def main():
         given = np.diff(np.load(folder / "threshold" / "token_offsets.npy"))
         check(np.array_equal(given, np.clip((random >= 0.5).sum(1), 1, 10)), "a threshold")
 
+        grid = (np.round(random * 64) / 64).astype(np.float32)
+        np.save(folder / "grid.npy", grid)
+        of_mode = {}
+        for mode in ("exact", "compact"):
+            done = run(command, "decode", folder / "grid.npy", "--top-k", 6, *bounds, "--score", "logits", "--mode", mode,
+                       "--json", "--out", folder / mode)
+            check(done.returncode == 0 and json.loads(done.stdout)["mode"] == mode, done.stderr)
+            of_mode[mode] = lists(folder / mode)
+        check(all(np.array_equal(of_mode["exact"][name], of_mode["compact"][name]) for name in FILES),
+              "on the grid compact is exact")
+
         refuse(command, "--top-k is missing", logits)
+        refuse(command, "--mode says nothing", logits, "--top-k", 2, "--mode", "compact", "--threshold", 1)
         refuse(command, "--scope token", logits, "--top-k", 2, "--scope", "token")
         refuse(command, "--joint does not go with --ledger", logits, "--top-k", 2, "--joint", 5, "--ledger")
         refuse(command, "--threads", logits, "--top-k", 2, "--threads", 2)

@@ -234,7 +234,7 @@ Test(abi, structs_filled) {
     EXPECT_FILLED(kernel, with_kernel, SEQTOPK_OK, usable);
     EXPECT_FILLED(choice, with_choice, SEQTOPK_OK, tokens_from);
     EXPECT_FILLED(tuning_info, with_tuning_info, SEQTOPK_OK, reason);
-    EXPECT_FILLED(cache_stats, with_cache_stats, SEQTOPK_OK, shared_bytes);
+    EXPECT_FILLED(cache_stats, with_cache_stats, SEQTOPK_OK, doubtful);
 #undef EXPECT_FILLED
 }
 
@@ -351,6 +351,7 @@ Test(abi, fields_stay) {
     STAYS(cache_desc, max_bytes, 40);
     STAYS(cache_desc, threshold, 48);
     STAYS(cache_desc, is_ledger, 52);
+    STAYS(cache_desc, rollback, 56);
     STAYS(cache_rows, layer, 4);
     STAYS(cache_rows, sequences, 8);
     STAYS(cache_rows, positions, 16);
@@ -360,6 +361,7 @@ Test(abi, fields_stay) {
     STAYS(cache_stats, pairs, 24);
     STAYS(cache_stats, bytes, 32);
     STAYS(cache_stats, shared_bytes, 40);
+    STAYS(cache_stats, doubtful, 48);
     STAYS(parallel, threads, 4);
     STAYS(parallel, parallel_for, 8);
     STAYS(parallel, context, 16);

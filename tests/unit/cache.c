@@ -199,6 +199,42 @@ Test(cache, what_is_saved_is_checked_when_it_is_loaded) {
     fixture_free(f);
 }
 
+Test(cache, a_compact_one_says_what_it_cannot) {
+    fixture *f = fixture_new();
+    f->desc.mode = SEQTOPK_CACHE_COMPACT;
+    f->desc.rollback = 2;
+    cr_assert_eq(create(f), SEQTOPK_OK, "%s", f->u->error.message);
+    for (f->rows.layer = 0; f->rows.layer < 2; f->rows.layer++)
+        cr_assert_eq(step(f), SEQTOPK_OK, "%s", f->u->error.message);
+    f->rows.layer = 0;
+    EXPECT_SAYS(f, seqtopk_cache_truncate(f->cache, 0, 1, &f->u->error), SEQTOPK_E_UNSUPPORTED, "cache_desc.rollback");
+    EXPECT_SAYS(f, seqtopk_cache_remove(f->cache, 0, 1, 2, &f->u->error), SEQTOPK_E_UNSUPPORTED, "from the middle");
+    EXPECT_SAYS(f, seqtopk_cache_copy(f->cache, 1, 0, 1, &f->u->error), SEQTOPK_E_UNSUPPORTED, "cache_desc.rollback");
+    f->rows.positions = f->positions;
+    for (int i = 0; i < UNIT_TOKENS; i++)
+        f->positions[i] = 1 + i;
+    EXPECT_SAYS(f, step(f), SEQTOPK_E_UNSUPPORTED, "cache_desc.rollback");
+    f->rows.positions = NULL;
+    f->rows.take = SEQTOPK_TAKE_JOINT;
+    EXPECT_SAYS(f, step(f), SEQTOPK_E_UNSUPPORTED, "jointly");
+    cr_expect_eq(seqtopk_cache_length(f->cache, 0, 0), UNIT_TOKENS);
+    cr_expect_eq(seqtopk_cache_save_size(f->cache, 0, 1, 4), 0);
+    const size_t size = seqtopk_cache_save_size(f->cache, 0, 0, 4);
+    char *blob = malloc(size);
+    cr_assert(blob && size > 0);
+    cr_assert_eq(seqtopk_cache_save(f->cache, 0, 0, 4, blob, size, &f->u->error), SEQTOPK_OK, "%s",
+                 f->u->error.message);
+    cr_expect_eq(seqtopk_cache_load(f->cache, 1, blob, size, &f->u->error), SEQTOPK_OK, "%s", f->u->error.message);
+    cr_expect_eq(seqtopk_cache_truncate(f->cache, 1, 2, &f->u->error), SEQTOPK_OK, "%s", f->u->error.message);
+    cr_expect_eq(seqtopk_cache_length(f->cache, 1, 1), 2);
+    cr_expect_eq(seqtopk_cache_truncate(f->cache, 0, 0, &f->u->error), SEQTOPK_OK, "all of it may always go");
+    f->desc.rollback = 1000;
+    EXPECT_SAYS(f, create(f), SEQTOPK_E_UNSUPPORTED, "64 KiB");
+    f->cache = NULL;
+    free(blob);
+    fixture_free(f);
+}
+
 Test(cache, statistics) {
     fixture *f = fixture_new();
     seqtopk_cache_stats stats = SEQTOPK_CACHE_STATS_INIT;
