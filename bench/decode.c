@@ -6,7 +6,7 @@
  *
  *   step     one token, after a past of 1000 tokens and of N, beside TopK of the same row; 64 sequences in one call
  *   layers   one token through the 16 layers of OLMoE
- *   chunk    512 tokens of a prompt at once, causally, beside the offline route of the same
+ *   chunk    512 tokens at once: behind a past, causally; a whole prompt, jointly; beside the offline route of as many
  *   life     a fork, and 8 tokens taken back
  *   worst    every step of N, on traces that try to make one slow; each step's time is its least of `repeats` runs, so that
  *            what interrupts a run does not count
@@ -63,7 +63,6 @@ typedef struct run {
     const float *pool; /* [POOL, experts] */
     int64_t at;        /* rows that were taken */
     int64_t count;     /* rows of a call */
-    int64_t undo;      /* nonzero: what a call appended is taken back, by the positions of the next */
     int32_t experts, layers;
     int64_t *positions;
     int32_t *sequences;
@@ -271,15 +270,6 @@ static void figures_of_layers(const float *pool, int32_t experts) {
     run_free(topk);
 }
 
-/* A chunk behind a past of SHORT tokens, where the last one is taken back first. */
-static void chunk(void *context) {
-    run *r = context;
-    for (int64_t i = 0; i < r->count; i++)
-        r->positions[i] = SHORT + i;
-    r->rows.positions = r->positions;
-    step(r);
-}
-
 static void figures_of_chunks(const float *pool, int32_t experts) {
     static group g;
     g = (group){.section = "chunk", .experts = experts};
@@ -288,10 +278,12 @@ static void figures_of_chunks(const float *pool, int32_t experts) {
     run *offline = run_new(pool, experts, SEQTOPK_SCOPE_SEQUENCE, SEQTOPK_SCORE_SOFTMAX, 1, CHUNK);
     joint->rows.take = SEQTOPK_TAKE_JOINT;
     fill(causal, SHORT);
-    fill(joint, SHORT);
+    joint->rows.positions = joint->positions; /* a prompt each time: the one before goes */
+    for (int64_t i = 0; i < CHUNK; i++)
+        joint->positions[i] = i;
     add(&g, "offline", step, offline, CHUNK);
-    add(&g, "causal", chunk, causal, CHUNK);
-    add(&g, "joint", chunk, joint, CHUNK);
+    add(&g, "causal", step, causal, CHUNK);
+    add(&g, "joint", step, joint, CHUNK);
     measure(&g);
     run_free(causal);
     run_free(joint);

@@ -257,6 +257,21 @@ static void follow(trace *t, const char *isa, const char *kernel, int lives, seq
     close_decoder(&d);
 }
 
+/* Many beginnings: what is made for a past that grows is made for the first time there. */
+static void check_decode_short(void) {
+    for (int i = 0; i < (run.quick ? 60 : 600); i++) {
+        const int32_t experts = 10 + (int32_t)random_below(&run.random, 8),
+                      how = (int32_t)random_below(&run.random, KINDS);
+        const int32_t top_k = 3 + (int32_t)random_below(&run.random, 6), min = (int32_t)random_below(&run.random, 3);
+        trace t;
+        check_context("decode %s E=%d K=%d [%d, 10], a beginning (seed %llu)", kind_names[how], (int)experts,
+                      (int)top_k, (int)min, (unsigned long long)run.seed);
+        make_trace(&t, (kind)how, 1500, experts, top_k, min, 10, 0);
+        follow(&t, run.isa, NULL, random_below(&run.random, 4) == 0, SEQTOPK_CACHE_EXACT, 0);
+        free_trace(&t);
+    }
+}
+
 void check_decode(void) {
     static const int32_t shapes[][4] = {
         {16, 8, 1, 10}, {8, 2, 0, 4}, {24, 4, 2, 5}, {12, 5, 4, 12}}; /* E, K, min, max */
@@ -280,6 +295,7 @@ void check_decode(void) {
             follow(&t, run.isa, NULL, 0, SEQTOPK_CACHE_COMPACT, 0);
             free_trace(&t);
         }
+    check_decode_short();
 }
 
 void check_decode_with(const char *kernel) {

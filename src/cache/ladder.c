@@ -62,14 +62,17 @@ static int32_t source_for(const seqtopk_ladder *l, int i, int64_t words, int64_t
     return SEQTOPK_FROM_LOG;
 }
 
-/* The smallest source that has so many words on one side of the cut. */
+/* Ranks from the cut to the end of a rung on one side. */
+static int64_t room_beside(const seqtopk_rung *rung, int64_t rank, int is_upward) {
+    return is_upward ? room_above(rung->high, rung->above, rank)
+                     : room_below(rung->low, rung->above, rung->words.size, rank);
+}
+
+/* The smallest source that has the cut, and so many words on one side of it. */
 static int32_t source_beyond(const seqtopk_ladder *l, int64_t words, int is_upward, int64_t rank) {
-    for (int i = 0; i < l->rungs; i++) {
-        const seqtopk_rung *rung = l->rung + i;
-        if ((is_upward ? room_above(rung->high, rung->above, rank)
-                       : room_below(rung->low, rung->above, rung->words.size, rank)) >= words)
+    for (int i = 0; i < l->rungs; i++)
+        if (room_in_rung(l, i, rank) >= 0 && room_beside(l->rung + i, rank, is_upward) >= words)
             return i;
-    }
     return SEQTOPK_FROM_LOG;
 }
 
@@ -220,8 +223,7 @@ static uint64_t word_at(const seqtopk_ladder *l, int64_t rank) {
 static uint64_t end_of(const seqtopk_ladder *l, int i, int32_t source, int64_t rank, int is_upward) {
     const seqtopk_rung *rung = l->rung + i;
     const int64_t target = target_of(l, i);
-    const int64_t room = is_upward ? room_above(rung->high, rung->above, rank)
-                                   : room_below(rung->low, rung->above, rung->words.size, rank);
+    const int64_t room = room_beside(rung, rank, is_upward);
     const int64_t words = centred(target) + (room < is_near(target) ? is_near(target) - is_late(target) : 0);
     if (room_in_rung(l, i, rank) < 0)
         return word_beyond(l, source, word_at(l, rank), words, is_upward);
@@ -249,8 +251,11 @@ static void look_after_rung(seqtopk_ladder *l, const seqtopk_log *log, int i, in
     }
     *quiet = 0;
     const seqtopk_source source = source_of(l, log, refill->source);
-    const int64_t ranks = room < 0 ? target / 8 : room - is_late(target); /* a new rung is not waited for */
-    (void)read_refill(l, log, i, budget_of(l, left_of(&source, &refill->reader), ranks), purse);
+    /* A new rung is not waited for; but what it is made of must not be far behind when it is done. */
+    const int64_t left = left_of(&source, &refill->reader);
+    const int64_t budget = room < 0 ? budget_of(l, left > l->total ? left : l->total, target / 8)
+                                    : budget_of(l, left, room - is_late(target));
+    (void)read_refill(l, log, i, budget, purse);
 }
 
 /* The window is extended on the side that the cut nears. */
