@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SPARE_BYTES = 48 << 10 }; /* what an empty sequence has, and the last chunk of each rung */
+enum { SPARE_BYTES = 64 << 10 }; /* what an empty sequence has, and what is not full of the chunks of rungs */
 
 typedef enum kind { RANDOM, RISING, FALLING, ALTERNATING, SWINGING, EQUAL, FEW, KINDS } kind;
 static const char *const kind_names[] = {"random",   "rising",    "falling",   "alternating",
