@@ -480,14 +480,16 @@ int32_t seqtopk_ladder_winners(seqtopk_ladder *l, const seqtopk_log *log, const 
             winners++;
         return winners;
     }
-    /* Word j wins if it comes before the word of rank places - j of the past. */
+    /* Word j wins if it comes before the word of rank places - j of the past, if there is one; if it does not, no later one
+     * does. */
     const uint64_t *window = seqtopk_window_words(&l->window);
     const int64_t at = l->is_settled ? l->window.above + l->window.count - places : 0; /* of rank `places` */
-    for (; winners < n; winners++) {
-        const int64_t rank = places - winners;
-        if (rank < 1 || (rank <= l->total && words[winners] < window[at + winners]))
-            break;
-    }
+    const int64_t beyond = places > l->total ? places - l->total : 0;                  /* places that no key of the past takes */
+    winners = beyond < n ? (int32_t)beyond : n;
+    const int32_t most = places < n ? (int32_t)(places > 0 ? places : 0) : n;
+    winners = winners < most ? winners : most;
+    while (winners < most && words[winners] >= window[at + winners])
+        winners++;
     return winners;
 }
 

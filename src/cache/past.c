@@ -71,8 +71,8 @@ static seqtopk_token_note *write_note(seqtopk_past *past, uint32_t sure, const f
     float *own = (float *)(note + 1);
     note->sure = sure;
     note->given = 0;
-    if (n > 0)
-        memmove(own, keys, (size_t)n * sizeof *own); /* onto themselves where a log is routed again */
+    for (int32_t j = 0; j < n; j++) /* onto themselves where a log is routed again */
+        own[j] = keys[j];
     for (int32_t j = n; j < past->log.width; j++)
         own[j] = -INFINITY;
     return note;

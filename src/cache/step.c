@@ -20,7 +20,7 @@
 
 enum { STEPS = 6 };
 
-/* What a step has beside a route, before the route's own scratch. */
+/* What a step has beside a route, its scratch behind the route's. */
 typedef struct seqtopk_cache_call {
     seqtopk_call route;
     seqtopk_cache *cache;
@@ -40,7 +40,7 @@ typedef struct seqtopk_cache_call {
 
 static size_t rounded(size_t size) { return (size + 63) & ~(size_t)63; }
 
-/* Lays out what stands before the route's scratch; returns its size. */
+/* Lays out what stands behind the route's scratch; returns its size. */
 static size_t lay_out(seqtopk_cache_call *c, int64_t tokens, int32_t max_experts, uintptr_t base, int32_t part,
                       int32_t parts) {
     size_t used = 0;
@@ -70,7 +70,7 @@ size_t seqtopk_cache_scratch_size(const seqtopk_cache *cache, int64_t tokens, in
         const size_t route = seqtopk_scratch_size(plan, tokens, 1, threads);
         if (!route)
             return 0;
-        const size_t size = 63 + lay_out(&c, tokens, plan->max_experts, 0, 0, threads) + route;
+        const size_t size = route + 64 + lay_out(&c, tokens, plan->max_experts, 0, 0, threads);
         most = size > most ? size : most;
     }
     return most;
@@ -115,25 +115,18 @@ static seqtopk_status open_step(seqtopk_cache_call *c, seqtopk_cache *cache, con
     c->cache = cache;
     c->layer = cache->layer + c->rows.layer;
     const seqtopk_plan *plan = c->layer->plan;
-    seqtopk_input in;
-    status = seqtopk_take_struct(&in, sizeof in, SEQTOPK_FIRST_input, input, "input", error);
+    status = seqtopk_call_open(&c->route, plan, input, output, scratch, scratch_size, part, parts, error);
     if (status)
         return status;
-    if (in.given_ids)
+    if (c->route.in.given_ids)
         return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                             "input.given_ids: a cache selects by itself; replay with seqtopk_route");
-    if (in.tokens < 0 || in.tokens > plan->most_tokens || parts < 1 || parts > SEQTOPK_MAX_PARTS || part < 0 ||
-        part >= parts) /* said in full where the route is opened */
-        return seqtopk_call_open(&c->route, plan, input, output, scratch, scratch_size, part, parts, error);
-    const uintptr_t base = ((uintptr_t)scratch + 63) & ~(uintptr_t)63;
-    const size_t own =
-        lay_out(c, in.tokens, plan->max_experts, base, part, parts) + (size_t)(base - (uintptr_t)scratch);
-    if (scratch && scratch_size < own)
+    const size_t own = lay_out(c, c->route.in.tokens, plan->max_experts, (uintptr_t)c->route.behind, part, parts);
+    if (c->route.left < own)
         return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
                             "scratch has %zu bytes; this step needs %zu (seqtopk_cache_scratch_size)", scratch_size,
-                            seqtopk_cache_scratch_size(cache, in.tokens, parts));
-    return seqtopk_call_open(&c->route, plan, input, output, scratch ? (char *)scratch + own : NULL,
-                             scratch ? scratch_size - own : 0, part, parts, error);
+                            seqtopk_cache_scratch_size(cache, c->route.in.tokens, parts));
+    return SEQTOPK_OK;
 }
 
 /* ------------------------------------------------------------------ check -- */
@@ -300,9 +293,27 @@ static void decide_jointly(const seqtopk_cache_call *c, int64_t last) {
     }
 }
 
+/* A token alone. */
+static void decide_alone(const seqtopk_cache_call *c) {
+    const seqtopk_call *call = &c->route;
+    seqtopk_past *past = past_of(c, 0);
+    const int32_t n = (int32_t)call->runs->size;
+    if (past->start < seqtopk_past_tokens(past))
+        seqtopk_past_truncate(past, past->start, past->next, &c->cache->purse);
+    past->is_placed = 0;
+    sort_row(c, 0, n);
+    c->stays[0] = seqtopk_past_route(past, &c->layer->rules, call->rows.key, c->keys, n, is_masked(call, 0), c->words,
+                                     &c->cache->purse);
+    leave_first(c, 0, n, c->stays[0]);
+}
+
 /* Each part decides for the sequences whose number leaves its own: rows of a sequence are one part's, in their order. */
 static void step_decide(const seqtopk_cache_call *c) {
     const int64_t tokens = c->route.in.tokens;
+    if (tokens == 1 && c->route.parts == 1 && c->rows.take == SEQTOPK_TAKE_CAUSAL) {
+        decide_alone(c);
+        return;
+    }
     for (int64_t row = 0; row < tokens; row++) {
         seqtopk_past *past = past_of(c, row);
         if (sequence_of(c, row) % c->route.parts != c->route.part)

@@ -357,6 +357,10 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
     if (scratch_size < needed)
         return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
                             "scratch has %zu bytes; this call needs %zu (seqtopk_scratch_size)", scratch_size, needed);
+    call->behind = (void *)(base + (needed & ~(size_t)63));
+    call->left = scratch_size > (uintptr_t)call->behind - (uintptr_t)scratch
+                     ? scratch_size - (size_t)((uintptr_t)call->behind - (uintptr_t)scratch)
+                     : 0;
     if (call->out.token_offsets)
         call->token_offsets = call->out.token_offsets;
     if (call->out.expert_ids)

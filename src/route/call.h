@@ -59,6 +59,9 @@ typedef struct seqtopk_call {
     seqtopk_weighing weighing;
     const seqtopk_kernels *kernels;
 
+    void *behind; /* of the scratch, what this call has no use for, on a cache line, */
+    size_t left;  /* and so many bytes of it */
+
     /* In scratch, shared by the parts. */
     uint8_t *mask;                       /* [T]: of the tokens that are left where bad rows are dropped; else NULL */
     seqtopk_report *reports;             /* [parts] */
