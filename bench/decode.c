@@ -290,6 +290,8 @@ static void figures_of_chunks(const float *pool, int32_t experts) {
     run_free(offline);
 }
 
+static void end_fork(run *r) { check(seqtopk_cache_clear(r->cache, 1, &r->error), &r->error); }
+
 static void fork_sequence(void *context) {
     run *r = context;
     check(seqtopk_cache_copy(r->cache, 1, 0, -1, &r->error), &r->error);
@@ -311,6 +313,7 @@ static void time_life(const char *what, int32_t experts, run *r, void (*call)(vo
         const double begin = seqtopk_measure_now();
         call(r);
         times[i] = seqtopk_measure_now() - begin;
+        end_fork(r);
     }
     for (int i = 1; i < TIMES; i++) /* few, and mostly in order */
         for (int j = i; j > 0 && times[j] < times[j - 1]; j--) {

@@ -10,11 +10,12 @@ enum {
     /* The window's words: enough that a cut that wanders by some ranks a token leaves it after many tokens, few enough that
      * to insert a word moves a KiB at most. */
     WINDOW = 512,
-    RATIO_BITS = 2,  /* a rung has 4 times the words of the next smaller one */
-    LEAST_SHARE = 8, /* a rung is worth its memory where the past has 8 times its words, */
-    FIRST_SHARE = 4, /* the smallest one earlier */
-    LEAST_READ = 64, /* words of a refill a token: what costs no more than to look after it */
-    RETIRED = 8192,  /* bytes of what was given up, a token */
+    RATIO_BITS = 2,   /* a rung has 4 times the words of the next smaller one */
+    LEAST_SHARE = 8,  /* a rung is worth its memory where the past has 8 times its words, */
+    FIRST_SHARE = 4,  /* the smallest one earlier */
+    LEAST_READ = 64,  /* words of a refill a token: what costs no more than to look after it, */
+    MOST_READ = 4096, /* and what does not make a step long: a rung that is late is waited for a while */
+    RETIRED = 8192,   /* bytes of what was given up, a token */
     TRIES = 4
 };
 
@@ -201,7 +202,7 @@ static int64_t is_late(int64_t target) { return target * 3 / 16; }
 static int64_t budget_of(const seqtopk_ladder *l, int64_t left, int64_t ranks) {
     const int64_t steps = ranks > l->step ? ranks / l->step : 1;
     const int64_t budget = left / steps + 1 + l->step;
-    return budget < LEAST_READ ? LEAST_READ : budget;
+    return budget < LEAST_READ ? LEAST_READ : budget > MOST_READ ? MOST_READ : budget;
 }
 
 static int64_t left_of(const seqtopk_source *source, const seqtopk_reader *reader) {
@@ -292,6 +293,7 @@ static void look_after(seqtopk_ladder *l, const seqtopk_log *log, int64_t places
         l->refill[l->rungs].is_active = 0; /* has nothing yet, so that it is due to be picked */
         seqtopk_shelf_init(&l->refill[l->rungs].old, sizeof(uint64_t));
         l->rungs++;
+        began = 1; /* from the next token on */
     }
     if (l->is_retiring)
         retire(l, purse);
@@ -484,7 +486,7 @@ int32_t seqtopk_ladder_winners(seqtopk_ladder *l, const seqtopk_log *log, const 
      * does. */
     const uint64_t *window = seqtopk_window_words(&l->window);
     const int64_t at = l->is_settled ? l->window.above + l->window.count - places : 0; /* of rank `places` */
-    const int64_t beyond = places > l->total ? places - l->total : 0;                  /* places that no key of the past takes */
+    const int64_t beyond = places > l->total ? places - l->total : 0; /* places that no key of the past takes */
     winners = beyond < n ? (int32_t)beyond : n;
     const int32_t most = places < n ? (int32_t)(places > 0 ? places : 0) : n;
     winners = winners < most ? winners : most;

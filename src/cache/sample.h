@@ -16,7 +16,7 @@ typedef struct seqtopk_sample {
 } seqtopk_sample;
 
 /* Of at most so many words, an even number up to SEQTOPK_SAMPLE. */
-enum { SEQTOPK_SAMPLE = 512 };
+enum { SEQTOPK_SAMPLE = 1024 };
 static inline size_t seqtopk_sample_bytes(int32_t most) {
     return sizeof(seqtopk_sample) + (size_t)most * sizeof(uint64_t);
 }
