@@ -275,7 +275,7 @@ typedef int64_t seqtopk_pick_words_fn(const uint64_t *words, int64_t n, uint64_t
 
 /*
  * pick_keys: the same of the words of tokens [token, token + rows), whose keys are `width` each, best first, with -inf
- * behind the last, `stride` bytes apart. picked: [rows * width]. Up to SEQTOPK_KEYS_SLACK bytes behind a row may be read.
+ * behind the last, `stride` bytes apart. picked: [rows * width + SEQTOPK_PICKED_SLACK]. Up to SEQTOPK_KEYS_SLACK bytes behind a row may be read.
  */
 enum { SEQTOPK_KEYS_SLACK = 64 };
 typedef int64_t seqtopk_pick_keys_fn(const float *keys, int64_t stride, int64_t rows, int32_t width, int64_t token,

@@ -9,6 +9,7 @@
 #include "peers.h"
 
 extern "C" {
+#include "arch/words.h"
 #include "tests/cases.h"
 }
 
@@ -16,6 +17,7 @@ extern "C" {
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -210,6 +212,52 @@ const void *beginning_of(const Turn &turn, const Shape &shape, seqtopk_op op) {
     }
 }
 
+/* A turn's keys as a past of which a ninth is picked: as words, and as rows of the log, `PAST_WIDTH` keys of a token. */
+enum { PAST_WIDTH = 9, PAST_STRIDE = PAST_WIDTH + 2 };
+struct Past {
+    std::vector<uint64_t> words;
+    std::vector<float> rows;
+    uint64_t limits[SEQTOPK_LIMITS];
+};
+
+const Past &past_of(const Turn &turn, const Shape &shape) {
+    static Past past;
+    const int32_t width = std::min<int32_t>(PAST_WIDTH, shape.experts);
+    past.words.clear();
+    past.rows.assign(static_cast<size_t>(shape.tokens) * PAST_STRIDE + SEQTOPK_KEYS_SLACK, -INFINITY);
+    for (int64_t t = 0; t < shape.tokens; t++) {
+        float *row = past.rows.data() + t * PAST_STRIDE;
+        std::copy_n(turn.keys + t * shape.experts, width, row);
+        std::sort(row, row + width, std::greater<float>());
+        for (int32_t j = 0; j < width; j++)
+            past.words.push_back(seqtopk_word_of(row[j], t));
+    }
+    std::vector<uint64_t> sorted = past.words;
+    std::sort(sorted.begin(), sorted.end());
+    for (size_t i = 0; i < SEQTOPK_LIMITS; i++)
+        past.limits[i] = sorted[sorted.size() * (i % 2 ? 5 : 4) / 9];
+    return past;
+}
+
+void give_past(op_case &c, const Turn &turn, const Shape &shape, seqtopk_op op) {
+    if (op != SEQTOPK_OP_rank_keys && op != SEQTOPK_OP_count_words && op != SEQTOPK_OP_pick_words &&
+        op != SEQTOPK_OP_pick_keys)
+        return;
+    const Past &past = past_of(turn, shape);
+    c.words = past.words.data();
+    c.limits = past.limits;
+    c.k = SEQTOPK_LIMITS;
+    c.n = op == SEQTOPK_OP_pick_words ? static_cast<int64_t>(past.words.size())
+                                      : std::min<int64_t>(shape.top_k + 2, std::min(shape.experts, PAST_WIDTH + 1));
+    if (op == SEQTOPK_OP_count_words)
+        c.n = std::min<int64_t>(c.n, static_cast<int64_t>(past.words.size()));
+    if (op != SEQTOPK_OP_pick_keys)
+        return;
+    c.keys = past.rows.data();
+    c.rows.stride = PAST_STRIDE * static_cast<int64_t>(sizeof(float));
+    c.experts = PAST_WIDTH;
+}
+
 /* What a turn says. */
 void give(op_case &c, const Turn &turn, const Shape &shape, seqtopk_op op) {
     const seqtopk_rows own = c.rows;
@@ -230,6 +278,7 @@ void give(op_case &c, const Turn &turn, const Shape &shape, seqtopk_op op) {
         c.caught.counts = const_cast<int32_t *>(turn.counts.data());
         c.caught.size = turn.candidates();
     }
+    give_past(c, turn, shape, op);
     c.begin = beginning_of(turn, shape, op);
     c.low = turn.low;
     c.cut = turn.cut;

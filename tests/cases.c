@@ -298,7 +298,9 @@ static void call_pick_words(op_case *c, seqtopk_pick_words_fn *kernel) {
     c->returned = kernel(c->words, c->n, c->limits[0], c->limits[1], c->picked, &c->at);
 }
 
-static void place_pick_keys(op_case *c) { c->picked = case_memory(CASE_PICKED, cells(c), sizeof(uint64_t)); }
+static void place_pick_keys(op_case *c) {
+    c->picked = case_memory(CASE_PICKED, cells(c) + SEQTOPK_PICKED_SLACK, sizeof(uint64_t));
+}
 
 static void call_pick_keys(op_case *c, seqtopk_pick_keys_fn *kernel) {
     c->returned = kernel(c->keys, c->rows.stride, c->last - c->first, c->experts, c->first, c->limits[0], c->limits[1],

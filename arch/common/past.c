@@ -112,30 +112,38 @@ static limit limit_of(uint64_t word) {
     return to;
 }
 
-static inline __attribute__((always_inline)) int32_t reaching(const float *keys, int32_t width, const limit *to,
-                                                              int64_t token) {
+/* Which of n keys, up to VEC_LANES, reach a limit: a bit for each. */
+static inline __attribute__((always_inline)) uint32_t reaching(vec keys, int32_t n, const limit *to, int64_t token) {
     const vec at = vec_set1(to->key);
-    const int is_before = token <= to->token;
-    int32_t count = 0;
-    for (int32_t i = 0; i < width; i += VEC_LANES) {
-        const vec own = vec_load(keys + i);
-        const uint32_t bits = is_before ? vec_mask_ge(own, at) : vec_mask_gt(own, at);
-        const int32_t left = width - i;
-        count += __builtin_popcount(left < VEC_LANES ? bits & ((1u << left) - 1) : bits);
-    }
+    const uint32_t bits = token <= to->token ? vec_mask_ge(keys, at) : vec_mask_gt(keys, at);
+    return n < VEC_LANES ? bits & ((1u << n) - 1) : bits;
+}
+
+#ifndef VEC_PICK_ROW
+#define VEC_PICK_ROW pick_row
+static inline int64_t pick_row(vec keys, uint32_t mask, int64_t token, uint64_t *picked) {
+    float own[VEC_LANES];
+    int64_t count = 0;
+    vec_store(own, keys);
+    for (; mask; mask &= mask - 1)
+        picked[count++] = seqtopk_word_of(own[__builtin_ctz(mask)], token);
     return count;
 }
+#endif
 
 int64_t KERNEL(pick_keys, f32, rows)(const float *keys, int64_t stride, int64_t rows, int32_t width, int64_t token,
                                      uint64_t low, uint64_t high, uint64_t *picked, int64_t *above) {
     const limit from = limit_of(high), to = limit_of(low);
     int64_t count = 0, beyond = 0;
-    for (int64_t r = 0; r < rows; r++, token++, keys = (const float *)((const char *)keys + stride)) {
-        const int32_t first = reaching(keys, width, &from, token), last = reaching(keys, width, &to, token);
-        beyond += first;
-        for (int32_t i = first; i < last; i++)
-            picked[count++] = seqtopk_word_of(keys[i], token);
-    }
+    for (int64_t r = 0; r < rows; r++, token++, keys = (const float *)((const char *)keys + stride))
+        for (int32_t i = 0; i < width; i += VEC_LANES) {
+            const vec own = vec_load(keys + i);
+            const uint32_t over = reaching(own, width - i, &from, token),
+                           mask = reaching(own, width - i, &to, token) & ~over;
+            beyond += __builtin_popcount(over);
+            if (mask)
+                count += VEC_PICK_ROW(own, mask, token, picked + count);
+        }
     *above += beyond;
     return count;
 }

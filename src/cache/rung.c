@@ -84,7 +84,7 @@ static int read_rung(seqtopk_reader *reader, const seqtopk_source *source, int64
 /* Tokens [reader->cursor, + rows), which stand behind one another; of long rows a piece at a time. */
 static int read_rows(seqtopk_reader *reader, const seqtopk_log *log, const float *keys, int64_t rows,
                      seqtopk_sink *sink, void *to) {
-    uint64_t picked[PIECE];
+    uint64_t picked[PIECE + SEQTOPK_PICKED_SLACK];
     for (int32_t at = 0; at < log->width; at += PIECE) {
         const int32_t width = log->width - at < PIECE ? log->width - at : PIECE;
         const int64_t count = log->kernels->pick_keys(keys + at, log->tokens.element, rows, width, reader->cursor,

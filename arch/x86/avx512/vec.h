@@ -271,6 +271,24 @@ static inline int64_t pick_eight(const uint64_t *words, uint64_t low, uint64_t h
     return _mm_popcnt_u32(inside);
 }
 
+#define VEC_PICK_ROW pick_row
+static inline __attribute__((always_inline)) int64_t pick_row(vec keys, uint32_t mask, int64_t token,
+                                                              uint64_t *picked) {
+    const __m512i bits = _mm512_castps_si512(_mm512_add_ps(keys, _mm512_setzero_ps())); /* -0 becomes +0 */
+    const __m512i flip = _mm512_or_si512(_mm512_srai_epi32(bits, 31), _mm512_set1_epi32(INT32_MIN));
+    const __m512i digits = _mm512_xor_si512(bits, flip);
+    const __m512i low = _mm512_set1_epi64((long long)(UINT32_MAX - (uint32_t)token));
+    const __m512i first =
+        _mm512_or_si512(_mm512_slli_epi64(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(digits)), 32), low);
+    const __m512i last =
+        _mm512_or_si512(_mm512_slli_epi64(_mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(digits, 1)), 32), low);
+    const int64_t of_first = _mm_popcnt_u32(mask & 0xff);
+    _mm512_storeu_si512(picked, _mm512_maskz_compress_epi64((__mmask8)mask, first));
+    if (mask >> 8)
+        _mm512_storeu_si512(picked + of_first, _mm512_maskz_compress_epi64((__mmask8)(mask >> 8), last));
+    return of_first + (int64_t)_mm_popcnt_u32(mask >> 8);
+}
+
 #define VEC_TRANSPOSE16 transpose_quarters
 static inline __attribute__((always_inline)) void transpose_quarters(const float *rows, int64_t stride,
                                                                      float (*columns)[16]) {
