@@ -328,7 +328,7 @@ seqtopk_status seqtopk_cache_reorder(seqtopk_cache *cache, const int32_t *parent
             clear_sequence(cache, i);
         else if (!status)
             take_pasts(cache, i, own);
-        else if (parents[i] >= 0 && i < made - 1) /* the last one failed */
+        else if (i < made - 1 && parents[i] >= 0) /* the last one failed */
             for (int32_t l = 0; l < cache->layers; l++)
                 seqtopk_past_free(own + l, &cache->purse);
     }

@@ -32,7 +32,7 @@ void seqtopk_sample_cut(seqtopk_sample *sample, int64_t tokens) {
 
 /* The nth smallest of values, from 0: most of them are turned away at one glance. */
 static uint64_t nth_smallest(const uint64_t *values, int32_t n, int32_t nth) {
-    uint64_t least[2 * FEW];
+    uint64_t least[2 * FEW] = {0};
     int32_t count = 0;
     for (int32_t i = 0; i < n; i++) {
         if (count > nth && values[i] >= least[nth])

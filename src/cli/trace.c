@@ -74,7 +74,7 @@ int32_t seqtopk_cli_trace_ranges(const seqtopk_cli_trace *trace, float *work, se
 /* ------------------------------------------------------------- for people -- */
 
 static void draw(const char *title, const seqtopk_cli_range *ranges, int32_t count, int of_time) {
-    seqtopk_bar bars[SEQTOPK_CLI_RANGES];
+    seqtopk_bar bars[SEQTOPK_CLI_RANGES] = {0};
     printf("\n%s\n", title);
     for (int32_t i = 0; i < count; i++) {
         const seqtopk_cli_range *r = ranges + i;
