@@ -86,12 +86,7 @@ static void job_free(job *j) {
     seqtopk_cache_destroy(j->cache);
     seqtopk_plan_destroy(j->plan);
     seqtopk_cli_inputs_free(&j->inputs);
-    free(j->lists.token_offsets);
-    free(j->lists.expert_ids);
-    free(j->lists.weights);
-    free(j->lists.expert_offsets);
-    free(j->lists.expert_tokens);
-    free(j->lists.expert_slots);
+    seqtopk_cli_lists_free(&j->lists);
     free(j->ns);
     free(j->scratch);
 }
@@ -103,21 +98,13 @@ static int no_memory(const char *path) {
 /* The rows of a call are one token, or a sequence's first `joint` tokens. */
 static int job_allocate(job *j, const char *path, int64_t joint) {
     seqtopk_cli_lists *l = &j->lists;
-    l->tokens = j->inputs.tokens;
-    l->experts = j->inputs.experts;
-    j->capacity = seqtopk_max_selected(j->plan, l->tokens);
+    j->capacity = seqtopk_max_selected(j->plan, j->inputs.tokens);
     if (j->capacity < 0)
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
                                 "%s: its tokens could select more pairs than an int32 list can index; split it, or set "
                                 "--max",
                                 path);
-    const unsigned long long pairs = (unsigned long long)j->capacity;
-    l->token_offsets = seqtopk_cli_alloc((unsigned long long)l->tokens + 1, sizeof(int32_t));
-    l->expert_ids = seqtopk_cli_alloc(pairs, sizeof(int32_t));
-    l->weights = seqtopk_cli_alloc(pairs, sizeof(float));
-    l->expert_offsets = seqtopk_cli_alloc((unsigned long long)l->experts + 1, sizeof(int32_t));
-    l->expert_tokens = seqtopk_cli_alloc(pairs, sizeof(int32_t));
-    l->expert_slots = seqtopk_cli_alloc(pairs, sizeof(int32_t));
+    const bool has_lists = seqtopk_cli_lists_make(l, j->inputs.tokens, j->inputs.experts, j->capacity);
     j->ns = seqtopk_cli_alloc((unsigned long long)l->tokens, sizeof(float));
     const int64_t most_rows = joint < 1 ? 1 : joint < l->tokens ? joint : l->tokens > 0 ? l->tokens : 1;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
@@ -128,10 +115,7 @@ static int job_allocate(job *j, const char *path, int64_t joint) {
         seqtopk_scratch_size(j->plan, l->tokens, j->inputs.sequences > 1 ? j->inputs.sequences : 1, 1);
     j->scratch_size = offline > j->scratch_size ? offline : j->scratch_size;
     j->scratch = seqtopk_cli_alloc(j->scratch_size, 1);
-    return l->token_offsets && l->expert_ids && l->weights && l->expert_offsets && l->expert_tokens &&
-                   l->expert_slots && j->ns && j->scratch
-               ? SEQTOPK_OPTIONS_RUN
-               : no_memory(path);
+    return has_lists && j->ns && j->scratch ? SEQTOPK_OPTIONS_RUN : no_memory(path);
 }
 
 /* --------------------------------------------------------------- decoding -- */

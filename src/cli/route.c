@@ -78,46 +78,36 @@ static void job_free(job *j) {
     seqtopk_cli_team_end(j->team);
     seqtopk_cli_inputs_free(&j->inputs);
     seqtopk_plan_destroy(j->plan);
-    free(j->lists.token_offsets);
-    free(j->lists.expert_ids);
-    free(j->lists.weights);
-    free(j->lists.expert_offsets);
-    free(j->lists.expert_tokens);
-    free(j->lists.expert_slots);
-    free(j->lists.ways);
-    free(j->lists.fallbacks);
+    seqtopk_cli_lists_free(&j->lists);
     free(j->scratch);
 }
 
 static int job_allocate(job *j, const char *path) {
     seqtopk_cli_lists *l = &j->lists;
     int64_t sequences = j->inputs.cu_seqlens && j->inputs.sequences > 1 ? j->inputs.sequences : 1;
-    l->tokens = j->inputs.tokens;
-    l->experts = j->inputs.experts;
     j->out = (seqtopk_output)SEQTOPK_OUTPUT_INIT;
-    j->out.capacity = seqtopk_max_selected(j->plan, l->tokens);
+    j->out.capacity = seqtopk_max_selected(j->plan, j->inputs.tokens);
     if (j->out.capacity < 0)
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
                                 "%s: has so many tokens that --top-k %d could select more pairs than an int32 list can "
                                 "index; split it",
                                 path, (int)j->desc.top_k);
-    j->scratch_size = seqtopk_scratch_size(j->plan, l->tokens, sequences, j->desc.threads);
+    j->scratch_size = seqtopk_scratch_size(j->plan, j->inputs.tokens, sequences, j->desc.threads);
     j->scratch = seqtopk_cli_alloc(j->scratch_size, 1);
-
-    unsigned long long n = (unsigned long long)j->out.capacity;
-    l->token_offsets = j->out.token_offsets = seqtopk_cli_alloc((unsigned long long)l->tokens + 1, sizeof(int32_t));
-    l->expert_ids = j->out.expert_ids = seqtopk_cli_alloc(n, sizeof(int32_t));
-    l->weights = j->out.weights = seqtopk_cli_alloc(n, sizeof(float));
-    l->expert_offsets = j->out.expert_offsets = seqtopk_cli_alloc((unsigned long long)l->experts + 1, sizeof(int32_t));
-    l->expert_tokens = j->out.expert_tokens = seqtopk_cli_alloc(n, sizeof(int32_t));
-    l->expert_slots = j->out.expert_slots = seqtopk_cli_alloc(n, sizeof(int32_t));
+    const bool has_lists = seqtopk_cli_lists_make(l, j->inputs.tokens, j->inputs.experts, j->out.capacity);
+    j->out.token_offsets = l->token_offsets;
+    j->out.expert_ids = l->expert_ids;
+    j->out.weights = l->weights;
+    j->out.expert_offsets = l->expert_offsets;
+    j->out.expert_tokens = l->expert_tokens;
+    j->out.expert_slots = l->expert_slots;
     j->out.selected = &l->selected;
     l->sequences = j->desc.scope == SEQTOPK_SCOPE_TOKEN ? 1 : sequences;
     l->ways = j->out.ways = seqtopk_cli_alloc((unsigned long long)l->sequences, sizeof(int32_t));
     l->fallbacks = j->out.fallbacks = seqtopk_cli_alloc((unsigned long long)l->sequences, sizeof(int32_t));
-    if (!j->scratch || !l->token_offsets || !l->expert_ids || !l->weights || !l->expert_offsets || !l->expert_tokens ||
-        !l->expert_slots || !l->ways || !l->fallbacks)
-        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for lists of %llu pairs", path, n);
+    if (!j->scratch || !has_lists || !l->ways || !l->fallbacks)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for lists of %lld pairs", path,
+                                (long long)j->out.capacity);
     j->in = seqtopk_cli_inputs_view(&j->inputs);
     if (j->desc.threads > 1) {
         if (!(j->team = seqtopk_cli_team_make(j->desc.threads)))

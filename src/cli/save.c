@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +21,30 @@ typedef struct file {
     int64_t count;
     const void *data;
 } file;
+
+bool seqtopk_cli_lists_make(seqtopk_cli_lists *lists, int64_t tokens, int64_t experts, int64_t pairs) {
+    const unsigned long long n = (unsigned long long)pairs;
+    *lists = (seqtopk_cli_lists){.tokens = tokens, .experts = experts};
+    lists->token_offsets = seqtopk_cli_alloc((unsigned long long)tokens + 1, sizeof(int32_t));
+    lists->expert_ids = seqtopk_cli_alloc(n, sizeof(int32_t));
+    lists->weights = seqtopk_cli_alloc(n, sizeof(float));
+    lists->expert_offsets = seqtopk_cli_alloc((unsigned long long)experts + 1, sizeof(int32_t));
+    lists->expert_tokens = seqtopk_cli_alloc(n, sizeof(int32_t));
+    lists->expert_slots = seqtopk_cli_alloc(n, sizeof(int32_t));
+    return lists->token_offsets && lists->expert_ids && lists->weights && lists->expert_offsets &&
+           lists->expert_tokens && lists->expert_slots;
+}
+
+void seqtopk_cli_lists_free(seqtopk_cli_lists *lists) {
+    free(lists->token_offsets);
+    free(lists->expert_ids);
+    free(lists->weights);
+    free(lists->expert_offsets);
+    free(lists->expert_tokens);
+    free(lists->expert_slots);
+    free(lists->ways);
+    free(lists->fallbacks);
+}
 
 static bool path_of(char path[PATH_MAX], const char *directory, const char *name, bool temporary) {
     int n = temporary ? snprintf(path, PATH_MAX, "%s/.%s.%ld", directory, name, (long)getpid())

@@ -3,6 +3,7 @@
 #ifndef SEQTOPK_CLI_SAVE_H
 #define SEQTOPK_CLI_SAVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* As in seqtopk_output. */
@@ -14,6 +15,10 @@ typedef struct seqtopk_cli_lists {
     int64_t sequences;
     int32_t *ways, *fallbacks; /* [sequences]; reported, not saved */
 } seqtopk_cli_lists;
+
+/* Places for so many pairs. Returns false without memory; seqtopk_cli_lists_free is due in either case. */
+bool seqtopk_cli_lists_make(seqtopk_cli_lists *lists, int64_t tokens, int64_t experts, int64_t pairs);
+void seqtopk_cli_lists_free(seqtopk_cli_lists *lists);
 
 /*
  * Writes the six files into `directory`, which is made if need be. All are whole and on the disk under other names
