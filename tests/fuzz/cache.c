@@ -49,6 +49,7 @@ typedef struct model {
     seqtopk_plan *offline; /* of the reference, sequence scope */
     seqtopk_cache *cache;
     int32_t is_ledger, is_limited;
+    int32_t is_compact; /* logits are on its grid then, so that it gives what exact mode gives */
     seqtopk_nonfinite on_nonfinite;
     float bias[MOST_EXPERTS];
     int32_t has_bias;
@@ -79,6 +80,8 @@ static int32_t take_row(source *s) {
     for (int32_t e = 0; e < m.desc.experts; e++) {
         const uint32_t bits = take(s, 1);
         float value = (float)(int8_t)bits / (how & 1 ? 16.0f : 1.0f) + (float)(how >> 4);
+        if (m.is_compact)
+            value = value < -30 ? -30 : value > 29.5f ? 29.5f : value;
         if (how % 8 == 2)
             value = (float)(bits & 3);
         if (how % 16 == 4 && bits % 3 == 0)
@@ -149,8 +152,11 @@ static int open_model(source *s) {
     d.plan = m.plan;
     d.sequences = SEQUENCES;
     d.max_tokens = MOST_TOKENS;
+    if (m.desc.score == SEQTOPK_SCORE_LOGITS && !m.has_bias && take(s, 1) % 2)
+        d.mode = SEQTOPK_CACHE_COMPACT;
     m.is_ledger = d.is_ledger = take(s, 1) % 8 == 0;
     m.is_limited = take(s, 1) % 8 == 0;
+    m.is_compact = d.mode == SEQTOPK_CACHE_COMPACT;
     d.max_bytes = m.is_limited ? 1 + (int64_t)take(s, 2) * 4 : 0;
     if (seqtopk_cache_create(&m.cache, &d, &error))
         fail(error.message);
@@ -391,7 +397,7 @@ static void do_step(source *s) {
     if (got.offsets[st.rows + 1] != canary || got.ids[capacity] != canary ||
         memcmp(got.weights + capacity, &canary, sizeof canary))
         fail("written beside an output");
-    if (status == SEQTOPK_E_MEMORY && m.is_limited)
+    if ((status == SEQTOPK_E_MEMORY && m.is_limited) || (status == SEQTOPK_E_UNSUPPORTED && m.is_compact))
         return;
     if (status != deserved)
         fail(status ? error.message : "a step that should have failed");
@@ -421,8 +427,10 @@ static void model_give_again(int32_t l, int32_t sequence, int64_t from) {
         expect_last(m.tokens[l][sequence], t + 1, &wanted);
 }
 
-/* Whether it was done; without memory nothing is. */
+/* Whether it was done; without memory nothing is, nor what a compact cache cannot take back. */
 static int is_done(seqtopk_status status, const seqtopk_error *error) {
+    if (status == SEQTOPK_E_UNSUPPORTED && m.is_compact)
+        return 0;
     if (status != SEQTOPK_OK && (status != SEQTOPK_E_MEMORY || !m.is_limited))
         fail(error->message);
     return status == SEQTOPK_OK;
@@ -473,6 +481,8 @@ static void do_save(source *s, int32_t sequence) {
         if (m.length[l][to] != from)
             return;
     const size_t size = seqtopk_cache_save_size(m.cache, sequence, from, least);
+    if (!size && m.is_compact) /* all of a sequence, or nothing */
+        return;
     char *blob = malloc(size ? size : 1);
     if (!size || !blob || seqtopk_cache_save(m.cache, sequence, from, least, blob, size, &error))
         fail("save");
@@ -504,8 +514,8 @@ static void do_truncate(source *s, int32_t sequence) {
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     const int64_t back = take_below(s, take(s, 1) & 1 ? 12u : (uint32_t)MOST_TOKENS),
                   tokens = back < m.length[0][sequence] ? m.length[0][sequence] - back : 0;
-    if (seqtopk_cache_truncate(m.cache, sequence, tokens, &error))
-        fail(error.message);
+    if (!is_done(seqtopk_cache_truncate(m.cache, sequence, tokens, &error), &error))
+        return;
     for (int32_t l = 0; l < LAYERS; l++)
         m.length[l][sequence] = tokens < m.length[l][sequence] ? tokens : m.length[l][sequence];
 }
