@@ -4,7 +4,8 @@
  *
  *     bench-decode [--tokens N] [--seconds S]      N: the long past (default: 1000000); S: for each group (default: 1)
  *
- *   step     one token, after a past of 1000 tokens and of N, beside TopK of the same row; 64 sequences in one call
+ *   step     one token, after a past of 1000 tokens and of N, exact and compact, beside TopK of the same row; 64 sequences in
+ *            one call
  *   layers   one token through the 16 layers of OLMoE
  *   chunk    512 tokens at once: behind a past, causally; a whole prompt, jointly; beside the offline route of as many
  *   life     a fork, and 8 tokens taken back
@@ -97,6 +98,8 @@ static void open_output(run *r, int64_t rows) {
     r->out.weights = need(malloc((size_t)r->out.capacity * sizeof(float)));
 }
 
+static seqtopk_cache_mode mode = SEQTOPK_CACHE_EXACT; /* of the next run */
+
 static run *run_new(const float *pool, int32_t experts, seqtopk_scope scope, seqtopk_score score, int32_t layers,
                     int64_t count) {
     const run fresh = {.in = SEQTOPK_INPUT_INIT, .rows = SEQTOPK_CACHE_ROWS_INIT, .error = SEQTOPK_ERROR_INIT};
@@ -111,6 +114,7 @@ static run *run_new(const float *pool, int32_t experts, seqtopk_scope scope, seq
         seqtopk_cache_desc desc = SEQTOPK_CACHE_DESC_INIT;
         desc.layers = layers;
         desc.plan = r->plan;
+        desc.mode = mode;
         desc.sequences = MANY + 1;
         check(seqtopk_cache_create(&r->cache, &desc, &r->error), &r->error);
         r->size = seqtopk_cache_scratch_size(r->cache, count, 1);
@@ -236,8 +240,14 @@ static void figures_of_steps(const float *pool, int32_t experts) {
     run *near = run_new(pool, experts, SEQTOPK_SCOPE_ONLINE, SEQTOPK_SCORE_SOFTMAX, 1, 1);
     run *far = run_new(pool, experts, SEQTOPK_SCOPE_ONLINE, SEQTOPK_SCORE_SOFTMAX, 1, 1);
     run *many = run_new(pool, experts, SEQTOPK_SCOPE_ONLINE, SEQTOPK_SCORE_SOFTMAX, 1, MANY);
+    mode = SEQTOPK_CACHE_COMPACT;
+    run *compact[2] = {run_new(pool, experts, SEQTOPK_SCOPE_ONLINE, SEQTOPK_SCORE_SOFTMAX, 1, 1),
+                       run_new(pool, experts, SEQTOPK_SCOPE_ONLINE, SEQTOPK_SCORE_SOFTMAX, 1, 1)};
+    mode = SEQTOPK_CACHE_EXACT;
     for (int32_t s = 0; s < MANY; s++)
         many->sequences[s] = s;
+    fill(compact[0], SHORT);
+    fill(compact[1], tokens);
     fill(near, SHORT);
     fill(far, tokens);
     fill(many, SHORT);
@@ -246,6 +256,8 @@ static void figures_of_steps(const float *pool, int32_t experts) {
     add(&g, "topk", step, topk, 1);
     add(&g, "step at 1000", step, near, 1);
     add(&g, "step at N", step, far, 1);
+    add(&g, "compact step at 1000", step, compact[0], 1);
+    add(&g, "compact step at N", step, compact[1], 1);
     add(&g, "64 in one call", step, many, MANY);
     add(&g, "64 single calls", step_singly, many, MANY);
     measure(&g);
@@ -254,6 +266,8 @@ static void figures_of_steps(const float *pool, int32_t experts) {
     run_free(topk);
     run_free(near);
     run_free(far);
+    run_free(compact[0]);
+    run_free(compact[1]);
     run_free(many);
 }
 

@@ -19,7 +19,7 @@
     STRUCT(parallel, context, 24)                                                                                      \
     STRUCT(cache_desc, reserved, 64)                                                                                   \
     STRUCT(cache_rows, reserved, 32)                                                                                   \
-    STRUCT(cache_stats, doubtful, 56)                                                                                  \
+    STRUCT(cache_stats, most_read, 64)                                                                                 \
     STRUCT(kernel, usable, 64)                                                                                         \
     STRUCT(way, about, 24)                                                                                             \
     STRUCT(choice, tokens_from, 40)                                                                                    \

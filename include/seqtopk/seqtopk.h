@@ -682,6 +682,7 @@ typedef struct seqtopk_cache_stats {
     int64_t bytes;        /* of what belongs to it alone */
     int64_t shared_bytes; /* and of what it shares with copies */
     int64_t doubtful;     /* CACHE_COMPACT: candidates that lost in the cut's bin */
+    int64_t most_read;    /* the largest step: keys of the past that it went through beside its own */
 } seqtopk_cache_stats;
 #define SEQTOPK_CACHE_STATS_INIT SEQTOPK_INIT_(seqtopk_cache_stats)
 

@@ -351,6 +351,7 @@ static void add_stats(const seqtopk_cache *cache, int32_t layer, int32_t sequenc
     if (!past->ladder)
         return;
     stats->bytes += (int64_t)seqtopk_ladder_bytes(past->ladder);
+    stats->most_read = past->ladder->most_read > stats->most_read ? past->ladder->most_read : stats->most_read;
     for (int32_t i = 0; i < past->ladder->rungs; i++) {
         const seqtopk_refill *refill = past->ladder->refill + i;
         seqtopk_shelf_bytes(&past->ladder->rung[i].words, &stats->bytes, &stats->shared_bytes);

@@ -256,6 +256,7 @@ static void look_after_rung(seqtopk_ladder *l, const seqtopk_log *log, int i, in
     const int64_t left = left_of(&source, &refill->reader);
     const int64_t budget = room < 0 ? budget_of(l, left > l->total ? left : l->total, target / 8)
                                     : budget_of(l, left, room - is_late(target));
+    l->read += left < budget ? left : budget;
     (void)read_refill(l, log, i, budget, purse);
 }
 
@@ -281,7 +282,8 @@ static void look_after_window(seqtopk_ladder *l, const seqtopk_log *log, int64_t
     *quiet = 0;
     const seqtopk_source source = source_of(l, log, w->source);
     const int64_t ranks = (w->is_extending > 0 ? up : down) - 2 * l->step;
-    const int64_t budget = budget_of(l, left_of(&source, &w->reader), ranks);
+    const int64_t left = left_of(&source, &w->reader), budget = budget_of(l, left, ranks);
+    l->read += left < budget ? left : budget;
     (void)seqtopk_window_read_on(w, &source, budget, rank);
 }
 
@@ -289,6 +291,7 @@ static void look_after(seqtopk_ladder *l, const seqtopk_log *log, int64_t places
     const int64_t rank = rank_of(l, places);
     int64_t quiet = 1024;
     int began = 0;
+    l->read = 0;
     if (wants_rung(l) && seqtopk_rung_make(l->rung + l->rungs, SEQTOPK_WORD_MOST - 1, SEQTOPK_WORD_MOST, purse)) {
         l->refill[l->rungs].is_active = 0; /* has nothing yet, so that it is due to be picked */
         seqtopk_shelf_init(&l->refill[l->rungs].old, sizeof(uint64_t));
@@ -302,6 +305,7 @@ static void look_after(seqtopk_ladder *l, const seqtopk_log *log, int64_t places
         look_after_rung(l, log, i, rank, &began, &quiet, purse);
     l->quiet = l->is_retiring ? 0 : (int32_t)quiet;
     l->has_limits = 0;
+    l->most_read = l->read > l->most_read ? l->read : l->most_read;
 }
 
 /* --------------------------------------------------------------- settling -- */
@@ -395,6 +399,7 @@ static void settle(seqtopk_ladder *l, const seqtopk_log *log, int64_t places, se
     for (int i = l->rungs - 1; i >= 0; i--)
         (void)fill_rung(l, log, i, rank_of(l, places), purse); /* where it fails the next larger source serves */
     l->has_limits = 0;
+    l->most_read = l->total > l->most_read ? l->total : l->most_read;
     l->is_settled = fill_window(l, log, rank_of(l, places), purse);
     l->quiet = 0;
 }

@@ -32,13 +32,14 @@ typedef struct seqtopk_refill {
 } seqtopk_refill;
 
 typedef struct seqtopk_ladder {
-    int64_t total;       /* keys of the past */
-    int32_t step;        /* most ranks that the cut can move by with one token */
-    int32_t is_settled;  /* window and rungs are of use */
-    int32_t quiet;       /* for so many tokens nothing needs to be looked after */
-    int32_t rungs;       /* from the smallest on */
-    int32_t is_retiring; /* there is an `old` one */
-    int32_t has_limits;  /* so many, as window and rungs are; 0: they have changed since */
+    int64_t total;           /* keys of the past */
+    int32_t step;            /* most ranks that the cut can move by with one token */
+    int32_t is_settled;      /* window and rungs are of use */
+    int32_t quiet;           /* for so many tokens nothing needs to be looked after */
+    int64_t read, most_read; /* words of the past that this step has read on, and the most that one has */
+    int32_t rungs;           /* from the smallest on */
+    int32_t is_retiring;     /* there is an `old` one */
+    int32_t has_limits;      /* so many, as window and rungs are; 0: they have changed since */
     uint64_t limits[SEQTOPK_LIMITS];
     seqtopk_window window;
     seqtopk_sample *sample; /* of the log; behind the ladder */

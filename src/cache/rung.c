@@ -101,7 +101,8 @@ static int read_log(seqtopk_reader *reader, const seqtopk_log *log, int64_t budg
         int64_t rows;
         const float *keys = seqtopk_note_keys(seqtopk_log_at(log, reader->cursor, &rows));
         rows = rows < most ? rows : most;
-        rows = rows < budget / log->width + 1 ? rows : budget / log->width + 1;
+        if (rows * log->width > budget)
+            rows = (budget + log->width - 1) / log->width; /* at least one, and not more than before */
         if (!read_rows(reader, log, keys, rows, sink, to))
             return 0;
         reader->cursor += rows;

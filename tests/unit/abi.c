@@ -234,7 +234,7 @@ Test(abi, structs_filled) {
     EXPECT_FILLED(kernel, with_kernel, SEQTOPK_OK, usable);
     EXPECT_FILLED(choice, with_choice, SEQTOPK_OK, tokens_from);
     EXPECT_FILLED(tuning_info, with_tuning_info, SEQTOPK_OK, reason);
-    EXPECT_FILLED(cache_stats, with_cache_stats, SEQTOPK_OK, doubtful);
+    EXPECT_FILLED(cache_stats, with_cache_stats, SEQTOPK_OK, most_read);
 #undef EXPECT_FILLED
 }
 
@@ -362,6 +362,7 @@ Test(abi, fields_stay) {
     STAYS(cache_stats, bytes, 32);
     STAYS(cache_stats, shared_bytes, 40);
     STAYS(cache_stats, doubtful, 48);
+    STAYS(cache_stats, most_read, 56);
     STAYS(parallel, threads, 4);
     STAYS(parallel, parallel_for, 8);
     STAYS(parallel, context, 16);
