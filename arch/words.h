@@ -20,6 +20,12 @@ static inline uint64_t seqtopk_word_of(float key, int64_t token) {
 
 static inline int64_t seqtopk_token_of(uint64_t word) { return (int64_t)(UINT32_MAX - (uint32_t)word); }
 
+/* For qsort: the first in the order before the others. */
+static inline int seqtopk_by_word(const void *a, const void *b) {
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x < y) - (x > y);
+}
+
 /* Below and above every word. */
 #define SEQTOPK_WORD_LEAST 0
 #define SEQTOPK_WORD_MOST UINT64_MAX

@@ -45,10 +45,14 @@ static int64_t room_below(uint64_t low, int64_t above, int64_t count, int64_t ra
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* Ranks from the cut to the end of a rung on one side. */
+static int64_t room_beside(const seqtopk_rung *rung, int64_t rank, int is_upward) {
+    return is_upward ? room_above(rung->high, rung->above, rank)
+                     : room_below(rung->low, rung->above, rung->words.size, rank);
+}
+
 static int64_t room_in_rung(const seqtopk_ladder *l, int i, int64_t rank) {
-    const seqtopk_rung *rung = l->rung + i;
-    return smaller(room_above(rung->high, rung->above, rank),
-                   room_below(rung->low, rung->above, rung->words.size, rank));
+    return smaller(room_beside(l->rung + i, rank, 1), room_beside(l->rung + i, rank, 0));
 }
 
 static seqtopk_source source_of(const seqtopk_ladder *l, const seqtopk_log *log, int32_t source) {
@@ -61,12 +65,6 @@ static int32_t source_for(const seqtopk_ladder *l, int i, int64_t words, int64_t
         if (room_in_rung(l, i, rank) >= words)
             return i;
     return SEQTOPK_FROM_LOG;
-}
-
-/* Ranks from the cut to the end of a rung on one side. */
-static int64_t room_beside(const seqtopk_rung *rung, int64_t rank, int is_upward) {
-    return is_upward ? room_above(rung->high, rung->above, rank)
-                     : room_below(rung->low, rung->above, rung->words.size, rank);
 }
 
 /* The smallest source that has the cut, and so many words on one side of it. */
@@ -107,6 +105,16 @@ void seqtopk_ladder_unsettle(seqtopk_ladder *l, int64_t total, seqtopk_purse *pu
     l->window.is_extending = 0;
     l->is_settled = 0;
     l->total = total;
+}
+
+/* A rung more, which has nothing yet, so that it is due to be picked. Returns 0 if there is no memory. */
+static int add_rung(seqtopk_ladder *l, seqtopk_purse *purse) {
+    if (!seqtopk_rung_make(l->rung + l->rungs, SEQTOPK_WORD_MOST - 1, SEQTOPK_WORD_MOST, purse))
+        return 0;
+    l->refill[l->rungs].is_active = 0;
+    seqtopk_shelf_init(&l->refill[l->rungs].old, sizeof(uint64_t));
+    l->rungs++;
+    return 1;
 }
 
 /* What a refill is read into. */
@@ -284,20 +292,14 @@ static void look_after_window(seqtopk_ladder *l, const seqtopk_log *log, int64_t
     const int64_t ranks = (w->is_extending > 0 ? up : down) - 2 * l->step;
     const int64_t left = left_of(&source, &w->reader), budget = budget_of(l, left, ranks);
     l->read += left < budget ? left : budget;
-    (void)seqtopk_window_read_on(w, &source, budget, rank);
+    seqtopk_window_read_on(w, &source, budget, rank);
 }
 
 static void look_after(seqtopk_ladder *l, const seqtopk_log *log, int64_t places, seqtopk_purse *purse) {
     const int64_t rank = rank_of(l, places);
     int64_t quiet = 1024;
-    int began = 0;
+    int began = wants_rung(l) && add_rung(l, purse); /* it is begun from the next token on */
     l->read = 0;
-    if (wants_rung(l) && seqtopk_rung_make(l->rung + l->rungs, SEQTOPK_WORD_MOST - 1, SEQTOPK_WORD_MOST, purse)) {
-        l->refill[l->rungs].is_active = 0; /* has nothing yet, so that it is due to be picked */
-        seqtopk_shelf_init(&l->refill[l->rungs].old, sizeof(uint64_t));
-        l->rungs++;
-        began = 1; /* from the next token on */
-    }
     if (l->is_retiring)
         retire(l, purse);
     look_after_window(l, log, rank, &began, &quiet);
@@ -309,11 +311,6 @@ static void look_after(seqtopk_ladder *l, const seqtopk_log *log, int64_t places
 }
 
 /* --------------------------------------------------------------- settling -- */
-
-static int by_rank(const void *a, const void *b) {
-    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x < y) - (x > y);
-}
 
 /* What a whole source is read into. */
 typedef struct pile {
@@ -335,21 +332,20 @@ static uint64_t guess_word(const seqtopk_ladder *l, int32_t source, int64_t rank
     return word_beyond(l, source, SEQTOPK_WORD_LEAST, all - before, 1);
 }
 
-/* Picks rung i at once from the smallest source that serves. Returns 0 if that was without success. */
-static int fill_rung(seqtopk_ladder *l, const seqtopk_log *log, int i, int64_t rank, seqtopk_purse *purse) {
+/* Picks rung i at once from the smallest source that serves, if that succeeds. */
+static void fill_rung(seqtopk_ladder *l, const seqtopk_log *log, int i, int64_t rank, seqtopk_purse *purse) {
     const int64_t target = target_of(l, i);
     for (int64_t half = centred(target), tries = 0; tries < TRIES; tries++) {
         const int32_t source = source_for(l, i + 1, target, rank);
         const uint64_t about = guess_word(l, source, rank);
         if (!begin_refill(l, i, source, word_beyond(l, source, about, half, 0), word_beyond(l, source, about, half, 1),
                           purse))
-            return 0;
+            return;
         if (!read_refill(l, log, i, INT64_MAX, purse))
             half /= 2;
         else if (room_in_rung(l, i, rank) > is_late(target))
-            return 1;
+            return;
     }
-    return 0;
 }
 
 /* Makes the window at once: sorts the smallest source that serves. */
@@ -363,7 +359,7 @@ static int fill_window(seqtopk_ladder *l, const seqtopk_log *log, int64_t rank, 
     if (!p.words)
         return 0;
     (void)seqtopk_read_on(&reader, &source, INT64_MAX, put_onto_pile, &p);
-    qsort(p.words, (size_t)p.size, sizeof *p.words, by_rank);
+    qsort(p.words, (size_t)p.size, sizeof *p.words, seqtopk_by_word);
     const int64_t above = source.rung ? source.rung->above : 0;
     seqtopk_window_fill(&l->window, p.words, p.size, source.rung ? source.rung->low : SEQTOPK_WORD_LEAST,
                         source.rung ? source.rung->high : SEQTOPK_WORD_MOST, above, rank - 1 - above);
@@ -390,14 +386,10 @@ static void sample_log(seqtopk_ladder *l, const seqtopk_log *log) {
 static void settle(seqtopk_ladder *l, const seqtopk_log *log, int64_t places, seqtopk_purse *purse) {
     seqtopk_ladder_unsettle(l, l->total, purse);
     sample_log(l, log);
-    while (wants_rung(l) && seqtopk_rung_make(l->rung + l->rungs, SEQTOPK_WORD_MOST - 1, SEQTOPK_WORD_MOST, purse))
-        l->rungs++;
-    for (int i = l->rungs - 1; i >= 0; i--) {
-        l->refill[i].is_active = 0;
-        seqtopk_shelf_init(&l->refill[i].old, sizeof(uint64_t));
-    }
+    while (wants_rung(l) && add_rung(l, purse))
+        ;
     for (int i = l->rungs - 1; i >= 0; i--)
-        (void)fill_rung(l, log, i, rank_of(l, places), purse); /* where it fails the next larger source serves */
+        fill_rung(l, log, i, rank_of(l, places), purse); /* where it fails the next larger source serves */
     l->has_limits = 0;
     l->most_read = l->total > l->most_read ? l->total : l->most_read;
     l->is_settled = fill_window(l, log, rank_of(l, places), purse);

@@ -280,16 +280,21 @@ static void forget(seqtopk_past *past, const seqtopk_token_note *note) {
     past->given -= note->given;
 }
 
-void seqtopk_past_truncate(seqtopk_past *past, int64_t tokens, int64_t keep, seqtopk_purse *purse) {
-    seqtopk_shelf *log = &past->log.tokens;
-    if (past->counts && tokens == 0) {
+static void truncate_counts(seqtopk_past *past, int64_t tokens) {
+    if (tokens == 0) { /* all of them, known or not */
         seqtopk_counts_init(past->counts, past->counts->width, past->counts->depth);
         past->routed = past->sure = past->given = 0;
     }
-    for (; past->counts && past->counts->tokens > tokens;)
+    while (past->counts->tokens > tokens)
         forget(past, seqtopk_counts_take_back(past->counts));
-    if (past->counts)
+}
+
+void seqtopk_past_truncate(seqtopk_past *past, int64_t tokens, int64_t keep, seqtopk_purse *purse) {
+    seqtopk_shelf *log = &past->log.tokens;
+    if (past->counts) {
+        truncate_counts(past, tokens);
         return;
+    }
     const int is_deep = log->size - tokens > TAKEN_BACK || past->log.width > WORDS;
     int64_t total = past->ladder ? past->ladder->total : 0;
     uint64_t words[WORDS];

@@ -211,11 +211,6 @@ static seqtopk_status check_step(const seqtopk_cache_call *c, seqtopk_error *err
 
 /* ----------------------------------------------------------------- decide -- */
 
-static int by_word(const void *a, const void *b) {
-    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x < y) - (x > y);
-}
-
 /* The rank of each of keys [n], of equals the earlier first: experts ascend. work: [n]. */
 static void rank_keys(const seqtopk_kernels *kernels, const float *keys, int32_t n, uint64_t *work, int32_t *ranks) {
     if (n <= SEQTOPK_MOST_RANKED) {
@@ -224,7 +219,7 @@ static void rank_keys(const seqtopk_kernels *kernels, const float *keys, int32_t
     }
     for (int32_t i = 0; i < n; i++)
         work[i] = seqtopk_word_of(keys[i], i);
-    qsort(work, (size_t)n, sizeof *work, by_word);
+    qsort(work, (size_t)n, sizeof *work, seqtopk_by_word);
     for (int32_t i = 0; i < n; i++)
         ranks[seqtopk_token_of(work[i])] = i;
 }
@@ -293,27 +288,9 @@ static void decide_jointly(const seqtopk_cache_call *c, int64_t last) {
     }
 }
 
-/* A token alone. */
-static void decide_alone(const seqtopk_cache_call *c) {
-    const seqtopk_call *call = &c->route;
-    seqtopk_past *past = past_of(c, 0);
-    const int32_t n = (int32_t)call->runs->size;
-    if (past->start < seqtopk_past_tokens(past))
-        seqtopk_past_truncate(past, past->start, past->next, &c->cache->purse);
-    past->is_placed = 0;
-    sort_row(c, 0, n);
-    c->stays[0] = seqtopk_past_route(past, &c->layer->rules, call->rows.key, c->keys, n, is_masked(call, 0), c->words,
-                                     &c->cache->purse);
-    leave_first(c, 0, n, c->stays[0]);
-}
-
 /* Each part decides for the sequences whose number leaves its own: rows of a sequence are one part's, in their order. */
 static void step_decide(const seqtopk_cache_call *c) {
     const int64_t tokens = c->route.in.tokens;
-    if (tokens == 1 && c->route.parts == 1 && c->rows.take == SEQTOPK_TAKE_CAUSAL) {
-        decide_alone(c);
-        return;
-    }
     for (int64_t row = 0; row < tokens; row++) {
         seqtopk_past *past = past_of(c, row);
         if (sequence_of(c, row) % c->route.parts != c->route.part)

@@ -166,14 +166,11 @@ static void join_extension(seqtopk_window *w, int64_t rank) {
     w->is_extending = 0;
 }
 
-int seqtopk_window_read_on(seqtopk_window *w, const seqtopk_source *source, int64_t budget, int64_t rank) {
-    if (!seqtopk_read_on(&w->reader, source, budget, insert_into_extension, w)) {
+void seqtopk_window_read_on(seqtopk_window *w, const seqtopk_source *source, int64_t budget, int64_t rank) {
+    if (!seqtopk_read_on(&w->reader, source, budget, insert_into_extension, w))
         w->is_extending = 0;
-        return 0;
-    }
-    if (w->reader.cursor == seqtopk_source_size(source))
+    else if (w->reader.cursor == seqtopk_source_size(source))
         join_extension(w, rank);
-    return 1;
 }
 
 void seqtopk_window_forget(seqtopk_window *w, const seqtopk_source *source, const uint64_t *words, int32_t n) {

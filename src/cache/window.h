@@ -37,9 +37,9 @@ void seqtopk_window_forget(seqtopk_window *window, const seqtopk_source *source,
 
 /* Begins to pick what follows on one side, up to `end`. */
 void seqtopk_window_extend(seqtopk_window *window, int is_upward, uint64_t end, int32_t source);
-/* Reads on for about `budget` words; joins the extension once all is read. Returns 0 if there is more than fits: then there is
- * no extension any more. */
-int seqtopk_window_read_on(seqtopk_window *window, const seqtopk_source *source, int64_t budget, int64_t rank);
+/* Reads on for about `budget` words; joins the extension once all is read, or gives it up where there is more than
+ * fits. */
+void seqtopk_window_read_on(seqtopk_window *window, const seqtopk_source *source, int64_t budget, int64_t rank);
 
 /* Makes the window of words [n], best first, which are the past's in [low, high): those about index `at`. */
 void seqtopk_window_fill(seqtopk_window *window, const uint64_t *words, int64_t n, uint64_t low, uint64_t high,
