@@ -75,14 +75,25 @@ static int32_t source_beyond(const seqtopk_ladder *l, int64_t words, int is_upwa
     return SEQTOPK_FROM_LOG;
 }
 
+/* What a source has: so many words, in [low, high), and how many of the past are above them. */
+typedef struct extent {
+    uint64_t low, high;
+    int64_t above, count;
+    const seqtopk_sample *sample;
+} extent;
+
+static extent extent_of(const seqtopk_ladder *l, int32_t source) {
+    const seqtopk_rung *rung = l->rung + source;
+    return source == SEQTOPK_FROM_LOG ? (extent){SEQTOPK_WORD_LEAST, SEQTOPK_WORD_MOST, 0, l->total, l->sample}
+                                      : (extent){rung->low, rung->high, rung->above, rung->words.size, rung->sample};
+}
+
 /* The word beyond which on one side of `about` are about `words` words of a source. */
 static uint64_t word_beyond(const seqtopk_ladder *l, int32_t source, uint64_t about, int64_t words, int is_upward) {
-    const seqtopk_rung *rung = source == SEQTOPK_FROM_LOG ? NULL : l->rung + source;
-    const seqtopk_sample *sample = rung ? rung->sample : l->sample;
-    const int64_t all = rung ? rung->words.size : l->total;
-    const uint64_t end = is_upward ? (rung ? rung->high : SEQTOPK_WORD_MOST) : (rung ? rung->low : SEQTOPK_WORD_LEAST);
-    const int64_t nth = all > 0 ? words * sample->count / all : 0;
-    return seqtopk_sample_nearest(sample, about, nth < 1 ? 1 : (int32_t)nth, is_upward, end);
+    const extent has = extent_of(l, source);
+    const int64_t nth = has.count > 0 ? words * has.sample->count / has.count : 0;
+    return seqtopk_sample_nearest(has.sample, about, nth < 1 ? 1 : (int32_t)nth, is_upward,
+                                  is_upward ? has.high : has.low);
 }
 
 /* ---------------------------------------------------------------- refills -- */
@@ -159,8 +170,7 @@ static int is_going(const seqtopk_ladder *l, const seqtopk_log *log, int32_t sou
 static void finish_refill(seqtopk_ladder *l, int i, seqtopk_purse *purse) {
     seqtopk_refill *refill = l->refill + i;
     seqtopk_rung *rung = l->rung + i;
-    refill->made.above =
-        refill->reader.above + (refill->source == SEQTOPK_FROM_LOG ? 0 : l->rung[refill->source].above);
+    refill->made.above = refill->reader.above + extent_of(l, refill->source).above;
     seqtopk_shelf_free(&refill->old, purse); /* has mostly been given back */
     refill->old = rung->words;
     seqtopk_purse_give(purse, rung->sample, seqtopk_rung_bytes());
@@ -327,9 +337,8 @@ static int put_onto_pile(void *to, const uint64_t *words, int64_t n) {
 
 /* The word of a sample at a share of it, from the best on: about where a rank is. */
 static uint64_t guess_word(const seqtopk_ladder *l, int32_t source, int64_t rank) {
-    const seqtopk_rung *rung = source == SEQTOPK_FROM_LOG ? NULL : l->rung + source;
-    const int64_t all = rung ? rung->words.size : l->total, before = rank - (rung ? rung->above : 0);
-    return word_beyond(l, source, SEQTOPK_WORD_LEAST, all - before, 1);
+    const extent has = extent_of(l, source);
+    return word_beyond(l, source, SEQTOPK_WORD_LEAST, has.count - (rank - has.above), 1);
 }
 
 /* Picks rung i at once from the smallest source that serves, if that succeeds. */
@@ -352,17 +361,15 @@ static void fill_rung(seqtopk_ladder *l, const seqtopk_log *log, int i, int64_t 
 static int fill_window(seqtopk_ladder *l, const seqtopk_log *log, int64_t rank, seqtopk_purse *purse) {
     const int32_t number = source_for(l, 0, l->window.target, rank);
     const seqtopk_source source = source_of(l, log, number);
-    const int64_t all = source.rung ? source.rung->words.size : l->total;
-    const size_t bytes = (size_t)(all ? all : 1) * sizeof(uint64_t);
+    const extent has = extent_of(l, number);
+    const size_t bytes = (size_t)(has.count ? has.count : 1) * sizeof(uint64_t);
     pile p = {seqtopk_purse_take(purse, bytes), 0};
     seqtopk_reader reader = {.low = SEQTOPK_WORD_LEAST, .high = SEQTOPK_WORD_MOST};
     if (!p.words)
         return 0;
     (void)seqtopk_read_on(&reader, &source, INT64_MAX, put_onto_pile, &p);
     qsort(p.words, (size_t)p.size, sizeof *p.words, seqtopk_by_word);
-    const int64_t above = source.rung ? source.rung->above : 0;
-    seqtopk_window_fill(&l->window, p.words, p.size, source.rung ? source.rung->low : SEQTOPK_WORD_LEAST,
-                        source.rung ? source.rung->high : SEQTOPK_WORD_MOST, above, rank - 1 - above);
+    seqtopk_window_fill(&l->window, p.words, p.size, has.low, has.high, has.above, rank - 1 - has.above);
     seqtopk_purse_give(purse, p.words, bytes);
     return 1;
 }
