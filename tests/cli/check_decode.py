@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""`seqtopk decode` against `seqtopk route`: check_decode.py SEQTOPK
+"""`seqtopk decode` against `seqtopk route`: check_decode.py SEQTOPK [--wrapper CMD]
 
 Token m of a sequence must be given, to the bit, what a route over tokens 1 to m gives it; tokens taken jointly, what a
 route over them gives them. What the command says of itself is compared with the files that it writes.
 """
 
+import argparse
 import json
 import pathlib
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -28,7 +30,7 @@ def check(fine, what):
 
 
 def run(command, *arguments):
-    return subprocess.run([command, *map(str, arguments)], capture_output=True, text=True)
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
 
 
 def lists(folder):
@@ -78,7 +80,11 @@ def refuse(command, words, *arguments):
 
 
 def main():
-    command = sys.argv[1]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("seqtopk")
+    parser.add_argument("--wrapper", default="", help="run the command by way of this one (an emulator)")
+    args = parser.parse_args()
+    command = shlex.split(args.wrapper) + [args.seqtopk]
     rng = np.random.default_rng(7)
     trained = np.load(TRAINED)
     trained = trained.reshape(-1, trained.shape[-2], trained.shape[-1])[0][:200]
