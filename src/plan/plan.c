@@ -130,6 +130,7 @@ static seqtopk_plan *finish(const seqtopk_draft *d) {
     plan->way = d->way;
     const seqtopk_ask unbiased = seqtopk_plan_ask(plan);
     plan->is_keyed = seqtopk_is_keyed(&unbiased);
+    plan->is_plain = plan->desc.order == SEQTOPK_ORDER_EXPERT && !seqtopk_prunes(&plan->desc);
     for (int32_t r = 0; r < ranges; r++)
         plan->kernels[r].tokens_from = from[r];
     gather(plan);

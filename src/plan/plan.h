@@ -46,6 +46,7 @@ struct seqtopk_plan {
     int32_t pairs;                  /* for each token there is space for so many: K; online max_experts */
     int32_t way;                    /* the forced one; -1: none */
     int32_t is_keyed;               /* seqtopk_is_keyed, whether there is a bias or not */
+    int32_t is_plain;               /* experts ascend, and none is pruned */
     int64_t most_tokens;            /* the most tokens whose pairs int32 lists can index */
     int64_t work_rows;              /* for whose keys a part's scratch has space */
     int32_t ranges;                 /* of T between which no decision changes */

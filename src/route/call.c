@@ -217,9 +217,10 @@ static void *take(arena *a, int64_t count, size_t size) {
     return p;
 }
 
-/* Lays out the scratch at `base` and returns its size. */
-static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t tokens, int64_t sequences, uintptr_t base,
-                      int32_t part, int32_t parts) {
+/* Lays out the scratch at `base` and returns its size. Inlined: of one token and one part little is left of it. */
+static inline __attribute__((always_inline)) size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan,
+                                                            int64_t tokens, int64_t sequences, uintptr_t base,
+                                                            int32_t part, int32_t parts) {
     const int32_t experts = plan->desc.experts;
     const int64_t pairs = tokens * plan->pairs;
     arena a = {base, 0};
@@ -326,6 +327,29 @@ static seqtopk_status check_forced_way(const seqtopk_call *call, seqtopk_error *
     return SEQTOPK_OK;
 }
 
+static uintptr_t base_of(void *scratch) { return ((uintptr_t)scratch + 63) & ~(uintptr_t)63; }
+
+/* What follows once all is checked, and the scratch, of which `needed` bytes are laid out. */
+static inline __attribute__((always_inline)) void settle(seqtopk_call *call, void *scratch, size_t scratch_size,
+                                                         size_t needed) {
+    call->behind = (void *)(base_of(scratch) + (needed & ~(size_t)63));
+    call->left = scratch_size > (uintptr_t)call->behind - (uintptr_t)scratch
+                     ? scratch_size - (size_t)((uintptr_t)call->behind - (uintptr_t)scratch)
+                     : 0;
+    if (call->out.token_offsets)
+        call->token_offsets = call->out.token_offsets;
+    if (call->out.expert_ids)
+        call->expert_ids = call->out.expert_ids;
+    if (call->out.weights)
+        call->list_weights = call->out.weights;
+    describe_rows(call);
+    call->callers_mask = call->in.token_mask;
+    if (call->in.on_nonfinite == SEQTOPK_NONFINITE_ERROR)
+        call->mask = NULL;
+    call->is_biased = call->in.bias != NULL;
+    call->is_keyed = call->is_biased || call->plan->is_keyed;
+}
+
 seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
                                  const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
                                  int32_t parts, seqtopk_error *error) {
@@ -349,7 +373,7 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
     call->sequences = call->in.cu_seqlens ? call->in.sequences : 1;
     call->part = part;
     call->parts = parts;
-    const uintptr_t base = ((uintptr_t)scratch + 63) & ~(uintptr_t)63;
+    const uintptr_t base = base_of(scratch);
     const size_t needed = lay_out(call, plan, call->in.tokens, call->sequences, base, part, parts);
     if (!scratch)
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1,
@@ -357,24 +381,52 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
     if (scratch_size < needed)
         return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
                             "scratch has %zu bytes; this call needs %zu (seqtopk_scratch_size)", scratch_size, needed);
-    call->behind = (void *)(base + (needed & ~(size_t)63));
-    call->left = scratch_size > (uintptr_t)call->behind - (uintptr_t)scratch
-                     ? scratch_size - (size_t)((uintptr_t)call->behind - (uintptr_t)scratch)
-                     : 0;
-    if (call->out.token_offsets)
-        call->token_offsets = call->out.token_offsets;
-    if (call->out.expert_ids)
-        call->expert_ids = call->out.expert_ids;
-    if (call->out.weights)
-        call->list_weights = call->out.weights;
     call->kernels = seqtopk_plan_kernels(plan, call->in.tokens);
-    describe_rows(call);
-    call->callers_mask = call->in.token_mask;
-    if (call->in.on_nonfinite == SEQTOPK_NONFINITE_ERROR)
-        call->mask = NULL;
-    call->is_biased = call->in.bias != NULL;
-    call->is_keyed = call->is_biased || plan->is_keyed;
+    settle(call, scratch, scratch_size, needed);
     return plan->way < 0 || call->in.given_ids ? SEQTOPK_OK : check_forced_way(call, error);
+}
+
+/* ---------------------------------------------------------- a token alone -- */
+
+/* Whether nothing is asked of the token but to be listed, weighed and, in rows of int32, padded. */
+static int is_plain(const seqtopk_input *in, const seqtopk_output *out) {
+    const uintptr_t asked = (uintptr_t)in->token_mask | (uintptr_t)in->given_ids | (uintptr_t)in->expert_factors |
+                            (uintptr_t)in->cu_seqlens | (uintptr_t)out->expert_offsets | (uintptr_t)out->expert_tokens |
+                            (uintptr_t)out->expert_slots | (uintptr_t)out->padded_ids64 | (uintptr_t)out->block_slots |
+                            (uintptr_t)out->block_experts | (uintptr_t)out->block_total | (uintptr_t)out->routing_map |
+                            (uintptr_t)out->routing_probs | (uintptr_t)out->row_lse | (uintptr_t)out->ways |
+                            (uintptr_t)out->fallbacks | (uintptr_t)out->nonfinite | (uintptr_t)out->padded_ids16 |
+                            (uintptr_t)out->padded_ids8 | (uintptr_t)out->pair_tokens | (uintptr_t)out->pair_places |
+                            (uintptr_t)out->expert_ends | (uintptr_t)out->expert_counts |
+                            (uintptr_t)out->active_experts | (uintptr_t)out->active_count;
+    return asked == 0 && out->fill_tail == 0 && in->on_nonfinite == SEQTOPK_NONFINITE_ERROR;
+}
+
+int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
+                          const seqtopk_output *output, void *scratch, size_t scratch_size) {
+    if (!plan || !input || !output || !scratch || input->struct_size != sizeof *input ||
+        output->struct_size != sizeof *output || input->tokens != 1)
+        return 0;
+    call->in = *input;
+    call->out = *output;
+    call->plan = plan;
+    call->kernels = seqtopk_plan_kernels(plan, 1);
+    call->sequences = call->parts = 1;
+    call->part = 0;
+    const seqtopk_input *in = &call->in;
+    const int is_biased = in->bias != NULL;
+    if (!plan->is_plain || !is_plain(in, &call->out) || !in->logits ||
+        call->kernels->way[is_biased][SEQTOPK_LENGTH_ALONE] != SEQTOPK_WAY_topk_scores ||
+        call->out.capacity < plan->pairs || in->row_stride < 0 ||
+        (in->row_stride > 0 && in->row_stride < plan->desc.experts) ||
+        (is_biased && is_odd_bias(in->bias, plan->desc.experts)) ||
+        (seqtopk_wants_padded(call) && check_padded(plan, &call->out, NULL)))
+        return 0;
+    const size_t needed = lay_out(call, plan, 1, 1, base_of(scratch), 0, 1);
+    if (scratch_size < needed)
+        return 0;
+    settle(call, scratch, scratch_size, needed);
+    return 1;
 }
 
 int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last) {

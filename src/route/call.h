@@ -82,6 +82,15 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
                                  const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
                                  int32_t parts, seqtopk_error *error);
 
+/* The same for one token alone, asked for no more than its lists and a padded row, which topk_scores serves: in fewer steps.
+ * Returns 0 if it is not such a call, or one that is to be told what is wrong with it: open it as any other. */
+int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
+                          const seqtopk_output *output, void *scratch, size_t scratch_size);
+
+/* Lists that token; returns 0 if its logits are bad. Then its weights, once it is known how many experts it has. */
+int seqtopk_collect_one(const seqtopk_call *call);
+void seqtopk_finish_one(const seqtopk_call *call, int32_t experts);
+
 /* From here on the rows that were dropped are masked ones. */
 static inline void seqtopk_call_mask_dropped(seqtopk_call *call) {
     if (call->mask)

@@ -118,6 +118,15 @@ void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last
     }
 }
 
+void seqtopk_finish_one(const seqtopk_call *call, int32_t experts) {
+    call->token_offsets[1] = experts;
+    if (call->out.selected)
+        *call->out.selected = experts;
+    seqtopk_weigh_tokens(call, 0, 1, 1);
+    if (seqtopk_wants_padded(call))
+        seqtopk_write_padded(call, 0);
+}
+
 void seqtopk_finish_lists(const seqtopk_call *call, int64_t first, int64_t last) {
     const seqtopk_output *out = &call->out;
     for (int64_t t = first; out->pair_tokens && t < last; t++)

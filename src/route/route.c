@@ -284,6 +284,11 @@ seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk_input *inpu
     seqtopk_call call;
     if (seqtopk_error_clear(error))
         return SEQTOPK_E_STRUCT;
+    if (plan && plan->desc.scope != SEQTOPK_SCOPE_ONLINE &&
+        seqtopk_call_open_one(&call, plan, input, output, scratch, scratch_size) && seqtopk_collect_one(&call)) {
+        seqtopk_finish_one(&call, call.token_offsets[1]);
+        return SEQTOPK_OK;
+    }
     const seqtopk_status status = open_call(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
     return status ? status : route_alone(&call, error);
 }

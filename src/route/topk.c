@@ -79,6 +79,14 @@ int64_t seqtopk_topk_scores_collect(const seqtopk_call *call, int64_t s, int64_t
     return bad;
 }
 
+int seqtopk_collect_one(const seqtopk_call *call) {
+    seqtopk_run run;
+    if (seqtopk_topk_scores_collect(call, 0, 0, 1, &run) >= 0)
+        return 0;
+    call->token_offsets[1] = (int32_t)run.size;
+    return 1;
+}
+
 /* Makes a run's keys block by block, and lists each token by them. */
 int64_t seqtopk_topk_rows_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
     const int32_t top_k = call->plan->pairs;
