@@ -120,7 +120,7 @@ static inline void weigh_store16(float *w, int32_t n, const vec x[VECS]) {
 }
 
 /* The scores x of one token's n <= 16 winners become weights; what is in the lanes beyond does not count. */
-static inline void weigh16(vec x[VECS], int32_t n, const seqtopk_weighing *how) {
+static inline __attribute__((always_inline)) void weigh16(vec x[VECS], int32_t n, const seqtopk_weighing *how) {
     const vec scale = vec_set1(how->scale);
     if (how->norm == SEQTOPK_NORM_SOFTMAX) {
         vec max = vec_set1(-INFINITY);

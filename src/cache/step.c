@@ -240,13 +240,13 @@ static int32_t candidates_of(const seqtopk_cache_call *c, int64_t row, int32_t *
 }
 
 /* Leaves of a row's list its first `stays`, experts ascending. */
-static void leave_first(const seqtopk_cache_call *c, int32_t from, int32_t n, int32_t stays) {
-    int32_t *ids = c->route.expert_ids + from, at = 0;
-    float *keys = c->route.list_weights + from;
+static void leave_first(const seqtopk_call *call, int32_t from, int32_t n, const int32_t *ranks, int32_t stays) {
+    int32_t *ids = call->expert_ids + from, at = 0;
+    float *keys = call->list_weights + from;
     for (int32_t i = 0; i < n && stays < n; i++) { /* which it is cannot be foreseen: no branch */
         ids[at] = ids[i];
         keys[at] = keys[i];
-        at += c->ranks[i] < stays;
+        at += ranks[i] < stays;
     }
 }
 
@@ -268,7 +268,7 @@ static void enter_row(const seqtopk_cache_call *c, int64_t row, seqtopk_past *pa
         seqtopk_past_append(past, &c->layer->rules, key, c->keys, n, masked, c->words, purse);
     } else {
         c->stays[row] = seqtopk_past_route(past, &c->layer->rules, key, c->keys, n, masked, c->words, purse);
-        leave_first(c, from, n, c->stays[row]);
+        leave_first(&c->route, from, n, c->ranks, c->stays[row]);
     }
 }
 
@@ -284,7 +284,7 @@ static void decide_jointly(const seqtopk_cache_call *c, int64_t last) {
         const int32_t n = candidates_of(c, row, &from);
         sort_row(c, from, n);
         c->stays[row] = seqtopk_past_given(past, token++);
-        leave_first(c, from, n, c->stays[row]);
+        leave_first(&c->route, from, n, c->ranks, c->stays[row]);
     }
 }
 
@@ -328,6 +328,42 @@ static void step_join(seqtopk_cache_call *c) {
     seqtopk_tell_end(call, at);
 }
 
+/* ---------------------------------------------------------- a token alone -- */
+
+/* One row that appends to its sequence, and asks for no more than lists and a padded row: the same in a straight line. Returns
+ * 0, and has changed nothing, if it is not such a row, or one that is to be told what is wrong with it. */
+static int step_one(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const seqtopk_input *input,
+                    const seqtopk_output *output, void *scratch, size_t scratch_size) {
+    seqtopk_call call;
+    float sorted[SEQTOPK_MOST_RANKED];
+    int32_t ranks[SEQTOPK_MOST_RANKED], weighed;
+    uint64_t words[SEQTOPK_MOST_RANKED];
+    if (!cache || !rows || rows->struct_size != sizeof *rows || rows->layer < 0 || rows->layer >= cache->layers ||
+        rows->take != SEQTOPK_TAKE_CAUSAL)
+        return 0;
+    const seqtopk_layer *layer = cache->layer + rows->layer;
+    if (layer->plan->max_experts > SEQTOPK_MOST_RANKED ||
+        !seqtopk_call_open_one(&call, layer->plan, input, output, scratch, scratch_size))
+        return 0;
+    const int32_t sequence = rows->sequences ? *rows->sequences : 0;
+    if (sequence < 0 || sequence >= cache->sequences)
+        return 0;
+    seqtopk_past *past = seqtopk_cache_past(cache, rows->layer, sequence);
+    const int64_t tokens = seqtopk_past_tokens(past);
+    if ((rows->positions && *rows->positions != tokens) || tokens >= cache->max_tokens ||
+        !seqtopk_past_reserve(past, &layer->rules, tokens, 1, &cache->purse) || !seqtopk_collect_one(&call, &weighed))
+        return 0;
+    const int32_t n = call.token_offsets[1];
+    layer->rules.kernels->rank_keys(call.list_weights, n, ranks);
+    for (int32_t i = 0; i < n; i++)
+        sorted[ranks[i]] = call.list_weights[i];
+    const int32_t stays =
+        seqtopk_past_route(past, &layer->rules, call.rows.key, sorted, n, 0, words, &cache->purse);
+    leave_first(&call, 0, n, ranks, stays);
+    seqtopk_finish_one(&call, stays, 0);
+    return 1;
+}
+
 /* ------------------------------------------------------------------ steps -- */
 
 /* One step of one part, of a step that was checked. */
@@ -348,6 +384,8 @@ seqtopk_status seqtopk_cache_step(seqtopk_cache *cache, const seqtopk_cache_rows
     seqtopk_cache_call c;
     if (seqtopk_error_clear(error))
         return SEQTOPK_E_STRUCT;
+    if (step_one(cache, rows, input, output, scratch, scratch_size))
+        return SEQTOPK_OK;
     seqtopk_status status = open_step(&c, cache, rows, input, output, scratch, scratch_size, 0, 1, error);
     if (!status)
         status = check_step(&c, error);

@@ -118,11 +118,12 @@ void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last
     }
 }
 
-void seqtopk_finish_one(const seqtopk_call *call, int32_t experts) {
+void seqtopk_finish_one(const seqtopk_call *call, int32_t experts, int32_t weighed) {
     call->token_offsets[1] = experts;
     if (call->out.selected)
         *call->out.selected = experts;
-    seqtopk_weigh_tokens(call, 0, 1, 1);
+    if (!weighed)
+        seqtopk_weigh_tokens(call, 0, 1, 1);
     if (seqtopk_wants_padded(call))
         seqtopk_write_padded(call, 0);
 }

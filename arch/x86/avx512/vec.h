@@ -289,6 +289,48 @@ static inline __attribute__((always_inline)) int64_t pick_row(vec keys, uint32_t
     return of_first + (int64_t)_mm_popcnt_u32(mask >> 8);
 }
 
+/* The lanes of the mask in x, in their order, behind the first n lanes of a, n up to 16. */
+#define VEC_JOIN join_behind
+static inline vec join_behind(vec a, int n, vec x, uint32_t mask) {
+    return _mm512_mask_expand_ps(a, (__mmask16)(0xffffu << n), _mm512_maskz_compress_ps((__mmask16)mask, x));
+}
+
+/* Of small integers in lanes of 32 bits: how many of keys [n] are above each lane of x, n even; sums; tests. */
+static inline __attribute__((always_inline)) vec vec_count_above(vec x, const float *keys, const int n) {
+    const __m512i one = _mm512_set1_epi32(1);
+    __m512i even = _mm512_setzero_si512(), odd = even;
+#pragma GCC unroll 16
+    for (int i = 0; i < n; i += 2) {
+        even = _mm512_mask_add_epi32(even, _mm512_cmp_ps_mask(x, _mm512_set1_ps(keys[i]), _CMP_LT_OQ), even, one);
+        odd = _mm512_mask_add_epi32(odd, _mm512_cmp_ps_mask(x, _mm512_set1_ps(keys[i + 1]), _CMP_LT_OQ), odd, one);
+    }
+    return _mm512_castsi512_ps(_mm512_add_epi32(even, odd));
+}
+static inline vec vec_add_ints(vec a, vec b) {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+static inline uint32_t vec_mask_ints_eq(vec a, int32_t n) {
+    return _mm512_cmpeq_epi32_mask(_mm512_castps_si512(a), _mm512_set1_epi32(n));
+}
+static inline uint32_t vec_mask_ints_lt(vec a, int32_t n) {
+    return _mm512_cmplt_epi32_mask(_mm512_castps_si512(a), _mm512_set1_epi32(n));
+}
+/* n, n + 1 and so on. */
+static inline vec vec_numbers(int32_t n) {
+    static const int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_loadu_si512(numbers), _mm512_set1_epi32(n)));
+}
+/* The first lane of the mask, in every lane; the first of all. */
+static inline vec vec_first_of(vec x, uint32_t mask) {
+    return _mm512_broadcastss_ps(_mm512_castps512_ps128(_mm512_maskz_compress_ps((__mmask16)mask, x)));
+}
+static inline float vec_lane0(vec x) { return _mm512_cvtss_f32(x); }
+/* Lanes of the mask, 0 in the others; and what stands in p [ids]. */
+static inline vec vec_keep_bits(vec a, uint32_t mask) { return _mm512_maskz_mov_ps((__mmask16)mask, a); }
+static inline vec vec_gather(const float *p, vec ids, uint32_t mask) {
+    return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), (__mmask16)mask, _mm512_castps_si512(ids), p, 4);
+}
+
 #define VEC_TRANSPOSE16 transpose_quarters
 static inline __attribute__((always_inline)) void transpose_quarters(const float *rows, int64_t stride,
                                                                      float (*columns)[16]) {
