@@ -17,7 +17,7 @@
  *     lists by expert
  *
  *     a token's keys, while decoding
- *       | cache     rank_keys, count_words, pick_words, pick_keys: its place among those of its past
+ *       | cache     rank_keys, weigh_ranked, count_words, pick_words, pick_keys: its place among those of its past
  *
  * Which of them a call goes through is its way (src/plan/ways.def). A kernel is a plain C function that allocates
  * nothing and keeps nothing between calls; an argument called `work` is scratch that the caller provides. kernels.def
@@ -257,9 +257,19 @@ typedef void seqtopk_histogram_fn(const int32_t *ids, int64_t n, int32_t *histog
 typedef void seqtopk_scatter_fn(const int32_t *offsets, const int32_t *ids, int64_t first, int64_t last,
                                 int32_t experts, int32_t *cursors, int32_t *work, int32_t *tokens, int32_t *slots);
 
-/* rank_keys: writes of each of keys [n] how many come before it: larger ones, and of equals the earlier. */
+/* rank_keys: writes of each of keys [n] how many come before it: larger ones, and of equals the earlier. ranks: [n up to a
+ * multiple of 16]. */
 enum { SEQTOPK_MOST_RANKED = 64 }; /* n is at most that; no NaN */
 typedef void seqtopk_rank_keys_fn(const float *keys, int32_t n, int32_t *ranks);
+
+/*
+ * weigh_ranked: of one token's candidates [n], ids ascending, writes the ids and weights of those whose rank is below `stays`, made
+ * of their keys as weigh_keys does. keys, ids, ranks: [SEQTOPK_MOST_WEIGHED], of which n count. Returns 0 where weigh_keys
+ * does: only the ids are of use then. The places written are `stays`, or n.
+ */
+enum { SEQTOPK_MOST_WEIGHED = 16 };
+typedef int seqtopk_weigh_ranked_fn(int32_t score, const seqtopk_weighing *how, const float *keys, const int32_t *ids,
+                                    const int32_t *ranks, int32_t n, int32_t stays, int32_t *kept_ids, float *weights);
 
 /*
  * Words: keys of the past with their tokens as one number each (arch/words.h). A word reaches a limit that it is not

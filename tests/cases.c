@@ -280,9 +280,22 @@ static void call_scatter(op_case *c, seqtopk_scatter_fn *kernel) {
            c->expert_slots);
 }
 
-static void place_rank_keys(op_case *c) { c->ids = case_memory(CASE_IDS, (size_t)c->n, sizeof(int32_t)); }
+static void place_rank_keys(op_case *c) {
+    c->ids = case_memory(CASE_IDS, (size_t)(c->n + 15) / 16 * 16, sizeof(int32_t));
+}
 
 static void call_rank_keys(op_case *c, seqtopk_rank_keys_fn *kernel) { kernel(c->keys, (int32_t)c->n, c->ids); }
+
+static void place_weigh_ranked(op_case *c) {
+    const size_t stay = (size_t)(c->k < c->n ? c->k : c->n);
+    c->ids = case_memory(CASE_IDS, stay, sizeof(int32_t));
+    c->work = case_memory(CASE_WORK, stay, sizeof(float));
+}
+
+static void call_weigh_ranked(op_case *c, seqtopk_weigh_ranked_fn *kernel) {
+    c->returned = kernel(c->rows.score, &c->how, c->keys, c->pair_ids, c->pair_offsets, (int32_t)c->n, (int32_t)c->k,
+                         c->ids, c->work);
+}
 
 static void place_count_words(op_case *c) { c->reach = case_memory(CASE_REACH, (size_t)c->k, sizeof(int64_t)); }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Kernels of the past while decoding: rank_keys, count_words, pick_words, pick_keys. */
+/* Kernels of the past while decoding: rank_keys, weigh_ranked, count_words, pick_words, pick_keys. */
 #include "cases.h"
 #include "check.h"
 
@@ -50,6 +50,61 @@ static void check_rank_keys(int32_t n, int kind) {
             right &= c.ids[i] == rank;
         }
         check_that(right && case_intact(), "the ranks are wrong");
+    }
+}
+
+/* ----------------------------------------------------------- weigh_ranked -- */
+
+/* What is left of candidates [n] whose ranks are below `stays`, weighed by the reference. */
+static void check_weigh_ranked(int32_t n, int kind) {
+    float keys[SEQTOPK_MOST_WEIGHED], weights[SEQTOPK_MOST_WEIGHED];
+    int32_t ids[SEQTOPK_MOST_WEIGHED], ranks[SEQTOPK_MOST_WEIGHED], kept[SEQTOPK_MOST_WEIGHED];
+    static const seqtopk_score scores[] = {SEQTOPK_SCORE_SOFTMAX, SEQTOPK_SCORE_SIGMOID, SEQTOPK_SCORE_SQRTSOFTPLUS,
+                                           SEQTOPK_SCORE_LOGITS};
+    for (int32_t i = 0; i < SEQTOPK_MOST_WEIGHED; i++) { /* beyond n anything may stand */
+        keys[i] = i < n && kind < 2 ? key_of(kind) - 3.0f : key_of(kind);
+        ids[i] = 3 * i + (int32_t)random_below(&run.random, 3);
+        ranks[i] = (int32_t)random_below(&run.random, 1000);
+    }
+    for (int32_t i = 0; i < n; i++) {
+        ranks[i] = 0;
+        for (int32_t j = 0; j < n; j++)
+            ranks[i] += keys[j] > keys[i] || (keys[j] == keys[i] && j < i);
+    }
+    op_case c = {.n = n,
+                 .k = random_below(&run.random, (uint32_t)n + 2),
+                 .rows.score = (int32_t)scores[random_below(&run.random, 4)],
+                 .how = {.norm = (int32_t)(SEQTOPK_NORM_NONE + random_below(&run.random, 3)),
+                         .scale = random_below(&run.random, 2) ? 1.0f : 2.5f,
+                         .least = -INFINITY},
+                 .keys = case_copy(CASE_KEYS, keys, SEQTOPK_MOST_WEIGHED, sizeof *keys),
+                 .pair_ids = case_copy(CASE_PAIR_IDS, ids, SEQTOPK_MOST_WEIGHED, sizeof *ids),
+                 .pair_offsets = case_copy(CASE_PAIR_OFFSETS, ranks, SEQTOPK_MOST_WEIGHED, sizeof *ranks)};
+    if (c.how.norm == SEQTOPK_NORM_SUM && c.rows.score != SEQTOPK_SCORE_LOGITS)
+        c.how.least = random_below(&run.random, 2) ? SEQTOPK_LEAST_SCORE : 0.02f;
+    case_freeze(CASE_KEYS);
+    case_freeze(CASE_PAIR_IDS);
+    case_freeze(CASE_PAIR_OFFSETS);
+    int32_t stay = 0;
+    for (int32_t i = 0; i < n; i++)
+        if (ranks[i] < c.k) {
+            kept[stay] = ids[i];
+            weights[stay++] = keys[i];
+        }
+    const int32_t offsets[] = {0, stay};
+    seqtopk_weigh_keys_fn *weigh =
+        (seqtopk_weigh_keys_fn *)check_reference(SEQTOPK_OP_weigh_keys, SEQTOPK_DTYPE_F32)->function;
+    const int sound = weigh(c.rows.score, &c.how, 0, 1, offsets, weights);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_weigh_ranked, -1));) {
+        describe(row, n, kind);
+        case_place(&c, row->op);
+        case_call(&c, row);
+        check_that(case_intact(), "wrote beside its memory");
+        check_that(memcmp(c.ids, kept, (size_t)stay * sizeof *kept) == 0, "the ids are wrong");
+        if (check_that(c.returned == sound, "returned %d", (int)c.returned) && sound)
+            for (int32_t i = 0; i < stay; i++)
+                check_that(c.work[i] == weights[i] || (isnan(c.work[i]) && isnan(weights[i])),
+                           "weight %d is %.9g, not %.9g", (int)i, (double)c.work[i], (double)weights[i]);
     }
 }
 
@@ -177,6 +232,7 @@ void check_cache(void) {
         for (int kind = 0; kind < KINDS; kind++) {
             for (int32_t n = 0; n <= SEQTOPK_MOST_RANKED; n++) {
                 check_rank_keys(n, kind);
+                check_weigh_ranked(n % (SEQTOPK_MOST_WEIGHED + 1), kind);
                 check_count_words(n, kind);
             }
             for (int64_t n = 0; n < 40; n++)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What a step of decoding does with the past: rank_keys, count_words, pick_words, pick_keys. */
+/* What a step of decoding does with the past: rank_keys, weigh_ranked, count_words, pick_words, pick_keys. */
 #include SEQTOPK_VEC_H
 
-#include "arch/common/lanes.h"
+#include "arch/common/few.h"
+#include "arch/common/weigh.h"
 #include "arch/common/name.h"
 #include "arch/kernels.h"
 
@@ -36,14 +37,60 @@ static inline __attribute__((always_inline)) void rank_upto(const float *keys, i
 
 void KERNEL(rank_keys, f32, pairs)(const float *keys, int32_t n, int32_t *ranks) {
     float all[SEQTOPK_MOST_RANKED];
-    int32_t ranked[SEQTOPK_MOST_RANKED];
     const int32_t vectors = (n + INTS - 1) / INTS;
     for (int32_t v = 0; v < vectors; v++) {
         const int32_t left = n - v * INTS;
         vec_store(all + v * INTS, vec_load_first(keys + v * INTS, left < INTS ? left : INTS));
     }
-    rank_upto(all, n, vectors, ranked);
-    memcpy(ranks, ranked, (size_t)n * sizeof *ranks);
+    rank_upto(all, n, vectors, ranks);
+}
+
+/* ----------------------------------------------------------- weigh_ranked -- */
+
+/* A bit for each of ranks [n] that is below `stays`. */
+static inline uint32_t ranked_below(const int32_t *ranks, int32_t n, int32_t stays) {
+    uint32_t bits = 0;
+    for (int32_t i = 0; i < n; i++)
+        bits |= (uint32_t)(ranks[i] < stays) << i;
+    return bits;
+}
+
+/* The lanes of x [16] in `bits` move together to the front. Returns how many there are. */
+static inline int keep16(vec x[VECS], uint32_t bits) {
+    float kept[2 * LANES];
+    int n = 0;
+    if (VECS == 1) {
+        x[0] = vec_compress(x[0], bits);
+        return count_bits(bits);
+    }
+    for (int v = 0; v < VECS; v++) {
+        const uint32_t here = bits >> v * VEC_LANES & first_lanes(VEC_LANES);
+        vec_store(kept + n, vec_compress(x[v], here));
+        n += count_bits(here);
+    }
+    for (int v = 0; v < VECS; v++)
+        x[v] = vec_load(kept + v * VEC_LANES);
+    return n;
+}
+
+int KERNEL(weigh_ranked, f32, lanes16)(int32_t score, const seqtopk_weighing *how, const float *keys,
+                                       const int32_t *ids, const int32_t *ranks, int32_t n, int32_t stays,
+                                       int32_t *kept_ids, float *weights) {
+    const uint32_t bits = ranked_below(ranks, n, stays);
+    vec x[VECS], own_ids[VECS];
+    for (int v = 0; v < VECS; v++) {
+        x[v] = vec_load(keys + v * VEC_LANES);
+        own_ids[v] = vec_load((const float *)(const void *)ids + v * VEC_LANES);
+    }
+    scores_of_keys(score, x, VECS);
+    const int kept = keep16(x, bits);
+    (void)keep16(own_ids, bits);
+    weigh_store16((float *)(void *)kept_ids, kept, own_ids);
+    if (how->norm != SEQTOPK_NORM_NONE && any_below16(x, kept, how->least))
+        return 0;
+    weigh16(x, kept, how);
+    weigh_store16(weights, kept, x);
+    return 1;
 }
 
 /* ------------------------------------------------------------ count_words -- */

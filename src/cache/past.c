@@ -114,10 +114,9 @@ static int32_t route_compactly(seqtopk_past *past, const seqtopk_rules *rules, i
     return given;
 }
 
-/* Decides about the next token, which is sure of `sure` experts; `left` more compete, with these keys. */
+/* Decides about the next token, which is sure of `sure` experts; `left` more compete, with these keys and words. */
 static int32_t route_next(seqtopk_past *past, const seqtopk_rules *rules, int32_t sure, const float *keys, int32_t left,
-                          uint64_t *words, seqtopk_purse *purse) {
-    const int64_t token = seqtopk_past_tokens(past);
+                          const uint64_t *words, seqtopk_purse *purse) {
     int32_t winners = 0;
     past->routed++;
     past->sure += sure;
@@ -125,7 +124,6 @@ static int32_t route_next(seqtopk_past *past, const seqtopk_rules *rules, int32_
     if (rules->has_threshold) {
         winners = of_threshold(rules, keys, left);
     } else if (past->ladder) {
-        make_words(keys, left, token, words);
         winners = seqtopk_ladder_winners(past->ladder, &past->log, words, left, places, purse);
     }
     const int32_t given = within_ledger(past, rules, sure + winners);
@@ -150,8 +148,24 @@ int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, int32
         enter_masked(past, purse);
         return 0;
     }
-    return past->counts ? route_compactly(past, rules, key, sure, keys + sure, n - sure, words)
-                        : route_next(past, rules, sure, keys + sure, n - sure, words, purse);
+    if (past->counts)
+        return route_compactly(past, rules, key, sure, keys + sure, n - sure, words);
+    make_words(keys + sure, n - sure, seqtopk_past_tokens(past), words);
+    return route_next(past, rules, sure, keys + sure, n - sure, words, purse);
+}
+
+int32_t seqtopk_past_route_ranked(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys,
+                                  const int32_t *ranks, int32_t n, seqtopk_purse *purse) {
+    const int32_t sure = n < rules->min_experts ? n : rules->min_experts;
+    const int64_t token = seqtopk_past_tokens(past);
+    float sorted[SEQTOPK_MOST_RANKED];
+    uint64_t words[SEQTOPK_MOST_RANKED];
+    for (int32_t i = 0; i < n; i++) {
+        sorted[ranks[i]] = keys[i];
+        words[ranks[i]] = seqtopk_word_of(keys[i], token);
+    }
+    return past->counts ? route_compactly(past, rules, key, sure, sorted + sure, n - sure, words)
+                        : route_next(past, rules, sure, sorted + sure, n - sure, words + sure, purse);
 }
 
 int32_t seqtopk_past_given(const seqtopk_past *past, int64_t token) {
@@ -327,10 +341,12 @@ void seqtopk_past_route_again(seqtopk_past *past, const seqtopk_rules *rules, in
     for (int64_t t = from; t < tokens; t++) {
         const seqtopk_token_note *note = note_of(past, t); /* the next one's place, as it was written */
         const float *keys = seqtopk_note_keys(note);
+        const int32_t n = competing(past, note);
+        make_words(keys, n, t, words);
         if (note->sure == SEQTOPK_NOTE_MASKED)
             (void)write_note(past, SEQTOPK_NOTE_MASKED, NULL, 0, purse);
         else
-            route_next(past, rules, (int32_t)note->sure, keys, competing(past, note), words, purse);
+            route_next(past, rules, (int32_t)note->sure, keys, n, words, purse);
     }
 }
 

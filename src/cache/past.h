@@ -68,6 +68,10 @@ int seqtopk_past_copy(seqtopk_past *to, seqtopk_past *from, int64_t tokens, seqt
 int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys, int32_t n,
                            int is_masked, uint64_t *words, seqtopk_purse *purse);
 
+/* The same of keys that are not in order: that of each is its rank, n up to SEQTOPK_MOST_RANKED. */
+int32_t seqtopk_past_route_ranked(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys,
+                                  const int32_t *ranks, int32_t n, seqtopk_purse *purse);
+
 /* The same, but that the past does not decide yet. */
 void seqtopk_past_append(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys, int32_t n,
                          int is_masked, uint64_t *words, seqtopk_purse *purse);

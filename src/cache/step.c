@@ -239,15 +239,22 @@ static int32_t candidates_of(const seqtopk_cache_call *c, int64_t row, int32_t *
     return (int32_t)(end - *from);
 }
 
-/* Leaves of a row's list its first `stays`, experts ascending. */
-static void leave_first(const seqtopk_call *call, int32_t from, int32_t n, const int32_t *ranks, int32_t stays) {
-    int32_t *ids = call->expert_ids + from, at = 0;
-    float *keys = call->list_weights + from;
-    for (int32_t i = 0; i < n && stays < n; i++) { /* which it is cannot be foreseen: no branch */
-        ids[at] = ids[i];
-        keys[at] = keys[i];
+/* Leaves of a row's list its first `stays`, experts ascending; in place, or somewhere else. */
+static void leave_first(const int32_t *ids, const float *keys, int32_t n, const int32_t *ranks, int32_t stays,
+                        int32_t *left_ids, float *left_keys) {
+    int32_t at = 0;
+    for (int32_t i = 0; i < n && at < stays; i++) { /* which it is cannot be foreseen: no branch */
+        left_ids[at] = ids[i];
+        left_keys[at] = keys[i];
         at += ranks[i] < stays;
     }
+}
+
+/* The same of the list of a step's row. */
+static void leave_of_row(const seqtopk_cache_call *c, int64_t row, int32_t from, int32_t n) {
+    int32_t *ids = c->route.expert_ids + from;
+    float *keys = c->route.list_weights + from;
+    leave_first(ids, keys, n, c->ranks, c->stays[row], ids, keys);
 }
 
 /* A row's keys [n], best first, in c->keys. */
@@ -268,7 +275,7 @@ static void enter_row(const seqtopk_cache_call *c, int64_t row, seqtopk_past *pa
         seqtopk_past_append(past, &c->layer->rules, key, c->keys, n, masked, c->words, purse);
     } else {
         c->stays[row] = seqtopk_past_route(past, &c->layer->rules, key, c->keys, n, masked, c->words, purse);
-        leave_first(&c->route, from, n, c->ranks, c->stays[row]);
+        leave_of_row(c, row, from, n);
     }
 }
 
@@ -284,7 +291,7 @@ static void decide_jointly(const seqtopk_cache_call *c, int64_t last) {
         const int32_t n = candidates_of(c, row, &from);
         sort_row(c, from, n);
         c->stays[row] = seqtopk_past_given(past, token++);
-        leave_first(&c->route, from, n, c->ranks, c->stays[row]);
+        leave_of_row(c, row, from, n);
     }
 }
 
@@ -334,10 +341,10 @@ static void step_join(seqtopk_cache_call *c) {
  * 0, and has changed nothing, if it is not such a row, or one that is to be told what is wrong with it. */
 static int step_one(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const seqtopk_input *input,
                     const seqtopk_output *output, void *scratch, size_t scratch_size) {
+    enum { SPACE = SEQTOPK_MOST_RANKED + 16 }; /* whole vectors are written */
     seqtopk_call call;
-    float sorted[SEQTOPK_MOST_RANKED];
-    int32_t ranks[SEQTOPK_MOST_RANKED], weighed;
-    uint64_t words[SEQTOPK_MOST_RANKED];
+    float keys[SPACE];
+    int32_t ids[SPACE], ranks[SEQTOPK_MOST_RANKED];
     if (!cache || !rows || rows->struct_size != sizeof *rows || rows->layer < 0 || rows->layer >= cache->layers ||
         rows->take != SEQTOPK_TAKE_CAUSAL)
         return 0;
@@ -351,16 +358,27 @@ static int step_one(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const 
     seqtopk_past *past = seqtopk_cache_past(cache, rows->layer, sequence);
     const int64_t tokens = seqtopk_past_tokens(past);
     if ((rows->positions && *rows->positions != tokens) || tokens >= cache->max_tokens ||
-        !seqtopk_past_reserve(past, &layer->rules, tokens, 1, &cache->purse) || !seqtopk_collect_one(&call, &weighed))
+        !seqtopk_past_reserve(past, &layer->rules, tokens, 1, &cache->purse))
         return 0;
-    const int32_t n = call.token_offsets[1];
-    layer->rules.kernels->rank_keys(call.list_weights, n, ranks);
-    for (int32_t i = 0; i < n; i++)
-        sorted[ranks[i]] = call.list_weights[i];
+    int32_t *const left_ids = call.expert_ids;
+    float *const left_weights = call.list_weights;
+    call.expert_ids = ids;
+    call.list_weights = keys;
+    const int32_t n = (int32_t)seqtopk_collect_one(&call, SPACE, NULL);
+    call.expert_ids = left_ids;
+    call.list_weights = left_weights;
+    if (n < 0)
+        return 0;
+    layer->rules.kernels->rank_keys(keys, n, ranks);
     const int32_t stays =
-        seqtopk_past_route(past, &layer->rules, call.rows.key, sorted, n, 0, words, &cache->purse);
-    leave_first(&call, 0, n, ranks, stays);
-    seqtopk_finish_one(&call, stays, 0);
+        seqtopk_past_route_ranked(past, &layer->rules, call.rows.key, keys, ranks, n, &cache->purse);
+    int weighed = 0;
+    if (n <= SEQTOPK_MOST_WEIGHED && !call.is_biased && seqtopk_lists_of(&call, 1).to_scores)
+        weighed = layer->rules.kernels->weigh_ranked(call.rows.score, &call.weighing, keys, ids, ranks, n, stays,
+                                                     left_ids, left_weights);
+    else
+        leave_first(ids, keys, n, ranks, stays, left_ids, left_weights);
+    seqtopk_finish_one(&call, stays, weighed);
     return 1;
 }
 

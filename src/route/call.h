@@ -87,9 +87,9 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
 int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
                           const seqtopk_output *output, void *scratch, size_t scratch_size);
 
-/* Lists that token; *weighed: whether its weights are made. Returns 0 if its logits are bad. Then what is left, once it is
- * known how many experts it has. */
-int seqtopk_collect_one(const seqtopk_call *call, int32_t *weighed);
+/* Lists that token in places up to `end`. *weighed becomes 1 where weights are made too (NULL: not wanted). Returns how many
+ * experts are listed, or -1 if its logits are bad. Then what is left, once it is known how many of them it has. */
+int64_t seqtopk_collect_one(const seqtopk_call *call, int64_t end, int32_t *weighed);
 void seqtopk_finish_one(const seqtopk_call *call, int32_t experts, int32_t weighed);
 
 /* From here on the rows that were dropped are masked ones. */

@@ -282,13 +282,16 @@ static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
 seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk_input *input, const seqtopk_output *output,
                              void *scratch, size_t scratch_size, seqtopk_error *error) {
     seqtopk_call call;
-    int32_t weighed;
+    int32_t weighed = 0;
     if (seqtopk_error_clear(error))
         return SEQTOPK_E_STRUCT;
     if (plan && plan->desc.scope != SEQTOPK_SCOPE_ONLINE &&
-        seqtopk_call_open_one(&call, plan, input, output, scratch, scratch_size) && seqtopk_collect_one(&call, &weighed)) {
-        seqtopk_finish_one(&call, call.token_offsets[1], weighed);
-        return SEQTOPK_OK;
+        seqtopk_call_open_one(&call, plan, input, output, scratch, scratch_size)) {
+        const int64_t experts = seqtopk_collect_one(&call, plan->pairs, &weighed);
+        if (experts >= 0) {
+            seqtopk_finish_one(&call, (int32_t)experts, weighed);
+            return SEQTOPK_OK;
+        }
     }
     const seqtopk_status status = open_call(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
     return status ? status : route_alone(&call, error);

@@ -79,19 +79,15 @@ int64_t seqtopk_topk_scores_collect(const seqtopk_call *call, int64_t s, int64_t
     return bad;
 }
 
-int seqtopk_collect_one(const seqtopk_call *call, int32_t *weighed) {
+int64_t seqtopk_collect_one(const seqtopk_call *call, int64_t end, int32_t *weighed) {
     const seqtopk_lists to = seqtopk_lists_of(call, 1);
     seqtopk_scoring how = seqtopk_scoring_of(call);
     int64_t at = 0;
-    *weighed = 0;
     how.list_row = list_row;
     how.lists_keys = call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE;
-    how.weighing = to.to_scores && !how.lists_keys ? &call->weighing : NULL;
+    how.weighing = weighed && to.to_scores ? &call->weighing : NULL;
     how.weighed = weighed;
-    if (call->kernels->topk_scores(&call->rows, 0, 1, call->plan->pairs, &how, &to, &at, call->plan->pairs) >= 0)
-        return 0;
-    call->token_offsets[1] = (int32_t)at;
-    return 1;
+    return call->kernels->topk_scores(&call->rows, 0, 1, call->plan->pairs, &how, &to, &at, end) < 0 ? at : -1;
 }
 
 /* Makes a run's keys block by block, and lists each token by them. */
