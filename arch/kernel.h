@@ -135,9 +135,12 @@ typedef struct seqtopk_scoring {
     int32_t groups, group_n,
         group_top_k;    /* groups: 1 if there are none, at most 64; group_n: 1 or 2, without a bias 1 */
     int32_t lists_keys; /* topk_scores lists keys in the places of scores */
-    /* Or, of a row alone, weights, made so of its scores: where it does, it sets *weighed to 1. NULL: it does not. */
+    /* Of a row alone it may do more, and sets *did_more to 1 where it does: with `weighing` list weights in the places of
+     * scores; with `ranks` [16] write the ranks of the listed keys, and to `scores` [16] their scores, for up to 16. NULL: not
+     * wanted. */
     const seqtopk_weighing *weighing;
-    int32_t *weighed;
+    int32_t *ranks, *did_more;
+    float *scores;
     /* Scratch. */
     float *keys; /* [keys_size], at least E up to a multiple of 16 */
     int64_t keys_size;

@@ -3,8 +3,8 @@
 #include SEQTOPK_VEC_H
 
 #include "arch/common/few.h"
-#include "arch/common/weigh.h"
 #include "arch/common/name.h"
+#include "arch/common/weigh.h"
 #include "arch/kernels.h"
 
 #include "arch/words.h"
@@ -188,8 +188,7 @@ int64_t KERNEL(pick_keys, f32, rows)(const float *keys, int64_t stride, int64_t 
             const uint32_t over = reaching(own, width - i, &from, token),
                            mask = reaching(own, width - i, &to, token) & ~over;
             beyond += __builtin_popcount(over);
-            if (mask)
-                count += VEC_PICK_ROW(own, mask, token, picked + count);
+            count += VEC_PICK_ROW(own, mask, token, picked + count);
         }
     *above += beyond;
     return count;

@@ -183,7 +183,7 @@ static void finish_refill(seqtopk_ladder *l, int i, seqtopk_purse *purse) {
 static int read_refill(seqtopk_ladder *l, const seqtopk_log *log, int i, int64_t budget, seqtopk_purse *purse) {
     seqtopk_refill *refill = l->refill + i;
     const seqtopk_source source = source_of(l, log, refill->source);
-    picked to = {&refill->made, 3 * target_of(l, i), purse};
+    picked to = {&refill->made, 4 * target_of(l, i), purse};
     if (!seqtopk_read_on(&refill->reader, &source, budget, put_into_rung, &to)) {
         drop_refill(refill, purse);
         return 0;
@@ -209,8 +209,8 @@ static void retire(seqtopk_ladder *l, seqtopk_purse *purse) {
 
 /* ----------------------------------------------------------- looking after -- */
 
-/* A rung has about half of its target on either side of the cut. When three quarters of that are left on one side, it is
- * time for a new one, which on that side has as much more as the cut may move by until it is made: then three eighths must
+/* A rung has about half of its target on either side of the cut, and an eighth more where ends are guessed from a sample. When
+ * three quarters of that half are left on one side, or it has grown to three times its target, it is time for a new one, which on that side has as much more as the cut may move by until it is made: then three eighths must
  * be left, for the next smaller one to be picked from it. */
 static int64_t centred(int64_t target) { return target / 2; }
 static int64_t is_near(int64_t target) { return target * 3 / 8; }
@@ -243,7 +243,8 @@ static uint64_t end_of(const seqtopk_ladder *l, int i, int32_t source, int64_t r
     const seqtopk_rung *rung = l->rung + i;
     const int64_t target = target_of(l, i);
     const int64_t room = room_beside(rung, rank, is_upward);
-    const int64_t words = centred(target) + (room < is_near(target) ? is_near(target) - is_late(target) : 0);
+    const int64_t words =
+        centred(target) + target / 8 + (room < is_near(target) ? is_near(target) - is_late(target) : 0);
     if (room_in_rung(l, i, rank) < 0)
         return word_beyond(l, source, word_at(l, rank), words, is_upward);
     return room >= words ? word_beyond(l, i, word_at(l, rank), words, is_upward)
@@ -255,13 +256,13 @@ static void look_after_rung(seqtopk_ladder *l, const seqtopk_log *log, int i, in
     seqtopk_refill *refill = l->refill + i;
     const int64_t target = target_of(l, i), room = room_in_rung(l, i, rank), size = l->rung[i].words.size;
     if (!refill->is_active) {
-        const int64_t growth = (2 * target - size) / l->step;
+        const int64_t growth = (3 * target - size) / l->step;
         if (room >= is_near(target) && growth > 0) {
             *quiet = smaller(*quiet, smaller(quiet_for(l, room, target), growth));
             return;
         }
         *quiet = 0;
-        const int32_t source = source_for(l, growth > 0 ? i + 1 : i, centred(target) + target / 8, rank);
+        const int32_t source = source_for(l, growth > 0 ? i + 1 : i, centred(target) + target / 4, rank);
         if (*began || is_going(l, log, source)) /* one a token: to look for its ends takes its time */
             return;
         *began = 1;

@@ -344,7 +344,8 @@ static int step_one(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const 
     enum { SPACE = SEQTOPK_MOST_RANKED + 16 }; /* whole vectors are written */
     seqtopk_call call;
     float keys[SPACE];
-    int32_t ids[SPACE], ranks[SEQTOPK_MOST_RANKED];
+    float scores[SEQTOPK_MOST_WEIGHED];
+    int32_t ids[SPACE], ranks[SEQTOPK_MOST_RANKED], has_ranks = 0;
     if (!cache || !rows || rows->struct_size != sizeof *rows || rows->layer < 0 || rows->layer >= cache->layers ||
         rows->take != SEQTOPK_TAKE_CAUSAL)
         return 0;
@@ -364,18 +365,19 @@ static int step_one(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const 
     float *const left_weights = call.list_weights;
     call.expert_ids = ids;
     call.list_weights = keys;
-    const int32_t n = (int32_t)seqtopk_collect_one(&call, SPACE, NULL);
+    const int32_t n = (int32_t)seqtopk_collect_one(&call, SPACE, ranks, scores, &has_ranks);
     call.expert_ids = left_ids;
     call.list_weights = left_weights;
     if (n < 0)
         return 0;
-    layer->rules.kernels->rank_keys(keys, n, ranks);
-    const int32_t stays =
-        seqtopk_past_route_ranked(past, &layer->rules, call.rows.key, keys, ranks, n, &cache->purse);
+    if (!has_ranks)
+        layer->rules.kernels->rank_keys(keys, n, ranks);
+    const int32_t stays = seqtopk_past_route_ranked(past, &layer->rules, call.rows.key, keys, ranks, n, &cache->purse);
     int weighed = 0;
-    if (n <= SEQTOPK_MOST_WEIGHED && !call.is_biased && seqtopk_lists_of(&call, 1).to_scores)
-        weighed = layer->rules.kernels->weigh_ranked(call.rows.score, &call.weighing, keys, ids, ranks, n, stays,
-                                                     left_ids, left_weights);
+    if (n <= SEQTOPK_MOST_WEIGHED && (has_ranks || !call.is_biased) && seqtopk_lists_of(&call, 1).to_scores)
+        weighed =
+            layer->rules.kernels->weigh_ranked(has_ranks ? SEQTOPK_SCORE_LOGITS : call.rows.score, &call.weighing,
+                                               has_ranks ? scores : keys, ids, ranks, n, stays, left_ids, left_weights);
     else
         leave_first(ids, keys, n, ranks, stays, left_ids, left_weights);
     seqtopk_finish_one(&call, stays, weighed);

@@ -87,9 +87,12 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
 int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
                           const seqtopk_output *output, void *scratch, size_t scratch_size);
 
-/* Lists that token in places up to `end`. *weighed becomes 1 where weights are made too (NULL: not wanted). Returns how many
- * experts are listed, or -1 if its logits are bad. Then what is left, once it is known how many of them it has. */
-int64_t seqtopk_collect_one(const seqtopk_call *call, int64_t end, int32_t *weighed);
+/*
+ * Lists that token in places up to `end`; returns how many experts, or -1 if its logits are bad. *did_more becomes 1 where also
+ * its weights are made, or, where `ranks` is not NULL, its keys' ranks and its scores (seqtopk_scoring). Then what is left, once
+ * it is known how many of them it has.
+ */
+int64_t seqtopk_collect_one(const seqtopk_call *call, int64_t end, int32_t *ranks, float *scores, int32_t *did_more);
 void seqtopk_finish_one(const seqtopk_call *call, int32_t experts, int32_t weighed);
 
 /* From here on the rows that were dropped are masked ones. */

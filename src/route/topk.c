@@ -79,14 +79,16 @@ int64_t seqtopk_topk_scores_collect(const seqtopk_call *call, int64_t s, int64_t
     return bad;
 }
 
-int64_t seqtopk_collect_one(const seqtopk_call *call, int64_t end, int32_t *weighed) {
+int64_t seqtopk_collect_one(const seqtopk_call *call, int64_t end, int32_t *ranks, float *scores, int32_t *did_more) {
     const seqtopk_lists to = seqtopk_lists_of(call, 1);
     seqtopk_scoring how = seqtopk_scoring_of(call);
     int64_t at = 0;
     how.list_row = list_row;
     how.lists_keys = call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE;
-    how.weighing = weighed && to.to_scores ? &call->weighing : NULL;
-    how.weighed = weighed;
+    how.weighing = !ranks && to.to_scores ? &call->weighing : NULL;
+    how.ranks = ranks;
+    how.scores = scores;
+    how.did_more = did_more;
     return call->kernels->topk_scores(&call->rows, 0, 1, call->plan->pairs, &how, &to, &at, end) < 0 ? at : -1;
 }
 

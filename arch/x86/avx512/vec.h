@@ -320,6 +320,11 @@ static inline vec vec_numbers(int32_t n) {
     static const int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_loadu_si512(numbers), _mm512_set1_epi32(n)));
 }
+/* The bits of the numbers below 32 that stand in the lanes of the mask. */
+static inline uint32_t vec_or_powers(vec a, uint32_t mask) {
+    return (uint32_t)_mm512_mask_reduce_or_epi32((__mmask16)mask,
+                                                 _mm512_sllv_epi32(_mm512_set1_epi32(1), _mm512_castps_si512(a)));
+}
 /* The first lane of the mask, in every lane; the first of all. */
 static inline vec vec_first_of(vec x, uint32_t mask) {
     return _mm512_broadcastss_ps(_mm512_castps512_ps128(_mm512_maskz_compress_ps((__mmask16)mask, x)));
