@@ -216,7 +216,7 @@ typedef int64_t seqtopk_topk_logits_fn(const seqtopk_rows *rows, int64_t first, 
  * the first top_k candidates of each row, by the keys that op keys makes (KEY_SCORE with a bias, else KEY_LOGIT, or of softmax
  * KEY_LOGPROB) and mask_groups leaves, with their scores (the bias not added), or if how->lists_keys with those keys. Without a bias group_n is 1. For softmax it does what lse does. Rows
  * that it cannot decide it leaves to how->list_row. 1 <= top_k <= 64. Returns the first unmasked row that has a NaN or
- * +inf, or -1.
+ * +inf, or -1; of a row alone it looks at the bias too, for the caller, and returns the row if there is one.
  */
 typedef int64_t seqtopk_topk_scores_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int32_t top_k,
                                        const seqtopk_scoring *how, const seqtopk_lists *to, int64_t *at, int64_t end);

@@ -22,6 +22,9 @@ typedef struct {
     int32_t found; /* how many; or ROW_MASKED or ROW_WHOLE */
 } finalists;
 
+/* Of a row alone, in registers (arch/common/one.inc), at most. */
+enum { FINALISTS_OF_ONE = 2 * LANES };
+
 /* From one row's to the next's, in floats. */
 enum { FINALISTS_STRIDE = sizeof(finalists) / sizeof(float) };
 
@@ -141,14 +144,6 @@ static inline int32_t ids_reaching(const float *x, int32_t n, float limit, uint1
         to = append_ids32(bits16_nlt(a, least), i, to);
     }
     return (int32_t)(to - ids);
-}
-
-/* The largest bias, without its sign; -inf, which excludes, is none. */
-static inline float largest_bias(const float *bias, int32_t experts) {
-    float most = 0.0f;
-    for (int32_t e = 0; e < experts; e++)
-        most = fabsf(bias[e]) > most && bias[e] > -INFINITY ? fabsf(bias[e]) : most;
-    return most;
 }
 
 /* How many places of each row's finalists are looked at. */

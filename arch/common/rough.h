@@ -77,4 +77,27 @@ static inline float largest_lane(vec x) {
     return lane[0];
 }
 
+/* A vector of biases, -inf, which excludes, beyond the last. */
+static inline vec load_bias(const float *bias, int32_t e, int32_t experts) {
+    return experts - e >= VEC_LANES ? vec_load(bias + e) : vec_load_first(bias + e, experts - e);
+}
+
+/* The largest bias, without its sign; -inf is none. */
+static inline float largest_bias(const float *bias, int32_t experts) {
+    vec most = vec_set1(0.0f);
+    for (int32_t e = 0; e < experts; e += VEC_LANES) {
+        const vec own = load_bias(bias, e, experts);
+        most = vec_max(most, vec_if_lt(vec_set1(-INFINITY), own, vec_abs(own), vec_set1(0.0f)));
+    }
+    return largest_lane(most);
+}
+
+/* Whether a bias is NaN or +inf. */
+static inline int is_odd_bias(const float *bias, int32_t experts) {
+    uint32_t odd = 0;
+    for (int32_t e = 0; e < experts; e += VEC_LANES)
+        odd |= vec_mask_nlt(load_bias(bias, e, experts), vec_set1(INFINITY));
+    return odd != 0;
+}
+
 #endif

@@ -419,7 +419,6 @@ int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const se
         call->kernels->way[is_biased][SEQTOPK_LENGTH_ALONE] != SEQTOPK_WAY_topk_scores ||
         call->out.capacity < plan->pairs || in->row_stride < 0 ||
         (in->row_stride > 0 && in->row_stride < plan->desc.experts) ||
-        (is_biased && is_odd_bias(in->bias, plan->desc.experts)) ||
         (seqtopk_wants_padded(call) && check_padded(plan, &call->out, NULL)))
         return 0;
     const size_t needed = lay_out(call, plan, 1, 1, base_of(scratch), 0, 1);

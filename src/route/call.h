@@ -83,7 +83,7 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
                                  int32_t parts, seqtopk_error *error);
 
 /* The same for one token alone, asked for no more than its lists and a padded row, which topk_scores serves: in fewer steps.
- * Returns 0 if it is not such a call, or one that is to be told what is wrong with it: open it as any other. */
+ * The kernel looks at its bias. Returns 0 if it is not such a call, or one that is to be told what is wrong with it: open it as any other. */
 int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
                           const seqtopk_output *output, void *scratch, size_t scratch_size);
 

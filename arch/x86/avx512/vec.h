@@ -295,7 +295,7 @@ static inline vec join_behind(vec a, int n, vec x, uint32_t mask) {
     return _mm512_mask_expand_ps(a, (__mmask16)(0xffffu << n), _mm512_maskz_compress_ps((__mmask16)mask, x));
 }
 
-/* Of small integers in lanes of 32 bits: how many of keys [n] are above each lane of x, n even; sums; tests. */
+/* Of small integers in lanes of 32 bits: how many of keys [n] are above each lane of x, n even; which are below n. */
 static inline __attribute__((always_inline)) vec vec_count_above(vec x, const float *keys, const int n) {
     const __m512i one = _mm512_set1_epi32(1);
     __m512i even = _mm512_setzero_si512(), odd = even;
@@ -305,12 +305,6 @@ static inline __attribute__((always_inline)) vec vec_count_above(vec x, const fl
         odd = _mm512_mask_add_epi32(odd, _mm512_cmp_ps_mask(x, _mm512_set1_ps(keys[i + 1]), _CMP_LT_OQ), odd, one);
     }
     return _mm512_castsi512_ps(_mm512_add_epi32(even, odd));
-}
-static inline vec vec_add_ints(vec a, vec b) {
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
-}
-static inline uint32_t vec_mask_ints_eq(vec a, int32_t n) {
-    return _mm512_cmpeq_epi32_mask(_mm512_castps_si512(a), _mm512_set1_epi32(n));
 }
 static inline uint32_t vec_mask_ints_lt(vec a, int32_t n) {
     return _mm512_cmplt_epi32_mask(_mm512_castps_si512(a), _mm512_set1_epi32(n));
@@ -325,9 +319,9 @@ static inline uint32_t vec_or_powers(vec a, uint32_t mask) {
     return (uint32_t)_mm512_mask_reduce_or_epi32((__mmask16)mask,
                                                  _mm512_sllv_epi32(_mm512_set1_epi32(1), _mm512_castps_si512(a)));
 }
-/* The first lane of the mask, in every lane; the first of all. */
-static inline vec vec_first_of(vec x, uint32_t mask) {
-    return _mm512_broadcastss_ps(_mm512_castps512_ps128(_mm512_maskz_compress_ps((__mmask16)mask, x)));
+/* The largest of the lanes of the mask; the first of all. */
+static inline float vec_largest_of(vec x, uint32_t mask) {
+    return _mm512_mask_reduce_max_ps((__mmask16)mask, x);
 }
 static inline float vec_lane0(vec x) { return _mm512_cvtss_f32(x); }
 /* Lanes of the mask, 0 in the others; and what stands in p [ids]. */
