@@ -217,8 +217,8 @@ static void *take(arena *a, int64_t count, size_t size) {
     return p;
 }
 
-/* Lays out the scratch at `base` and returns its size. Inlined: of one token and one part little is left of it. */
-static inline __attribute__((always_inline)) size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan,
+/* Lays out the scratch at `base` and returns its size. */
+static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan,
                                                             int64_t tokens, int64_t sequences, uintptr_t base,
                                                             int32_t part, int32_t parts) {
     const int32_t experts = plan->desc.experts;
@@ -402,6 +402,21 @@ static int is_plain(const seqtopk_input *in, const seqtopk_output *out) {
     return asked == 0 && out->fill_tail == 0 && in->on_nonfinite == SEQTOPK_NONFINITE_ERROR;
 }
 
+/* Few cache lines, since between two calls of a decode step they are forgotten: what collect_one and finish_one read and write. */
+static inline size_t lay_out_one(seqtopk_call *call, const seqtopk_plan *plan, uintptr_t base) {
+    const int64_t experts = plan->desc.experts, lists = plan->pairs + SEQTOPK_CANDIDATES_SLACK;
+    arena a = {base, 0};
+    call->rows.shift = take(&a, 16, sizeof(float));
+    call->rows.lse = call->rows.shift + 1;
+    call->token_offsets = (int32_t *)(call->rows.shift + 2);
+    call->expert_ids = take(&a, lists, sizeof(int32_t));
+    call->list_weights = take(&a, lists, sizeof(float));
+    call->work.words = take(&a, (experts + SEQTOPK_CANDIDATES_SLACK) / 4 + 1, sizeof(uint64_t)); /* ids of 16 bits */
+    call->work.spare = take(&a, experts + SEQTOPK_CANDIDATES_SLACK, sizeof(float));
+    call->work.keys = call->work.scores = call->work.spare;
+    return a.used + 63;
+}
+
 int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
                           const seqtopk_output *output, void *scratch, size_t scratch_size) {
     if (!plan || !input || !output || !scratch || input->struct_size != sizeof *input ||
@@ -421,7 +436,7 @@ int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const se
         (in->row_stride > 0 && in->row_stride < plan->desc.experts) ||
         (seqtopk_wants_padded(call) && check_padded(plan, &call->out, NULL)))
         return 0;
-    const size_t needed = lay_out(call, plan, 1, 1, base_of(scratch), 0, 1);
+    const size_t needed = lay_out_one(call, plan, base_of(scratch));
     if (scratch_size < needed)
         return 0;
     settle(call, scratch, scratch_size, needed);

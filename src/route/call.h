@@ -88,7 +88,7 @@ int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const se
                           const seqtopk_output *output, void *scratch, size_t scratch_size);
 
 /*
- * Lists that token in places up to `end`; returns how many experts, or -1 if its logits are bad. *did_more becomes 1 where also
+ * Lists that token in places up to `end`; returns how many experts, or -1 if its logits are bad or ask for more work. *did_more becomes 1 where also
  * its weights are made, or, where `ranks` is not NULL, its keys' ranks and its scores (seqtopk_scoring). Then what is left, once
  * it is known how many of them it has.
  */

@@ -79,11 +79,19 @@ int64_t seqtopk_topk_scores_collect(const seqtopk_call *call, int64_t s, int64_t
     return bad;
 }
 
+/* A token that needs all of its keys is not for few steps. */
+static int64_t list_otherwise(const void *context, int64_t token, int64_t at) {
+    (void)context;
+    (void)token;
+    return at - 1;
+}
+
 int64_t seqtopk_collect_one(const seqtopk_call *call, int64_t end, int32_t *ranks, float *scores, int32_t *did_more) {
     const seqtopk_lists to = seqtopk_lists_of(call, 1);
     seqtopk_scoring how = seqtopk_scoring_of(call);
     int64_t at = 0;
-    how.list_row = list_row;
+    how.keys_size = call->rows.experts + SEQTOPK_CANDIDATES_SLACK;
+    how.list_row = list_otherwise;
     how.lists_keys = call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE;
     how.weighing = !ranks && to.to_scores ? &call->weighing : NULL;
     how.ranks = ranks;
