@@ -218,9 +218,8 @@ static void *take(arena *a, int64_t count, size_t size) {
 }
 
 /* Lays out the scratch at `base` and returns its size. */
-static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan,
-                                                            int64_t tokens, int64_t sequences, uintptr_t base,
-                                                            int32_t part, int32_t parts) {
+static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t tokens, int64_t sequences, uintptr_t base,
+                      int32_t part, int32_t parts) {
     const int32_t experts = plan->desc.experts;
     const int64_t pairs = tokens * plan->pairs;
     arena a = {base, 0};

@@ -320,9 +320,7 @@ static inline uint32_t vec_or_powers(vec a, uint32_t mask) {
                                                  _mm512_sllv_epi32(_mm512_set1_epi32(1), _mm512_castps_si512(a)));
 }
 /* The largest of the lanes of the mask; the first of all. */
-static inline float vec_largest_of(vec x, uint32_t mask) {
-    return _mm512_mask_reduce_max_ps((__mmask16)mask, x);
-}
+static inline float vec_largest_of(vec x, uint32_t mask) { return _mm512_mask_reduce_max_ps((__mmask16)mask, x); }
 static inline float vec_lane0(vec x) { return _mm512_cvtss_f32(x); }
 /* Lanes of the mask, 0 in the others; and what stands in p [ids]. */
 static inline vec vec_keep_bits(vec a, uint32_t mask) { return _mm512_maskz_mov_ps((__mmask16)mask, a); }
