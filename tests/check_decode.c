@@ -177,7 +177,9 @@ static void close_decoder(decoder *d) {
 
 /* Steps through one row; returns how many experts it is given, or -1. */
 static int32_t step(decoder *d, const trace *t, int64_t row) {
-    int32_t offsets[2], ids[64];
+    int32_t offsets[2], ids[64], way;
+    float weights[64];
+    const uint32_t asked = random_below(&run.random, 4);
     seqtopk_cache_rows rows = SEQTOPK_CACHE_ROWS_INIT;
     seqtopk_input in = SEQTOPK_INPUT_INIT;
     seqtopk_output out = SEQTOPK_OUTPUT_INIT;
@@ -186,6 +188,8 @@ static int32_t step(decoder *d, const trace *t, int64_t row) {
     in.tokens = 1;
     out.token_offsets = offsets;
     out.expert_ids = ids;
+    out.weights = asked & 1 ? weights : NULL;
+    out.ways = asked == 3 ? &way : NULL; /* not the straight line of a row that asks for less */
     out.capacity = seqtopk_max_selected(d->plan, 1);
     return seqtopk_cache_step(d->cache, &rows, &in, &out, d->scratch, d->size, &d->error) ? -1 : offsets[1];
 }
