@@ -106,6 +106,31 @@ static int lane_of(uint32_t mask, int before) {
     return lane;
 }
 
+/* How many lanes of a, for a mask, come before those of b. */
+static int joined(uint32_t mask) { return (int)(mask % 17); }
+
+static uint32_t count_above(float x, const float *keys, int n) {
+    uint32_t count = 0;
+    for (int i = 0; i < n; i++)
+        count += keys[i] > x;
+    return count;
+}
+
+static float largest_of(const float *values, uint32_t mask) {
+    float most = -INFINITY;
+    for (int i = 0; i < LANES_MOST; i++)
+        most = mask >> i & 1 && values[i] > most ? values[i] : most;
+    return most;
+}
+
+/* Whether it is the one float: no NaN, which are not asked for, and not 0, of which there are two. */
+static int has_largest(const float *values, uint32_t mask) {
+    int has = mask != 0 && largest_of(values, mask) != 0.0f;
+    for (int i = 0; i < LANES_MOST; i++)
+        has &= !(mask >> i & 1) || !isnan(values[i]);
+    return has;
+}
+
 /* In [sqrt(1/2), sqrt(2)), as floats. */
 static float significand_of(float x) {
     int exponent;

@@ -48,6 +48,14 @@
  *   vec_across(a, stride)                lanes whose numbers differ in the bit `stride` change places
  *   vec_blend(mask, a, b)               lanes of a where mask[VEC_LANES] is -1, of b where it is 0
  *   vec_raise(a, mask)                   +inf in the lanes of the mask, a in the others
+ * and, where rows alone stay in registers (arch/common/one.inc), for vectors of 16 lanes:
+ *   VEC_JOIN(a, n, x, mask)              the lanes of the mask in x, in their order, behind the first n lanes of a, n up to 16
+ *   vec_count_above(x, keys, n)          how many of keys [n] are above each lane, as an integer; n is even and a constant
+ *   vec_mask_ints_lt(a, n)               a bit for each lane whose integer is below n
+ *   vec_or_powers(a, mask)               the bits of the integers, below 32, in the lanes of the mask
+ *   vec_numbers(n)                       n, n + 1 and so on, as integers
+ *   vec_largest_of(x, mask), vec_lane0(x)   the largest of the lanes of the mask, none a NaN; the first lane
+ *   vec_keep_bits(a, mask), vec_gather(p, ids, mask)   a, and the elements of p that the ids name, and 0 outside the mask
  * tests/check_vec.def holds each of them to this.
  */
 #ifndef SEQTOPK_ARCH_COMMON_LANES_H

@@ -289,13 +289,12 @@ static inline __attribute__((always_inline)) int64_t pick_row(vec keys, uint32_t
     return of_first + (int64_t)_mm_popcnt_u32(mask >> 8);
 }
 
-/* The lanes of the mask in x, in their order, behind the first n lanes of a, n up to 16. */
+/* For rows alone. */
 #define VEC_JOIN join_behind
 static inline vec join_behind(vec a, int n, vec x, uint32_t mask) {
     return _mm512_mask_expand_ps(a, (__mmask16)(0xffffu << n), _mm512_maskz_compress_ps((__mmask16)mask, x));
 }
 
-/* Of small integers in lanes of 32 bits: how many of keys [n] are above each lane of x, n even; which are below n. */
 static inline __attribute__((always_inline)) vec vec_count_above(vec x, const float *keys, const int n) {
     const __m512i one = _mm512_set1_epi32(1);
     __m512i even = _mm512_setzero_si512(), odd = even;
@@ -309,20 +308,16 @@ static inline __attribute__((always_inline)) vec vec_count_above(vec x, const fl
 static inline uint32_t vec_mask_ints_lt(vec a, int32_t n) {
     return _mm512_cmplt_epi32_mask(_mm512_castps_si512(a), _mm512_set1_epi32(n));
 }
-/* n, n + 1 and so on. */
 static inline vec vec_numbers(int32_t n) {
     static const int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_loadu_si512(numbers), _mm512_set1_epi32(n)));
 }
-/* The bits of the numbers below 32 that stand in the lanes of the mask. */
 static inline uint32_t vec_or_powers(vec a, uint32_t mask) {
     return (uint32_t)_mm512_mask_reduce_or_epi32((__mmask16)mask,
                                                  _mm512_sllv_epi32(_mm512_set1_epi32(1), _mm512_castps_si512(a)));
 }
-/* The largest of the lanes of the mask; the first of all. */
 static inline float vec_largest_of(vec x, uint32_t mask) { return _mm512_mask_reduce_max_ps((__mmask16)mask, x); }
 static inline float vec_lane0(vec x) { return _mm512_cvtss_f32(x); }
-/* Lanes of the mask, 0 in the others; and what stands in p [ids]. */
 static inline vec vec_keep_bits(vec a, uint32_t mask) { return _mm512_maskz_mov_ps((__mmask16)mask, a); }
 static inline vec vec_gather(const float *p, vec ids, uint32_t mask) {
     return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), (__mmask16)mask, _mm512_castps_si512(ids), p, 4);
