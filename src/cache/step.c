@@ -373,12 +373,12 @@ static int step_one(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const 
     if (!has_ranks)
         layer->rules.kernels->rank_keys(keys, n, ranks);
     const int32_t stays = seqtopk_past_route_ranked(past, &layer->rules, call.rows.key, keys, ranks, n, &cache->purse);
-    int weighed = 0;
-    if (n <= SEQTOPK_MOST_WEIGHED && (has_ranks || !call.is_biased) && seqtopk_lists_of(&call, 1).to_scores)
-        weighed =
-            layer->rules.kernels->weigh_ranked(has_ranks ? SEQTOPK_SCORE_LOGITS : call.rows.score, &call.weighing,
-                                               has_ranks ? scores : keys, ids, ranks, n, stays, left_ids, left_weights);
-    else
+    const int weighs =
+        n <= SEQTOPK_MOST_WEIGHED && (has_ranks || !call.is_biased) && seqtopk_lists_of(&call, 1).to_scores;
+    const int weighed = weighs && layer->rules.kernels->weigh_ranked(has_ranks ? SEQTOPK_SCORE_LOGITS : call.rows.score,
+                                                                     &call.weighing, has_ranks ? scores : keys, ids,
+                                                                     ranks, n, stays, left_ids, left_weights);
+    if (!weighed)
         leave_first(ids, keys, n, ranks, stays, left_ids, left_weights);
     seqtopk_finish_one(&call, stays, weighed);
     return 1;

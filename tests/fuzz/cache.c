@@ -366,7 +366,10 @@ static void do_step(source *s) {
     step st = {.rows = (int32_t)take_below(s, MOST_ROWS + 1), .layer = (int32_t)take_below(s, LAYERS)};
     uint8_t mask[MOST_ROWS];
     int64_t next[SEQUENCES];
+    int masked = 0;
     const uint32_t how = take(s, 1);
+    if (how >> 6 == 3) /* one alone has a way of its own */
+        st.rows = 1;
     st.has_positions = how & 1;
     st.is_joint = !m.is_ledger && how % 8 == 2;
     st.form = how % 16 < 8 ? 0 : (int)(how % 16 - 7) % 3;
@@ -380,12 +383,13 @@ static void do_step(source *s) {
         st.tokens[i] = (token){take_row(s), 0};
         memcpy((char *)logits + (size_t)i * row_bytes(), pool_row(st.tokens[i].row), row_bytes());
         mask[i] = !m.is_masked[st.tokens[i].row];
+        masked += !mask[i];
     }
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_input in = SEQTOPK_INPUT_INIT;
     in.logits = logits;
     in.tokens = st.rows;
-    in.token_mask = mask;
+    in.token_mask = masked || how & 4 ? mask : NULL;
     in.bias = m.has_bias ? m.bias : NULL;
     in.on_nonfinite = m.on_nonfinite;
     const int64_t capacity = seqtopk_max_selected(m.plan, st.rows);
