@@ -41,8 +41,8 @@ static PyObject *leave(cache *c, seqtopk_status status, const seqtopk_error *err
 #define MAKE_NAMES(X)                                                                                                  \
     X(layers)                                                                                                          \
     X(sequences)                                                                                                       \
-    X(experts) SEQTOPK_PY_DESC_NAMES(X) X(dtype) X(mode) X(max_tokens) X(max_bytes) X(threshold) X(is_ledger)          \
-        X(rollback)
+    X(experts)                                                                                                         \
+    SEQTOPK_PY_DESC_NAMES(X) X(dtype) X(mode) X(max_tokens) X(max_bytes) X(threshold) X(is_ledger) X(rollback)
 
 enum {
 #define PLACE(name) MAKE_##name,

@@ -2,6 +2,7 @@
 #include "describe.h"
 #include "bind.h"
 #include "errors.h"
+#include "plans.h"
 
 #include <string.h>
 
@@ -126,4 +127,43 @@ int seqtopk_py_describe(PyObject *const *values, int64_t experts, seqtopk_desc *
     if (values[SEQTOPK_PY_max])
         return bound(values[SEQTOPK_PY_max], desc->top_k, &desc->max_experts);
     return 0;
+}
+
+#define NAMES(X) X(experts) SEQTOPK_PY_DESC_NAMES(X)
+
+#define NAME(name) #name,
+static const char *const arg_names[] = {NAMES(NAME)};
+enum { ARGS = SEQTOPK_PY_DESC_COUNT + 1 };
+static PyObject *interned[ARGS];
+static const seqtopk_py_signature signature = {"describe", arg_names, ARGS, 2, interned};
+
+int seqtopk_py_describe_ready(void) { return seqtopk_py_intern(&signature); }
+
+const char seqtopk_py_describe_doc[] =
+    "describe(experts, k=None, *, ...)\n--\n\n"
+    "What route()'s keywords come to for so many experts (None: the preset's), as a dict: defaults and a preset's "
+    "numbers\n"
+    "filled in, `width` the most experts that a token can get. Raises what route() would.";
+
+PyObject *seqtopk_py_describe_call(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *names) {
+    (void)module;
+    PyObject *values[ARGS];
+    int64_t experts = 0;
+    seqtopk_desc d;
+    if (seqtopk_py_bind(&signature, args, n, names, values) < 0 ||
+        (values[0] && seqtopk_py_int(values[0], "experts", 1, 65536, &experts) < 0) ||
+        seqtopk_py_describe(values + 1, experts, &d) < 0)
+        return NULL;
+    seqtopk_py_plan *plan = seqtopk_py_plan_get(&d);
+    if (!plan)
+        return NULL;
+    int32_t width = seqtopk_max_per_token(plan->plan);
+    seqtopk_py_plan_drop(plan);
+    seqtopk_norm norm = d.norm ? d.norm : d.score == SEQTOPK_SCORE_LOGITS ? SEQTOPK_NORM_SOFTMAX : SEQTOPK_NORM_NONE;
+    return Py_BuildValue("{sisisssssssdsdsdsisisisisisssisssi}", "experts", d.experts, "k", d.top_k, "scope",
+                         scopes[d.scope], "score", scores[d.score], "norm", norms[norm], "norm_eps", (double)d.norm_eps,
+                         "norm_floor", (double)d.norm_floor, "scale", d.scale != 0.0f ? (double)d.scale : 1.0,
+                         "norm_skip_top1", d.norm_skip_top1, "min", d.min_experts, "max", d.max_experts, "groups",
+                         d.groups, "group_top_k", d.group_top_k, "group_score", group_scores[d.group_score], "group_n",
+                         d.group_n, "order", orders[d.order], "width", width);
 }

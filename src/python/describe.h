@@ -9,8 +9,10 @@
 #define SEQTOPK_PY_DESC_NAMES(X)                                                                                       \
     X(k)                                                                                                               \
     X(scope)                                                                                                           \
-    X(score) X(norm) X(norm_eps) X(norm_floor) X(scale) X(norm_skip_top1) X(min) X(max) X(groups) X(group_top_k)       \
-        X(group_score) X(group_n) X(order) X(min_p) X(top_p) X(preset) X(parity)
+    X(score)                                                                                                           \
+    X(norm)                                                                                                            \
+    X(norm_eps) X(norm_floor) X(scale) X(norm_skip_top1) X(min) X(max) X(groups) X(group_top_k) X(group_score)         \
+        X(group_n) X(order) X(min_p) X(top_p) X(preset) X(parity)
 
 enum {
 #define SEQTOPK_PY_PLACE(name) SEQTOPK_PY_##name,
@@ -24,6 +26,14 @@ enum {
  * descriptions of the same are the same. -1 with an exception set.
  */
 int seqtopk_py_describe(PyObject *const *values, int64_t experts, seqtopk_desc *desc);
+
+/* seqtopk._core.describe(experts, k, ...): what a description comes to, as a dict in the keywords' words, once it is found
+ * to be one that can be routed. */
+extern const char seqtopk_py_describe_doc[];
+PyObject *seqtopk_py_describe_call(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *names);
+
+/* Once. -1 with an exception set. */
+int seqtopk_py_describe_ready(void);
 
 /* The types of logits by name, in the order of seqtopk_dtype. */
 extern const char *const seqtopk_py_dtypes[3];

@@ -2,6 +2,7 @@
 /* seqtopk._core: what of the package is in C. */
 #include "bind.h"
 #include "cache.h"
+#include "describe.h"
 #include "lists.h"
 #include "route.h"
 #include "work.h"
@@ -38,6 +39,8 @@ static PyObject *presets(PyObject *module, PyObject *nothing) {
 
 static PyMethodDef functions[] = {
     {"route", (PyCFunction)(void (*)(void))seqtopk_py_route, METH_FASTCALL | METH_KEYWORDS, seqtopk_py_route_doc},
+    {"describe", (PyCFunction)(void (*)(void))seqtopk_py_describe_call, METH_FASTCALL | METH_KEYWORDS,
+     seqtopk_py_describe_doc},
     {"set_num_threads", set_num_threads, METH_O,
      "set_num_threads(threads, /)\n--\n\nHow many threads a call of 32768 logits or more may use: 1 (the default) to "
      "1024. "
@@ -51,7 +54,8 @@ static PyModuleDef definition = {
 
 static int fill(PyObject *module) {
     if (PyType_Ready(&seqtopk_py_routing_type) < 0 || PyType_Ready(&seqtopk_py_cache_type) < 0 ||
-        seqtopk_py_work_ready() < 0 || seqtopk_py_route_ready() < 0 || seqtopk_py_cache_ready() < 0)
+        seqtopk_py_work_ready() < 0 || seqtopk_py_route_ready() < 0 || seqtopk_py_describe_ready() < 0 ||
+        seqtopk_py_cache_ready() < 0)
         return -1;
     if (PyModule_AddObjectRef(module, "Routing", (PyObject *)&seqtopk_py_routing_type) < 0 ||
         PyModule_AddObjectRef(module, "Cache", (PyObject *)&seqtopk_py_cache_type) < 0)

@@ -9,8 +9,8 @@ SeqTopK (arXiv 2511.06494) selects experts per sequence, TopK per token. `seqtop
 patches models of transformers, and `Cache` routes while a sequence grows. docs/python.md tells the rest.
 """
 
-from ._core import Cache, Routing, __version__, get_num_threads, presets, route, set_num_threads
+from ._core import Cache, Routing, __version__, describe, get_num_threads, presets, route, set_num_threads
 from .errors import Error, NonfiniteError
 
-__all__ = ["Cache", "Error", "NonfiniteError", "Routing", "__version__", "get_num_threads", "presets", "route",
-           "set_num_threads"]
+__all__ = ["Cache", "Error", "NonfiniteError", "Routing", "__version__", "describe", "get_num_threads", "presets",
+           "route", "set_num_threads"]
