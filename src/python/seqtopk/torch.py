@@ -155,6 +155,13 @@ def route(logits, k=None, *, bias=None, cu_seqlens=None, token_mask=None, expert
 
     Returns Routed. Raises what seqtopk.route raises.
     """
+    # The dispatcher of operators takes ten times what the routing of a token does: not without need.
+    if given_ids is None and type(logits) is torch.Tensor and not torch.compiler.is_compiling() and \
+            not (logits.requires_grad and torch.is_grad_enabled()):
+        routing = _core.route(logits if logits.stride(-1) == 1 else logits.contiguous(), k, bias=bias, cu_seqlens=cu_seqlens,
+                              token_mask=token_mask, expert_factors=expert_factors, want="padded64", padding=padding,
+                              width=width, **options)
+        return Routed(routing.padded_ids64, routing.padded_weights, routing.token_offsets.diff())
     options = {"k": k, **options, "padding": padding, "width": width}
     text = " ".join(f"{name}={value!r}" for name, value in options.items() if value is not None)
     weights, ids, counts = torch.ops.seqtopk.route(logits, bias, cu_seqlens, token_mask, expert_factors, given_ids, text)

@@ -56,7 +56,7 @@ class Patch:
             raise RuntimeError(f"a router was handed {len(hidden)} rows, and not those of a forward of {type(self.base).__name__}")
         if logits.device.type != "cpu":
             raise ValueError(f"the model is on {logits.device}: seqtopk routes on the CPU")
-        padding = _padding(router, form)
+        padding = _pad(router, form, len(hidden), self.scope)
         words, bias = self.words[router._seqtopk_layer], form.bias(router)
         if self.scope == "online":
             ids, weights, counts = self._online(router, logits, bias, padding, words)
@@ -84,21 +84,27 @@ class Patch:
             hook.remove()
         for router in self.routers:
             router.__class__ = router._seqtopk_class
-            if getattr(router._seqtopk_experts, "_is_expert_parallel", None):
+            if "_is_expert_parallel" in getattr(router._seqtopk_experts, "__dict__", {}):
                 router._seqtopk_experts._is_expert_parallel = False
             for name in ("_seqtopk", "_seqtopk_form", "_seqtopk_layer", "_seqtopk_class"):
                 delattr(router, name)
             del router.__dict__["_seqtopk_experts"]
 
 
-def _padding(router, form):
-    """Id E costs nothing where the experts leave it out: in eager ones, and in grouped ones by the same door as expert
-    parallelism. Elsewhere a token's first expert comes again, at weight 0."""
+_FEW = 8  # rows, for which leaving experts out costs more than running one again
+
+
+def _pad(router, form, rows, scope):
+    """What stands behind a token's experts, for the experts to read. Id E, which they leave out: eager ones by themselves,
+    others as they do under expert parallelism, once told. Where that cannot be, or is not worth it, a token's first expert
+    again, at weight 0, whose weights are read anyway."""
     experts = router._seqtopk_experts
     how = getattr(getattr(experts, "config", None), "_experts_implementation", "eager")
-    if how == "eager":
-        return "experts" if form.skips else "first"
-    return "experts" if how in ("grouped_mm", "batched_mm") and hasattr(experts, "_is_expert_parallel") else "first"
+    can_tell = how in ("grouped_mm", "batched_mm") and "_is_expert_parallel" in getattr(experts, "__dict__", {})
+    is_out = scope != "token" and rows > _FEW and (form.skips if how == "eager" else can_tell)
+    if can_tell:
+        experts.__dict__["_is_expert_parallel"] = is_out
+    return "experts" if is_out else "first"
 
 
 def _routed(kind):
@@ -181,8 +187,6 @@ def patch(model, scope="sequence", min=1, max="k+2", *, k=None, prefill="causal"
     for layer, (name, router) in enumerate(routers.items()):
         experts = getattr(model.get_submodule(name.rpartition(".")[0]), "experts", None)
         router.__dict__["_seqtopk_experts"] = experts  # seen, and no submodule of the router's
-        if getattr(experts, "_is_expert_parallel", None) is False:
-            experts._is_expert_parallel = True
         router._seqtopk_form, router._seqtopk_layer, router._seqtopk_class = FORMS[type(router).__name__], layer, type(router)
         router.__dict__["_seqtopk"] = made
         router.__class__ = _routed(type(router))
