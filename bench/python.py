@@ -3,9 +3,9 @@
 """What routing costs in Python, beside transformers' own routers in the same process: bench/python.py
 
 Needs the package (pip install .) with torch and transformers. Their classes are called as they are, less the product that
-makes logits (F.linear is replaced by what hands them over); so is seqtopk.route, with its lists taken as tensors. Prints
-a table in Markdown, of the least of several rounds, in microseconds. torch has the threads that it takes by itself,
-seqtopk one.
+makes logits (F.linear is replaced by what hands them over). Prints a table in Markdown, in microseconds, of the least of
+several rounds: transformers with one thread of torch's and with all, whichever is faster; seqtopk with one, the call by
+itself, and the call with token_offsets, expert_ids and weights taken as tensors.
 """
 
 import argparse
@@ -50,25 +50,38 @@ def lists(logits, words):
     return routing.token_offsets, routing.expert_ids, routing.weights
 
 
+def by_torch(call, seconds):
+    """With one thread, and with as many as torch takes by itself."""
+    most = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = microseconds(call, seconds)
+    finally:
+        torch.set_num_threads(most)
+    return min(alone, microseconds(call, seconds))
+
+
 @torch.no_grad()
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=0.5, help="for each figure")
     seconds = parser.parse_args().seconds
-    print("| router | T | transformers | seqtopk, TopK | times | seqtopk, SeqTopK [1, K + 2] | times |")
-    print("|---|--:|--:|--:|--:|--:|--:|")
+    print("| router | T | transformers | TopK: the call | with lists | times | SeqTopK [1, K + 2]: the call | with lists | "
+          "times |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|")
     for make in (olmoe, deepseek_v3):
         module, router, experts, words = make()
         functional = module.F
         for tokens in (1, 512, 4096):
             logits = torch.randn(tokens, experts)
             module.F = types.SimpleNamespace(linear=lambda hidden, weight: logits)
-            theirs = microseconds(lambda: router(logits), seconds)
+            theirs = by_torch(lambda: router(logits), seconds)
             module.F = functional
-            topk = microseconds(lambda: lists(logits, {**words, "scope": "token"}), seconds)
-            sequence = microseconds(lambda: lists(logits, {**words, "min": 1, "max": "k+2"}), seconds)
-            print(f"| {make.__name__.replace('_', '-')} | {tokens} | {theirs:.1f} | {topk:.1f} | {theirs / topk:.0f} | "
-                  f"{sequence:.1f} | {theirs / sequence:.0f} |", flush=True)
+            row = f"| {make.__name__.replace('_', '-')} | {tokens} | {theirs:.1f} |"
+            for more in ({"scope": "token"}, {"min": 1, "max": "k+2"}):
+                call = microseconds(lambda: seqtopk.route(logits, **words, **more), seconds)
+                taken = microseconds(lambda: lists(logits, {**words, **more}), seconds)
+                row += f" {call:.1f} | {taken:.1f} | {theirs / call:.0f}, {theirs / taken:.0f} |"
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

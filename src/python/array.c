@@ -192,11 +192,18 @@ static int open(seqtopk_py_array *array, PyObject *object, const char *name) {
     if (PyObject_CheckBuffer(object)) {
         if (PyObject_GetBuffer(object, &array->view, PyBUF_STRIDES | PyBUF_FORMAT) == 0)
             return take_buffer(array);
-        array->view.obj = NULL;
+        array->view.obj =
+            NULL; /* bfloat16, mostly, for which buffers have no letter: JAX has it by DLPack, NumPy has not */
+        PyErr_Clear();
+    }
+    if (PyObject_HasAttrString(object, "__dlpack__")) {
+        if (take_capsule(array, object, name) == 0)
+            return 0;
+        if (array->owner || !PyErr_ExceptionMatches(PyExc_BufferError))
+            return -1;
+        PyErr_Clear();
         return take_bfloat16(array, object);
     }
-    if (PyObject_HasAttrString(object, "__dlpack__"))
-        return take_capsule(array, object, name);
     PyErr_Format(PyExc_TypeError, "%s: an array is wanted (NumPy, torch, JAX, or any with DLPack or a buffer), not %s",
                  name, Py_TYPE(object)->tp_name);
     return -1;

@@ -9,7 +9,7 @@ Which experts are selected is no function that could be differentiated; what the
 
 import ast
 import functools
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 
@@ -143,8 +143,10 @@ def _backward(ctx, grad, grad_ids, grad_counts):
 _route.register_autograd(_backward, setup_context=_setup)
 
 
-def route(logits, k=None, *, bias=None, cu_seqlens=None, token_mask=None, expert_factors=None, given_ids=None,
-          padding="experts", width=None, **options):
+def route(logits: torch.Tensor, k: Optional[int] = None, *, bias: Optional[torch.Tensor] = None,
+          cu_seqlens: Optional[torch.Tensor] = None, token_mask: Optional[torch.Tensor] = None,
+          expert_factors: Optional[torch.Tensor] = None, given_ids: Optional[torch.Tensor] = None,
+          padding: str = "experts", width: Optional[int] = None, **options: Any) -> Routed:
     """Select and weigh experts, in a form whose weights are differentiable in the logits.
 
     logits: [T, E] float32, bfloat16 or float16, on the CPU. bias, expert_factors: [E] float32; cu_seqlens: [S + 1];
@@ -176,7 +178,7 @@ class Grouped(NamedTuple):
     ends: torch.Tensor  # [E] int32: the pairs of expert e are [ends[e - 1], ends[e]): torch's grouped_mm
 
 
-def by_expert(routed, experts):
+def by_expert(routed: Routed, experts: int) -> Grouped:
     """The pairs of a Routed, expert by expert. N depends on the data, so that torch.compile breaks its graph here."""
     real = torch.arange(routed.ids.shape[1], device=routed.ids.device) < routed.counts[:, None]
     tokens, places = real.nonzero(as_tuple=True)

@@ -7,6 +7,7 @@
 """
 
 import re
+from typing import Any, Optional, Union
 
 import torch
 
@@ -158,7 +159,8 @@ def _words(routers, scope, bounds, k, cache_words):
     return words, cache_words
 
 
-def patch(model, scope="sequence", min=1, max="k+2", *, k=None, prefill="causal", **cache_words):
+def patch(model: torch.nn.Module, scope: str = "sequence", min: Optional[int] = 1, max: Union[int, str, None] = "k+2", *,
+          k: Optional[int] = None, prefill: str = "causal", **cache_words: Any) -> Patch:
     """Route a model of transformers by seqtopk, in place, until unpatch(). Patching again changes how.
 
     scope: 'sequence', SeqTopK among all tokens of each row of a forward, which trains; 'online', token m among tokens 1 to
@@ -193,7 +195,7 @@ def patch(model, scope="sequence", min=1, max="k+2", *, k=None, prefill="causal"
     return made
 
 
-def unpatch(model):
+def unpatch(model: torch.nn.Module) -> None:
     """Give a model its own routing back. One that is not patched stays as it is."""
     for made in {id(m._seqtopk): m._seqtopk for m in model.modules() if hasattr(m, "_seqtopk")}.values():
         made.remove()
