@@ -11,8 +11,21 @@
     X(scope)                                                                                                           \
     X(score)                                                                                                           \
     X(norm)                                                                                                            \
-    X(norm_eps) X(norm_floor) X(scale) X(norm_skip_top1) X(min) X(max) X(groups) X(group_top_k) X(group_score)         \
-        X(group_n) X(order) X(min_p) X(top_p) X(preset) X(parity)
+    X(norm_eps)                                                                                                        \
+    X(norm_floor)                                                                                                      \
+    X(scale)                                                                                                           \
+    X(norm_skip_top1)                                                                                                  \
+    X(min)                                                                                                             \
+    X(max)                                                                                                             \
+    X(groups)                                                                                                          \
+    X(group_top_k)                                                                                                     \
+    X(group_score)                                                                                                     \
+    X(group_n)                                                                                                         \
+    X(order)                                                                                                           \
+    X(min_p)                                                                                                           \
+    X(top_p)                                                                                                           \
+    X(preset)                                                                                                          \
+    X(parity)
 
 enum {
 #define SEQTOPK_PY_PLACE(name) SEQTOPK_PY_##name,

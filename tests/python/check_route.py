@@ -4,8 +4,11 @@
 
 import argparse
 import gc
+import os
+import signal
 import sys
 import threading
+import time
 
 import harness
 from harness import check, raises
@@ -166,6 +169,59 @@ def check_threads(rng):
         raises(ValueError, ["threads", "1 to 1024"], lambda: seqtopk.set_num_threads(bad))
 
 
+def check_fork(rng):
+    """A child has none of its parent's threads, and makes its own."""
+    logits = rng.standard_normal((3000, 64), dtype=np.float32)
+    seqtopk.set_num_threads(2)
+    want = seqtopk.route(logits, 8).expert_ids
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if all(np.array_equal(seqtopk.route(logits, 8).expert_ids, want) for _ in range(3)) else 1)
+    end = time.monotonic() + 60
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            check(False, "a forked child hangs")
+            break
+        time.sleep(0.01)
+    else:
+        check(True, "")
+    check(np.array_equal(seqtopk.route(logits, 8).expert_ids, want), "the parent goes on")
+    seqtopk.set_num_threads(1)
+
+
+def check_leaks(rng):
+    """What a call takes it gives back, whether it succeeds or not."""
+    if "asan" in open("/proc/self/maps").read():
+        return  # keeps what is freed for a while
+    logits = rng.standard_normal((64, 64), dtype=np.float32)
+    cache = seqtopk.Cache(1, 1, experts=64, k=4, max=6)
+
+    def work():
+        r = seqtopk.route(logits, 8, want=("experts", "padded"), cu_seqlens=[0, 64], block_size=8)
+        r.weights, r.padded_ids, r.block_slots
+        for bad in (dict(k=99), dict(k=2, want="x"), dict(k=2, cu_seqlens=[0, 65]), dict(k=2, max="x")):
+            try:
+                seqtopk.route(logits, **bad)
+            except ValueError:
+                pass
+        cache.step(0, logits)
+        cache.clear()
+
+    def kilobytes():
+        return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
+
+    for _ in range(500):
+        work()
+    gc.collect()
+    before = kilobytes()
+    for _ in range(6000):
+        work()
+    gc.collect()
+    check(kilobytes() - before < 2000, f"grew by {kilobytes() - before} KiB")
+
+
 def check_errors(rng):
     x = rng.standard_normal((10, 16), dtype=np.float32)
     nan = x.copy()
@@ -218,6 +274,8 @@ def main():
     check_lists(rng)
     check_memory(rng)
     check_threads(rng)
+    check_fork(rng)
+    check_leaks(rng)
     check_errors(rng)
     harness.report()
 
