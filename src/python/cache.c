@@ -473,10 +473,13 @@ static PyGetSetDef getters[] = {{"layers", get_layers, NULL, "How many layers it
 PyTypeObject seqtopk_py_cache_type = {
     .ob_base = PyVarObject_HEAD_INIT(NULL, 0).tp_name = "seqtopk.Cache",
     .tp_doc =
-        "Cache(layers=1, sequences=1, *, experts=None, k=None, min=0, max=None, dtype='float32', mode='exact',\n"
-        "      max_tokens=0, max_bytes=0, threshold=0.0, is_ledger=False, rollback=0, ...)\n--\n\n"
+        "Cache(layers=1, sequences=1, *, experts=None, k=None, scope='online', score='softmax', norm='default',\n"
+        "      norm_eps=0.0, norm_floor=0.0, scale=1.0, norm_skip_top1=False, min=0, max=None, groups=None,\n"
+        "      group_top_k=None, group_score='max', group_n=None, order='expert', preset=None, parity='hf',\n"
+        "      dtype='float32', mode='exact', max_tokens=0, max_bytes=0, threshold=0.0, is_ledger=False,\n"
+        "      rollback=0)\n--\n\n"
         "SeqTopK while sequences grow: token m is given what route() over tokens 1 to m gives token m.\n\n"
-        "layers, sequences: how many. experts, k, min, max, preset and what else says how to route: route()'s.\n"
+        "layers, sequences: how many. experts: of the logits (or a preset's). What says how to route is route()'s.\n"
         "dtype: of the logits: 'float32', 'bfloat16', 'float16'. mode: 'exact', 'compact' (at most 64 KiB for each\n"
         "layer and sequence), 'threshold'. max_tokens: of one sequence; max_bytes: of all; 0: no limit.\n"
         "is_ledger: never more than k pairs for each token so far. Any thread may call; one call at a time runs.",

@@ -164,7 +164,7 @@ static const seqtopk_py_signature signature = {"describe", arg_names, ARGS, 2, i
 int seqtopk_py_describe_ready(void) { return seqtopk_py_intern(&signature); }
 
 const char seqtopk_py_describe_doc[] =
-    "describe(experts, k=None, *, ...)\n--\n\n"
+    "describe(experts, k=None, ...)\n\n"
     "What route()'s keywords come to for so many experts (None: the preset's), as a dict: defaults and a preset's "
     "numbers\n"
     "filled in, `width` the most experts that a token can get. Raises what route() would.";

@@ -7,7 +7,9 @@ cache gives that routes each prefix anew.
 """
 
 import argparse
+import ast
 import copy
+import pathlib
 
 import harness
 from harness import check, raises
@@ -306,6 +308,22 @@ def check_forms_of_rows(model):
     seqtopk.hf.unpatch(model)
 
 
+def check_classes():
+    """The routers of one form have the same code, in the version that is installed."""
+    code, found = {}, set()
+    for path in pathlib.Path(transformers.__file__).parent.glob("models/*/modeling_*.py"):
+        text = path.read_text()
+        if not any(f"class {name}(" in text for name in seqtopk.hf.FORMS):
+            continue
+        for node in ast.parse(text).body:
+            form = seqtopk.hf.FORMS.get(node.name) if isinstance(node, ast.ClassDef) else None
+            if form:
+                forward = next(ast.unparse(m) for m in node.body if isinstance(m, ast.FunctionDef) and m.name == "forward")
+                found.add(node.name)
+                check(code.setdefault(id(form), forward) == forward, f"{node.name} has code of its own")
+    check(found == set(seqtopk.hf.FORMS), f"not in transformers: {set(seqtopk.hf.FORMS) - found}")
+
+
 def check_errors(model):
     other = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=9))
     raises(ValueError, ["GPT2LMHeadModel", "OlmoeTopKRouter"], lambda: seqtopk.hf.patch(other))
@@ -325,6 +343,7 @@ def check_errors(model):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("models", nargs="*", default=list(models.KINDS))
+    check_classes()
     for kind in parser.parse_args().models:
         model = models.make(kind)
         check_topk(kind, model)

@@ -3,7 +3,9 @@
 """seqtopk.route on NumPy arrays, against the oracle in float64: check_route.py [--seed N] [--cases N]"""
 
 import argparse
+import ast
 import gc
+import inspect
 import os
 import signal
 import sys
@@ -124,6 +126,20 @@ def check_lists(rng):
     check(np.array_equal(replay.weights, r.weights), "replay by lists")
 
 
+def check_signatures():
+    """What help() and editors show is what the calls take, and what the stubs say."""
+    stubs = ast.parse((harness.HERE.parents[1] / "src" / "python" / "seqtopk" / "_core.pyi").read_text())
+    functions = {(owner.name if isinstance(owner, ast.ClassDef) else None, f.name): f.args
+                 for owner in [stubs, *(n for n in stubs.body if isinstance(n, ast.ClassDef))]
+                 for f in owner.body if isinstance(f, ast.FunctionDef)}
+    for function, stub in [(seqtopk.route, (None, "route")), (seqtopk.Cache, ("Cache", "__init__")),
+                           (seqtopk.Cache.step, ("Cache", "step"))]:
+        told = [name for name in inspect.signature(function).parameters if name != "self"]
+        args = functions[stub]
+        typed = [a.arg for a in args.args + args.kwonlyargs if a.arg != "self"]
+        check(typed == told, f"{function}: {told} {typed}")
+
+
 def check_memory(rng):
     """Views hold what they show; what is let go of is freed."""
     logits = rng.standard_normal((64, 16), dtype=np.float32)
@@ -193,8 +209,8 @@ def check_fork(rng):
 
 def check_leaks(rng):
     """What a call takes it gives back, whether it succeeds or not."""
-    if "asan" in open("/proc/self/maps").read():
-        return  # keeps what is freed for a while
+    if not os.path.exists("/proc/self/maps") or "asan" in open("/proc/self/maps").read():
+        return  # nothing to look at; or a memory that keeps what is freed for a while
     logits = rng.standard_normal((64, 64), dtype=np.float32)
     cache = seqtopk.Cache(1, 1, experts=64, k=4, max=6)
 
@@ -272,6 +288,7 @@ def main():
     rng = np.random.default_rng(options.seed)
     check_oracle(rng, options.cases)
     check_lists(rng)
+    check_signatures()
     check_memory(rng)
     check_threads(rng)
     check_fork(rng)

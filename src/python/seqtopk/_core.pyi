@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol, TypedDict
 
 class _DLPack(Protocol):
-    def __dlpack__(self, **kwargs: Any) -> Any: ...
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 class _Buffer(Protocol):
     def __buffer__(self, flags: int, /) -> memoryview: ...
@@ -140,8 +140,6 @@ class Cache:
         group_score: GroupScore = "max",
         group_n: int | None = None,
         order: Order = "expert",
-        min_p: float | None = None,
-        top_p: float | None = None,
         preset: str | None = None,
         parity: Parity = "hf",
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",

@@ -33,7 +33,7 @@ class Patch:
                       base.register_forward_hook(self._end, with_kwargs=True)]
 
     def _begin(self, module, args, kwargs):
-        self.forward = f = forwards.read(module, args, kwargs)
+        self.forward = f = forwards.read(module, args, kwargs, self.scope != "token")
         if self.scope == "sequence" and f.past:
             raise ValueError("scope='sequence' selects among the tokens of one forward, and this one continues a KV cache: "
                              "patch with scope='online' to generate")
@@ -120,7 +120,8 @@ def _routed(kind):
 
 
 def _find(model):
-    routers = {name: module for name, module in model.named_modules() if type(module).__name__ in FORMS}
+    routers = {name: module for name, module in model.named_modules()
+               if type(module).__name__ in FORMS and type(module).__module__.startswith("transformers.models.")}
     if routers:
         return routers
     like = sorted({type(m).__name__ for m in model.modules() if re.search(r"(Router|Gate)\d*$", type(m).__name__)})
@@ -197,5 +198,6 @@ def patch(model: torch.nn.Module, scope: str = "sequence", min: Optional[int] = 
 
 def unpatch(model: torch.nn.Module) -> None:
     """Give a model its own routing back. One that is not patched stays as it is."""
-    for made in {id(m._seqtopk): m._seqtopk for m in model.modules() if hasattr(m, "_seqtopk")}.values():
+    patches: dict[int, Patch] = {id(m._seqtopk): m._seqtopk for m in model.modules() if "_seqtopk" in m.__dict__}  # type: ignore
+    for made in patches.values():
         made.remove()

@@ -68,13 +68,15 @@ def _packed(module, words, batch):
     return torch.cat([starts, starts.new_tensor([positions.numel()])]).to("cpu", torch.int32)
 
 
-def read(module, args, kwargs):
-    """The Forward of a model that is called with these arguments."""
+def read(module, args, kwargs, of_sequences):
+    """The Forward of a model that is called with these arguments. Who competes with whom is read if `of_sequences`."""
     words = _arguments(module, args, kwargs)
     rows = words.get("input_ids") if words.get("input_ids") is not None else words.get("inputs_embeds")
     if rows is None:
         raise ValueError("seqtopk.hf: a forward without input_ids and inputs_embeds has no rows to route")
     batch, tokens = rows.shape[:2]
+    if not of_sequences:
+        return Forward(batch, tokens)
     kv_cache = words.get("cache", words.get("past_key_values"))
     past = int(kv_cache.get_seq_length()) if kv_cache is not None else 0
     mask = _mask(words.get("attention_mask"), tokens)

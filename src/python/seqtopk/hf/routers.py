@@ -55,7 +55,7 @@ def _deepseek_v2(router):
     return {"score": "softmax", "norm": "none", "scale": router.routed_scaling_factor, **grouped}
 
 
-FORMS = {}
+FORMS: dict[str, Form] = {}
 
 
 def _form(names, *args, **kwargs):
