@@ -273,6 +273,38 @@ def check_cache(model):
     seqtopk.hf.unpatch(model)
 
 
+@torch.no_grad()
+def check_generate(model):
+    """Other ways through generate."""
+    ids = ids_of(2, 9)
+    seqtopk.hf.patch(model, scope="online", **BOUNDS)
+    want = model.generate(ids, max_new_tokens=12, **GREEDY)
+    words = dict(max_new_tokens=12, **GREEDY)
+    check(torch.equal(model.generate(ids[:1], prompt_lookup_num_tokens=3, **words), want[:1]), "prompt lookup")
+    check(torch.equal(model.generate(ids, prefill_chunk_size=4, **words), want), "a prompt in chunks")
+    first = model.generate(ids, max_new_tokens=5, return_dict_in_generate=True, **GREEDY)
+    second = torch.cat([first.sequences, ids_of(2, 3, seed=7)], 1)
+    check(torch.equal(model.generate(second, cache=first.cache, **words), model.generate(second, **words)), "a second turn")
+    raises(ValueError, ["attention_mask", "static"], lambda: model.generate(ids, cache_implementation="static", **words))
+    seqtopk.hf.unpatch(model)
+
+
+def check_compile(model):
+    """torch.compile goes around routers."""
+    ids = ids_of(2, 9)
+    for scope in ("sequence", "online"):
+        seqtopk.hf.patch(model, scope=scope, **BOUNDS)
+        grads = []
+        for run in (model, torch.compile(model, backend="aot_eager")):
+            model.zero_grad()
+            out = run(ids, labels=ids, use_cache=False)
+            out.loss.backward()
+            grads.append((out.logits, *(p.grad.clone() for p in model.parameters())))
+        check(all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(*grads)), f"{scope}: torch.compile")
+    model.zero_grad()
+    seqtopk.hf.unpatch(model)
+
+
 def check_forms_of_rows(model):
     """Packed rows, checkpointing, embeddings, half precision, a model that was copied."""
     ids = ids_of(1, 20)
@@ -352,6 +384,8 @@ def main():
         check_online(kind, model)
         if kind == "Olmoe":
             check_cache(model)
+            check_generate(model)
+            check_compile(model)
             check_forms_of_rows(model)
             check_errors(model)
     harness.report()
