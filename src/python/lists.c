@@ -172,9 +172,11 @@ typedef struct loan {
     PyObject *owner;
 } loan;
 
-/* Tensors may end on any thread. */
+/* Tensors may end on any thread, and after Python. */
 static void end_loan(dlpack_managed_versioned *managed) {
     loan *l = managed->context;
+    if (!Py_IsInitialized())
+        return; /* the process ends, and all of its memory with it */
     PyGILState_STATE state = PyGILState_Ensure();
     Py_DECREF(l->owner);
     PyGILState_Release(state);
