@@ -9,6 +9,7 @@ itself, and the call with token_offsets, expert_ids and weights taken as tensors
 """
 
 import argparse
+import functools
 import time
 import types
 
@@ -78,7 +79,7 @@ def main():
             module.F = functional
             row = f"| {make.__name__.replace('_', '-')} | {tokens} | {theirs:.1f} |"
             for more in ({"scope": "token"}, {"min": 1, "max": "k+2"}):
-                call = microseconds(lambda: seqtopk.route(logits, **words, **more), seconds)
+                call = microseconds(functools.partial(seqtopk.route, logits, **words, **more), seconds)
                 taken = microseconds(lambda: lists(logits, {**words, **more}), seconds)
                 row += f" {call:.1f} | {taken:.1f} | {theirs / call:.0f}, {theirs / taken:.0f} |"
             print(row, flush=True)

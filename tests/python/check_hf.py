@@ -9,7 +9,9 @@ cache gives that routes each prefix anew.
 import argparse
 import ast
 import copy
+import gc
 import pathlib
+import weakref
 
 import harness
 from harness import check, raises
@@ -285,6 +287,17 @@ def check_generate(model):
     first = model.generate(ids, max_new_tokens=5, return_dict_in_generate=True, **GREEDY)
     second = torch.cat([first.sequences, ids_of(2, 3, seed=7)], 1)
     check(torch.equal(model.generate(second, cache=first.cache, **words), model.generate(second, **words)), "a second turn")
+    copied = copy.deepcopy(model)  # with its patch
+    seqtopk.hf.patch(copied, scope="sequence", **BOUNDS)
+    copied(ids)
+    seqtopk.hf.patch(copied, scope="online", **BOUNDS)
+    check(torch.equal(copied.generate(ids, **words), want), "a copy, patched anew")
+    out = model.generate(ids, return_dict_in_generate=True, **words)
+    kept = weakref.ref(out.cache)
+    del out
+    gc.collect()
+    check(kept() is None, "a KV cache is kept alive")
+    raises(TypeError, ["float64", "float32"], lambda: copied.double()(ids))
     raises(ValueError, ["attention_mask", "static"], lambda: model.generate(ids, cache_implementation="static", **words))
     seqtopk.hf.unpatch(model)
 

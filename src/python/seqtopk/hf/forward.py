@@ -77,7 +77,9 @@ def read(module, args, kwargs, of_sequences):
     batch, tokens = rows.shape[:2]
     if not of_sequences:
         return Forward(batch, tokens)
-    kv_cache = words.get("cache", words.get("past_key_values"))
+    kv_cache = words.get("cache")
+    if kv_cache is None:  # an empty one is false
+        kv_cache = words.get("past_key_values")
     past = int(kv_cache.get_seq_length()) if kv_cache is not None else 0
     mask = _mask(words.get("attention_mask"), tokens)
     offsets = None if kv_cache is not None else _packed(module, words, batch)

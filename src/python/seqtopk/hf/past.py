@@ -30,6 +30,8 @@ class Past:
             if forward.past:
                 raise ValueError(f"the KV cache has {forward.past} tokens that seqtopk has not routed: start with an empty "
                                  "one, after seqtopk.hf.patch")
+            if logits.dtype not in DTYPES:
+                raise TypeError(f"the model's logits are {logits.dtype}; seqtopk routes {', '.join(DTYPES.values())}")
             self.dtype = DTYPES[logits.dtype]
             self.cache = self._make(self.batch, self.dtype)
         return self.cache.step(layer, logits, forward.sequence_of_rows, forward.place_of_rows, token_mask=forward.mask,

@@ -36,7 +36,7 @@ def _words(routers, scope, bounds, k, cache_words):
     """What route() is told for each router, and Cache for all. Raises what cannot be now, and not in a forward."""
     if scope == "token":
         bounds = {}
-    words = [{"k": k or router.top_k, "scope": "token" if scope == "token" else "sequence",
+    words = [{"k": router.top_k if k is None else k, "scope": "token" if scope == "token" else "sequence",
               **FORMS[type(router).__name__].describe(router), **bounds} for router in routers]
     experts = [router.num_experts for router in routers]
     for each, number in zip(words, experts):

@@ -16,11 +16,14 @@ class Patch:
         self.words = words  # of seqtopk.torch.route, for each router
         self.cache_words = cache_words  # of seqtopk.Cache, for online scope
         self.forward = None
+        self.is_active = True  # hooks of a model that was copied with its patch cannot be removed
         self.counts = [None] * len(routers)  # of the latest forward, for each router: experts of each token [B, T]
         self.hooks = [base.register_forward_pre_hook(self._begin, with_kwargs=True),
                       base.register_forward_hook(self._end, with_kwargs=True)]
 
     def _begin(self, module, args, kwargs):
+        if not self.is_active:
+            return
         self.forward = f = forwards.read(module, args, kwargs, self.scope != "token")
         if self.scope == "sequence" and f.past:
             raise ValueError("scope='sequence' selects among the tokens of one forward, and this one continues a KV cache: "
@@ -30,11 +33,17 @@ class Patch:
 
     def _end(self, module, args, kwargs, output):
         """A KV cache that the model made for itself is known only now."""
+        f = self.forward
+        if not self.is_active or f is None:
+            return
         made = getattr(output, "cache", None)
         if made is None:
             made = getattr(output, "past_key_values", None)
-        if self.scope == "online" and made is not None and self.forward.kv_cache is None:
-            pasts.attach(made, self.forward.state)
+        if f.state is not None and made is not None and f.kv_cache is None:
+            pasts.attach(made, f.state)
+        f.kv_cache = None  # not to be kept alive
+        if not torch.is_grad_enabled():
+            f.state = None  # else checkpointed layers may run again
 
     def route(self, router, hidden):
         """What a router returns: logits, weights and ids."""
@@ -69,6 +78,7 @@ class Patch:
         return step.padded_ids64, step.padded_weights, step.token_offsets.diff()
 
     def remove(self):
+        self.is_active = False
         for hook in self.hooks:
             hook.remove()
         for router in self.routers:
