@@ -201,8 +201,15 @@ static int open(seqtopk_py_array *array, PyObject *object, const char *name) {
             return 0;
         if (array->owner || !PyErr_ExceptionMatches(PyExc_BufferError))
             return -1;
-        PyErr_Clear();
-        return take_bfloat16(array, object);
+        PyObject *type, *why, *trace;
+        PyErr_Fetch(&type, &why, &trace);
+        int status = take_bfloat16(array, object);
+        if (status < 0)
+            PyErr_Format(PyExc_TypeError, "%s: %S", name, why ? why : type);
+        Py_XDECREF(type);
+        Py_XDECREF(why);
+        Py_XDECREF(trace);
+        return status;
     }
     PyErr_Format(PyExc_TypeError, "%s: an array is wanted (NumPy, torch, JAX, or any with DLPack or a buffer), not %s",
                  name, Py_TYPE(object)->tp_name);

@@ -38,6 +38,14 @@ def check_torch(torch):
         check(isinstance(got.weights, torch.Tensor) and got.weights.dtype == torch.float32, "results are tensors")
         same("torch, rows apart", torch.cat([x, x], 1)[:, 32:], dtype)
         same("torch, with a gradient", x.clone().requires_grad_(), dtype)
+    class Old(torch.Tensor):
+        """As tensors were before they offered DLPack's table of functions."""
+
+        __dlpack_c_exchange_api__ = None
+
+    got = same("torch by capsules", torch.from_numpy(LOGITS).as_subclass(Old), "float32")
+    check(isinstance(got.weights, torch.Tensor), "results of capsules are tensors")
+    raises(TypeError, ["logits", "gradient"], lambda: seqtopk.route(torch.zeros(3, 3).as_subclass(Old).requires_grad_(), 1))
     weights = [seqtopk.route(torch.from_numpy(LOGITS), 4).weights for _ in range(100)]
     check(all(torch.equal(w, weights[0]) for w in weights), "tensors outlive their Routing")
     r = seqtopk.route(torch.from_numpy(LOGITS), 4, max=6, want=("padded64", "dense"))
