@@ -298,8 +298,27 @@ def check_generate(model):
     gc.collect()
     check(kept() is None, "a KV cache is kept alive")
     raises(TypeError, ["float64", "float32"], lambda: copied.double()(ids))
-    raises(ValueError, ["attention_mask", "static"], lambda: model.generate(ids, cache_implementation="static", **words))
+    mask = torch.ones_like(ids)
+    ids[0, :4] = mask[0, :4] = 0
+    for beams in (1, 3):
+        padded = dict(attention_mask=mask, num_beams=beams, **words)
+        check(torch.equal(model.generate(ids, cache_implementation="static", disable_compile=True, **padded),
+                          model.generate(ids, use_cache=False, **padded)), f"a static cache, {beams} beams")
     seqtopk.hf.unpatch(model)
+
+
+@torch.no_grad()
+def check_sliding():
+    """A window that the prompt is longer than."""
+    model, ids = models.make("Mixtral", sliding_window=6), ids_of(3, 11)
+    mask = torch.ones_like(ids)
+    ids[0, :3] = mask[0, :3] = 0
+    seqtopk.hf.patch(model, scope="online", **BOUNDS)
+    words = dict(attention_mask=mask, max_new_tokens=9, **GREEDY)
+    want = model.generate(ids, use_cache=False, **words)
+    check(torch.equal(model.generate(ids, **words), want), "a sliding window")
+    check(torch.equal(model.generate(ids, num_beams=2, **words),
+                      model.generate(ids, num_beams=2, use_cache=False, **words)), "a sliding window, beams")
 
 
 def check_compile(model):
@@ -380,7 +399,8 @@ def check_errors(model):
     check(not any(hasattr(m, "_seqtopk") for m in model.modules()), "an error patches nothing")
     seqtopk.hf.patch(model, scope="sequence")
     raises(ValueError, ["scope='online'"], lambda: model.generate(ids_of(1, 4), max_new_tokens=3, **GREEDY))
-    raises(ValueError, ["attention_mask"], lambda: model(ids_of(1, 4), attention_mask=torch.zeros(1, 1, 4, 4)))
+    raises(ValueError, ["attention_mask"], lambda: model(ids_of(1, 4), attention_mask=torch.zeros(1, 1, 4, 3)))
+    raises(ValueError, ["attention_mask"], lambda: model(ids_of(1, 4), attention_mask={"sliding_attention": None}))
     raises(RuntimeError, ["7 rows"], lambda: model.model.layers[0].mlp.gate(torch.zeros(7, 32)))
     seqtopk.hf.unpatch(model)
 
@@ -399,6 +419,7 @@ def main():
             check_cache(model)
             check_generate(model)
             check_compile(model)
+            check_sliding()
             check_forms_of_rows(model)
             check_errors(model)
     harness.report()

@@ -41,14 +41,24 @@ def _arguments(module, args, kwargs):
     return {**dict(zip(names, args)), **kwargs}
 
 
-def _mask(mask, tokens):
-    """[batch, tokens] of the rows at hand, or None."""
+def _mask(mask, tokens, past):
+    """[batch, tokens] of the rows at hand, True where they count; or None: all do."""
     if mask is None:
         return None
-    if not isinstance(mask, torch.Tensor) or mask.dim() != 2:
-        raise ValueError("attention_mask: seqtopk.hf needs it as [batch, tokens], to know which tokens are padding; it was "
-                         "given in another form (set_attn_implementation, a static cache or a mask of your own)")
-    return None if bool(mask[:, -tokens:].all()) else mask[:, -tokens:].to(torch.bool)
+    if isinstance(mask, dict):  # made in advance, as for static caches: one for each kind of layer
+        mask = mask.get("full_attention", mask)
+        if mask is None:
+            return None
+    if isinstance(mask, torch.Tensor) and mask.dim() == 2:
+        mask = mask[:, -tokens:].to(torch.bool)
+    elif isinstance(mask, torch.Tensor) and mask.dim() == 4 and mask.shape[-1] >= past + tokens:
+        # [batch, heads or 1, tokens, keys], bool or to be added: what counts sees itself.
+        mask = mask[:, 0].diagonal(past, -2, -1)
+        mask = mask if mask.dtype == torch.bool else mask == 0
+    else:
+        raise ValueError("attention_mask: seqtopk.hf reads it as [batch, tokens], or of full attention as [batch, heads, tokens, "
+                         "keys], to know which tokens are padding, and this is neither (a static cache of a sliding window?)")
+    return None if bool(mask.all()) else mask
 
 
 def _packed(module, words, batch):
@@ -81,7 +91,7 @@ def read(module, args, kwargs, of_sequences):
     if kv_cache is None:  # an empty one is false
         kv_cache = words.get("past_key_values")
     past = int(kv_cache.get_seq_length()) if kv_cache is not None else 0
-    mask = _mask(words.get("attention_mask"), tokens)
+    mask = _mask(words.get("attention_mask"), tokens, past)
     offsets = None if kv_cache is not None else _packed(module, words, batch)
     if offsets is None:
         offsets = torch.arange(batch + 1, dtype=torch.int32) * tokens
