@@ -64,7 +64,8 @@ def check_gradients():
         real = torch.arange(routed.ids.shape[1]) < routed.counts[:, None]
         check(bool((routed.ids[~real] == experts).all()) and bool((routed.weights[~real] == 0).all()), f"padding {name}")
         want = weights_in_torch(x, routed.ids, real, score, norm, eps, floor, 2.5, factors, k, more == "top1")
-        check(torch.allclose(routed.weights.double(), want, rtol=1e-5, atol=1e-7), f"weights {name}: {(routed.weights - want).abs().max():.2g}")
+        check(torch.allclose(routed.weights.double(), want, rtol=1e-5, atol=1e-7),
+              f"weights {name}: {(routed.weights - want).abs().max():.2g}")
         grad = torch.randn(want.shape)
         routed.weights.backward(grad)
         want.backward(grad.double())

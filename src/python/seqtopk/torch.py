@@ -147,7 +147,8 @@ _route.register_autograd(_backward, setup_context=_setup)
 def route(logits: torch.Tensor, k: Optional[int] = None, *, bias: Optional[torch.Tensor] = None,
           cu_seqlens: Optional[torch.Tensor] = None, token_mask: Optional[torch.Tensor] = None,
           expert_factors: Optional[torch.Tensor] = None, given_ids: Optional[torch.Tensor] = None,
-          padding: Literal["minus_one", "experts", "distinct", "first"] = "experts", width: Optional[int] = None, **options: Any) -> Routed:
+          padding: Literal["minus_one", "experts", "distinct", "first"] = "experts", width: Optional[int] = None,
+          **options: Any) -> Routed:
     """Select and weigh experts, in a form whose weights are differentiable in the logits.
 
     logits: [T, E] float32, bfloat16 or float16, on the CPU. bias, expert_factors: [E] float32; cu_seqlens: [S + 1];

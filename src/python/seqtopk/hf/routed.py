@@ -51,7 +51,8 @@ class Patch:
         hidden = hidden.reshape(-1, hidden.shape[-1])
         logits = form.logits(router, hidden)
         if f is None or f.batch * f.tokens != len(hidden):
-            raise RuntimeError(f"a router was handed {len(hidden)} rows, and not those of a forward of {type(self.base).__name__}")
+            raise RuntimeError(f"a router was handed {len(hidden)} rows, and not those of a forward of "
+                               f"{type(self.base).__name__}")
         if logits.device.type != "cpu":
             raise ValueError(f"the model is on {logits.device}: seqtopk routes on the CPU")
         padding = _pad(router, form, len(hidden), self.scope)
