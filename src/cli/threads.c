@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #define _POSIX_C_SOURCE 200809L
 #include "threads.h"
-#include "cli.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -111,7 +110,7 @@ seqtopk_cli_team *seqtopk_cli_team_make(int32_t threads) {
     if (!team)
         return NULL;
     team->threads = threads;
-    team->workers = seqtopk_cli_alloc((unsigned long long)threads, sizeof *team->workers);
+    team->workers = calloc((size_t)threads, sizeof *team->workers);
     if (!team->workers) {
         free(team);
         return NULL;

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/* seqtopk.route: the lists of logits that are all there. */
+#include "route.h"
+#include "bind.h"
+#include "call.h"
+#include "describe.h"
+#include "errors.h"
+#include "plans.h"
+#include "work.h"
+
+#define ROUTE_NAMES(X)                                                                                                 \
+    X(logits) SEQTOPK_PY_DESC_NAMES(X) X(cu_seqlens) X(given_ids) X(given_offsets) SEQTOPK_PY_DATA_NAMES(X)
+
+enum {
+#define PLACE(name) ARG_##name,
+    ROUTE_NAMES(PLACE)
+#undef PLACE
+        ARGS
+};
+
+#define NAME(name) #name,
+static const char *const arg_names[] = {ROUTE_NAMES(NAME)};
+static PyObject *interned[ARGS];
+static const seqtopk_py_signature signature = {"route", arg_names, ARGS, 2, interned};
+
+int seqtopk_py_route_ready(void) { return seqtopk_py_intern(&signature); }
+
+const char seqtopk_py_route_doc[] =
+    "route(logits, k=None, *, scope='sequence', score='softmax', norm='default', norm_eps=0.0, norm_floor=0.0,\n"
+    "      scale=1.0, norm_skip_top1=False, min=0, max=None, groups=None, group_top_k=None, group_score='max',\n"
+    "      group_n=None, order='expert', min_p=None, top_p=None, preset=None, parity='hf', cu_seqlens=None,\n"
+    "      given_ids=None, given_offsets=None, token_mask=None, bias=None, expert_factors=None,\n"
+    "      on_nonfinite='error', want='tokens', padding='minus_one', width=None, block_size=None)\n"
+    "--\n\n"
+    "Select experts for tokens: SeqTopK (scope='sequence') or TopK (scope='token').\n\n"
+    "logits: [T, E] of float32, bfloat16 or float16: NumPy, torch, JAX, or any with DLPack or a buffer. Read where\n"
+    "    they are; rows may be apart, a row's elements may not.\n"
+    "k: the experts a token gets, in sequence scope on average. With a preset the default is the model's.\n"
+    "min, max: bounds on the experts of one token in sequence scope; max may be 'k+2'.\n"
+    "cu_seqlens: [S + 1] integers from 0 to T: where sequences end. None: one sequence.\n"
+    "token_mask: [T] bool or uint8: 0 is masked: gets nothing, and brings no budget.\n"
+    "bias: [E] float32, added to the scores for the selection only. expert_factors: [E] float32, on the weights.\n"
+    "given_ids: [T, W] int32, or [N] with given_offsets [T + 1]: the selection, made elsewhere; -1 is none.\n"
+    "want: further lists, a word or several: 'experts', 'padded', 'padded64', 'pairs', 'dense', 'lse'.\n"
+    "padding, width: of padded rows [T, U]: 'minus_one', 'experts' (E), 'distinct', 'first'; U, or what may be "
+    "needed.\n"
+    "block_size: blocks as vLLM's moe_align_block_size makes them.\n\n"
+    "Returns a Routing. Raises seqtopk.Error (a ValueError) that names the argument, seqtopk.NonfiniteError with the\n"
+    "first token that has a NaN or +inf, TypeError for what is no such array. Calls of 32768 logits and more let go "
+    "of\n"
+    "the GIL, and use set_num_threads() threads. Safe to call from any thread.";
+
+typedef struct more {
+    seqtopk_py_array sequences, ids, offsets;
+} more;
+
+static int read_sequences(seqtopk_py_call *call, PyObject *object, more *m) {
+    if (seqtopk_py_array_open_as(&m->sequences, object, "cu_seqlens", SEQTOPK_PY_I32, 1, -1) < 0)
+        return -1;
+    if (m->sequences.shape[0] < 1 || m->sequences.shape[0] > INT32_MAX) {
+        PyErr_SetString(PyExc_ValueError, "cu_seqlens: [S + 1] offsets are wanted, from 0 to the number of tokens");
+        return -1;
+    }
+    call->input.cu_seqlens = m->sequences.data;
+    call->input.sequences = (int32_t)(m->sequences.shape[0] - 1);
+    return 0;
+}
+
+static int read_given(seqtopk_py_call *call, PyObject *ids, PyObject *offsets, more *m) {
+    seqtopk_input *in = &call->input;
+    if (!ids) {
+        if (offsets)
+            PyErr_SetString(PyExc_TypeError, "given_offsets without given_ids");
+        return offsets ? -1 : 0;
+    }
+    if (!offsets) {
+        if (seqtopk_py_array_open_as(&m->ids, ids, "given_ids", SEQTOPK_PY_I32, 2, in->tokens) < 0)
+            return -1;
+        in->given_width = m->ids.shape[1] > INT32_MAX ? INT32_MAX : (int32_t)m->ids.shape[1];
+    } else {
+        if (seqtopk_py_array_open_as(&m->offsets, offsets, "given_offsets", SEQTOPK_PY_I32, 1, in->tokens + 1) < 0)
+            return -1;
+        const int32_t *last = m->offsets.data;
+        if (seqtopk_py_array_open_as(&m->ids, ids, "given_ids", SEQTOPK_PY_I32, 1, last[in->tokens]) < 0)
+            return -1;
+        in->given_offsets = m->offsets.data;
+    }
+    in->given_ids = m->ids.data;
+    return 0;
+}
+
+static seqtopk_status run(const seqtopk_plan *plan, const seqtopk_py_call *call, void *scratch, size_t size,
+                          const seqtopk_parallel *parallel, seqtopk_error *error) {
+    if (parallel)
+        return seqtopk_route_parallel(plan, &call->input, &call->output, scratch, size, parallel, error);
+    return seqtopk_route(plan, &call->input, &call->output, scratch, size, error);
+}
+
+static seqtopk_status run_long(const seqtopk_plan *plan, const seqtopk_py_call *call, void *scratch, size_t size,
+                               const seqtopk_parallel *parallel, seqtopk_error *error) {
+    seqtopk_status status;
+    Py_BEGIN_ALLOW_THREADS;
+    status = run(plan, call, scratch, size, parallel, error);
+    Py_END_ALLOW_THREADS;
+    return status;
+}
+
+static PyObject *route(const seqtopk_plan *plan, seqtopk_py_call *call) {
+    seqtopk_py_routing *routing =
+        seqtopk_py_routing_make(plan, call->input.tokens, (int32_t)call->logits.shape[1], &call->wish, &call->output);
+    if (!routing)
+        return NULL;
+    int is_long = seqtopk_py_call_is_long(call);
+    seqtopk_parallel parallel;
+    int is_shared = is_long && seqtopk_py_borrow_threads(&parallel);
+    size_t size = seqtopk_scratch_size(plan, call->input.tokens, call->input.cu_seqlens ? call->input.sequences : 1,
+                                       is_shared ? parallel.threads : 1);
+    void *scratch = seqtopk_py_scratch(size);
+    seqtopk_error error = SEQTOPK_ERROR_INIT;
+    seqtopk_status status = SEQTOPK_OK;
+    if (scratch)
+        status = (is_long ? run_long : run)(plan, call, scratch, size, is_shared ? &parallel : NULL, &error);
+    if (is_shared)
+        seqtopk_py_return_threads();
+    if (scratch && status == SEQTOPK_OK)
+        return (PyObject *)routing;
+    Py_DECREF(routing);
+    return scratch ? seqtopk_py_raise(status, &error) : NULL;
+}
+
+PyObject *seqtopk_py_route(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *names) {
+    (void)module;
+    PyObject *values[ARGS];
+    seqtopk_py_call call;
+    if (seqtopk_py_bind(&signature, args, n, names, values) < 0 || seqtopk_py_call_open(&call, values[ARG_logits]) < 0)
+        return NULL;
+    more m = {0};
+    seqtopk_desc desc;
+    seqtopk_py_plan *plan = NULL;
+    PyObject *routing = NULL;
+    if (seqtopk_py_describe(values + ARG_k, call.logits.shape[1], &desc) == 0 &&
+        seqtopk_py_call_read(&call, values + ARG_token_mask) == 0 &&
+        (!values[ARG_cu_seqlens] || read_sequences(&call, values[ARG_cu_seqlens], &m) == 0) &&
+        read_given(&call, values[ARG_given_ids], values[ARG_given_offsets], &m) == 0) {
+        desc.dtype = (seqtopk_dtype)call.logits.type; /* the same order */
+        plan = seqtopk_py_plan_get(&desc);
+        if (plan)
+            routing = route(plan->plan, &call);
+        seqtopk_py_plan_drop(plan);
+    }
+    seqtopk_py_array_close(&m.sequences);
+    seqtopk_py_array_close(&m.ids);
+    seqtopk_py_array_close(&m.offsets);
+    seqtopk_py_call_close(&call);
+    return routing;
+}
