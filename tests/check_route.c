@@ -913,6 +913,56 @@ static void large_batches(void) {
     }
 }
 
+/* What a router may say beside score, groups and bias: each form of its own, in both scopes, with all that goes with it. */
+typedef enum form { FORM_QUOTA, FORMS } form;
+
+/* Of a token's experts at most so many of a group, mostly just so many that K of them are there. */
+static void choose_quota(seqtopk_desc *d) {
+    const int32_t size = d->experts / d->groups, kept = d->group_top_k;
+    d->group_quota = 1 + (int32_t)pick((uint32_t)size);
+    if (kept * d->group_quota < d->top_k || pick(2))
+        d->top_k = kept * d->group_quota;
+    if (d->min_experts > d->top_k)
+        d->min_experts = d->top_k;
+    if (kept == d->groups && pick(2))
+        d->group_top_k = 0;
+}
+
+static void choose_form(call *c, form f) {
+    switch (f) {
+    case FORM_QUOTA: choose_quota(&c->desc); break;
+    case FORMS: break;
+    }
+}
+
+static void router_forms(void) {
+    static const int32_t experts[] = {2, 6, 8, 16, 34, 64, 64, 96, 128, 256, 512};
+    for (int i = 0; i < (run.quick ? 24 : 96) * FORMS; i++) {
+        const form f = (form)(i % FORMS);
+        const int turn = i / FORMS;
+        const wish w = {.score = turn % 4,
+                        .scope = turn % 3 == 2 ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE,
+                        .bounds = turn / 4 % 4,
+                        .grouping = f == FORM_QUOTA ? 1 + turn / 2 % 3 : 0,
+                        .bias = turn / 8 & 1,
+                        .mask = turn % 5 == 4,
+                        .ragged = turn % 4 == 3 ? 2 : turn % 4 == 1};
+        call c;
+        const int32_t n = experts[pick(COUNT(experts))], few = n < 10 ? n : 10;
+        const int64_t most = (run.quick ? 8000 : 24000) / n;
+        plain_call(&c, n, 1 + (int32_t)pick((uint32_t)few), 1 + pick((uint32_t)(most < 400 ? most : 400)), &w);
+        if (w.grouping)
+            choose_groups(&c, w.grouping);
+        c.desc.dtype = (seqtopk_dtype)pick(3);
+        c.desc.order = pick(3) ? SEQTOPK_ORDER_EXPERT : SEQTOPK_ORDER_RANK;
+        c.kind = pick(3) ? RANDOM_NORMAL : (random_kind)pick(RANDOM_KINDS);
+        c.aligned = (int)pick(2);
+        choose_form(&c, f);
+        make_data(&c, &w);
+        check_call(&c);
+    }
+}
+
 static void open_memory(void) {
     guard_open(&g_logits, (MOST_CELLS + 4 * 2100) * 4 + 1024);
     guard_open(&g_mask, 4096);
@@ -939,6 +989,7 @@ void check_routes(void) {
     short_sequences();
     misled_samples();
     large_batches();
+    router_forms();
     close_memory();
 }
 

@@ -86,6 +86,8 @@ double oracle_score_tolerance(int score, double s) {
 void oracle_load(oracle_problem *problem, const seqtopk_desc *desc, const seqtopk_input *input) {
     memset(problem, 0, sizeof *problem);
     problem->desc = *desc;
+    if (desc->group_quota && !desc->group_top_k)
+        problem->desc.group_top_k = desc->groups;
     problem->tokens = input->tokens;
     problem->experts = desc->experts;
     size_t tokens = (size_t)input->tokens, experts = (size_t)desc->experts;
@@ -240,6 +242,21 @@ static double keep_groups(const oracle_problem *problem, const double *keys, con
     return gap;
 }
 
+/* Leaves of each group of one row its first `quota`, of equals the lower expert. */
+static void keep_quota(const seqtopk_desc *desc, double *keys) {
+    int32_t size = desc->experts / desc->groups;
+    for (int32_t g = 0; desc->group_quota && g < desc->groups; g++)
+        for (int32_t left = size; left > desc->group_quota; left--) {
+            int32_t worst = -1;
+            for (int32_t e = g * size; e < (g + 1) * size; e++)
+                if (!isnan(keys[e]) && (worst < 0 || keys[e] <= keys[worst]))
+                    worst = e;
+            keys[worst] = NAN; /* gone */
+        }
+    for (int32_t e = 0; desc->group_quota && e < desc->experts; e++)
+        keys[e] = isnan(keys[e]) ? -INFINITY : keys[e];
+}
+
 /* --------------------------------------------------------------- selection -- */
 
 typedef struct candidate {
@@ -277,17 +294,21 @@ static size_t gather(const oracle_problem *problem, const double *keys, const do
     unsigned char *keep = must_alloc((size_t)groups, 1);
     double unused;
     size_t count = 0;
+    double *row = must_alloc((size_t)desc->experts, sizeof *row);
     for (int64_t t = first; t < last; t++) {
-        const double *row = keys + t * desc->experts;
+        memcpy(row, keys + t * desc->experts, (size_t)desc->experts * sizeof *row);
         if (problem->masked[t])
             continue;
-        if (groups)
+        if (groups) {
             keep_groups(problem, row, scores ? scores + t * desc->experts : NULL, single, keep, &unused);
+            keep_quota(desc, row);
+        }
         for (int32_t e = 0; e < desc->experts; e++)
             if (row[e] != -INFINITY && (!groups || keep[e / (desc->experts / groups)]))
                 into[count++] = (candidate){row[e], (int32_t)t, e, 0, 0};
     }
     free(keep);
+    free(row);
     return count;
 }
 
@@ -372,7 +393,7 @@ void oracle_choice_free(oracle_choice *choice) {
 typedef struct band {
     const oracle_problem *problem;
     double *keys, *tolerance, *scores;
-    unsigned char *chosen, *keep;
+    unsigned char *chosen, *keep, *closed;
     char *why;
     size_t size;
 } band;
@@ -381,6 +402,38 @@ typedef struct edge {
     double worst_in, best_out; /* worst_in at its most, best_out at its least */
     int64_t in, out;
 } edge;
+
+/*
+ * What a quota leaves open and what it closes, in one row: an expert that was not selected counts no more where its group's
+ * quota is full, but must not be better than the worst of those. How many candidates may be selected; -1: too many were.
+ */
+static int32_t group_within_quota(const band *b, const double *keys, const double *tolerance,
+                                  const unsigned char *chosen, unsigned char *closed) {
+    const seqtopk_desc *desc = &b->problem->desc;
+    const int32_t size = desc->experts / desc->groups;
+    int32_t may = 0;
+    for (int32_t g = 0; g < desc->groups; g++) {
+        int32_t taken = 0, candidates = 0;
+        double worst_in = INFINITY, best_out = -INFINITY;
+        for (int32_t e = g * size; e < (g + 1) * size; e++) {
+            closed[e] = 0;
+            if (keys[e] == -INFINITY || !b->keep[g])
+                continue;
+            candidates++;
+            taken += chosen[e];
+            if (chosen[e])
+                worst_in = fmin(worst_in, keys[e] + tolerance[e]);
+            else
+                best_out = fmax(best_out, keys[e] - tolerance[e]);
+        }
+        if (taken > desc->group_quota || (taken == desc->group_quota && worst_in < best_out))
+            return -1;
+        for (int32_t e = g * size; e < (g + 1) * size && taken == desc->group_quota; e++)
+            closed[e] = !chosen[e];
+        may += candidates < desc->group_quota ? candidates : desc->group_quota;
+    }
+    return may;
+}
 
 static int token_within_band(const band *b, int64_t t, int64_t *eligible, edge *between) {
     const seqtopk_desc *desc = &b->problem->desc;
@@ -411,13 +464,20 @@ static int token_within_band(const band *b, int64_t t, int64_t *eligible, edge *
             return -1;
         }
     }
+    int32_t may = desc->experts;
+    if (desc->group_quota && (may = group_within_quota(b, keys, tolerance, chosen, b->closed)) < 0) {
+        snprintf(b->why, b->size, "token %lld has more of a group than its quota, or not its best", (long long)t);
+        return 0;
+    }
+    most = most < may ? most : may;
+    least = least < may ? least : may;
     for (int32_t e = 0; e < desc->experts; e++) {
         int may_be = keys[e] != -INFINITY && (!grouped || b->keep[e / size]);
         if (chosen[e] && !may_be) {
             snprintf(b->why, b->size, "token %lld expert %d is no candidate", (long long)t, e);
             return 0;
         }
-        if (!may_be)
+        if (!may_be || (desc->group_quota && b->closed[e]))
             continue;
         candidates++;
         taken += chosen[e];
@@ -481,12 +541,13 @@ int oracle_within_band(const oracle_problem *problem, const int32_t *offsets, co
                        size_t size) {
     const seqtopk_desc *desc = &problem->desc;
     size_t tokens = (size_t)problem->tokens, experts = (size_t)problem->experts;
-    band b = {problem, NULL, NULL, NULL, NULL, NULL, why, size};
+    band b = {.problem = problem, .why = why, .size = size};
     b.keys = must_alloc(tokens * experts, sizeof *b.keys);
     b.scores = must_alloc(tokens * experts, sizeof *b.scores);
     b.tolerance = must_alloc(tokens * experts, sizeof *b.tolerance);
     b.chosen = must_alloc(tokens * experts, 1);
     b.keep = must_alloc((size_t)(desc->groups > 1 ? desc->groups : 1), 1);
+    b.closed = must_alloc(experts, 1);
     oracle_keys(problem, ORACLE_KEY_SCORE, b.scores, NULL);
     oracle_keys(problem, oracle_key_of(problem), b.keys, b.tolerance);
 
@@ -509,6 +570,7 @@ int oracle_within_band(const oracle_problem *problem, const int32_t *offsets, co
     free(b.tolerance);
     free(b.chosen);
     free(b.keep);
+    free(b.closed);
     return right;
 }
 

@@ -245,6 +245,12 @@ typedef struct seqtopk_desc {
      */
     float min_p;
     float top_p;
+    /*
+     * The most experts that a token gets of one group, its best there, of the groups that it keeps (group_top_k 0: of all).
+     * 0: no such bound; else 1 to E / groups, and groups times that not below top_k. With top_k / groups of each that is
+     * InternS1-Pro's and Pangu Pro's router; in sequence scope it bounds a token's experts group by group.
+     */
+    int32_t group_quota;
 } seqtopk_desc;
 #define SEQTOPK_DESC_INIT SEQTOPK_INIT_(seqtopk_desc)
 

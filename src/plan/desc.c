@@ -140,6 +140,9 @@ static seqtopk_status resolve_groups(seqtopk_desc *d, seqtopk_error *error) {
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.groups is %d; it must be 0 (none) to experts (%d)",
                             (int)d->groups, (int)d->experts);
     if (d->groups <= 1) {
+        if (d->group_quota)
+            return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                                "desc.group_quota is %d without groups: set desc.groups too", (int)d->group_quota);
         if (d->group_top_k > 1 || d->group_top_k < 0)
             return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
                                 "desc.group_top_k is %d without groups: set desc.groups too", (int)d->group_top_k);
@@ -150,10 +153,21 @@ static seqtopk_status resolve_groups(seqtopk_desc *d, seqtopk_error *error) {
     if (d->experts % d->groups)
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1, "desc.groups is %d, which does not divide experts (%d)",
                             (int)d->groups, (int)d->experts);
+    if (d->group_quota && d->group_top_k == 0)
+        d->group_top_k = d->groups;
     if (d->group_top_k < 1 || d->group_top_k > d->groups)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.group_top_k is %d; it must be 1 to groups (%d)",
                             (int)d->group_top_k, (int)d->groups);
     const int32_t size = d->experts / d->groups;
+    if (d->group_quota < 0 || d->group_quota > size)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "desc.group_quota is %d; it must be 0 (none) to the experts of a group (%d)",
+                            (int)d->group_quota, (int)size);
+    if (d->group_quota && d->top_k > d->group_top_k * d->group_quota)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "desc.top_k is %d, but %d groups with a group_quota of %d give a token %d experts at most",
+                            (int)d->top_k, (int)d->group_top_k, (int)d->group_quota,
+                            (int)(d->group_top_k * d->group_quota));
     switch (d->group_score) {
     case SEQTOPK_GROUP_MAX: d->group_n = 1; break;
     case SEQTOPK_GROUP_TOP2: d->group_n = 2; break;
@@ -192,5 +206,7 @@ seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *
         resolved->scale = 1.0f;
     if (resolved->max_experts == 0 || resolved->max_experts > resolved->experts)
         resolved->max_experts = resolved->experts;
+    if (resolved->group_quota && resolved->max_experts > resolved->group_top_k * resolved->group_quota)
+        resolved->max_experts = resolved->group_top_k * resolved->group_quota;
     return SEQTOPK_OK;
 }

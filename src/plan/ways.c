@@ -22,7 +22,9 @@ enum {
     MOST_TOP_K_OF_LANES = 12
 };
 
-int seqtopk_is_grouped(const seqtopk_desc *desc) { return desc->groups > 1 && desc->group_top_k < desc->groups; }
+int seqtopk_loses_groups(const seqtopk_desc *desc) { return desc->groups > 1 && desc->group_top_k < desc->groups; }
+
+int seqtopk_is_grouped(const seqtopk_desc *desc) { return seqtopk_loses_groups(desc) || desc->group_quota > 0; }
 
 int seqtopk_is_keyed(const seqtopk_ask *ask) {
     const int by_sequence = ask->desc->scope == SEQTOPK_SCOPE_SEQUENCE;
@@ -78,6 +80,7 @@ static const char *topk_logits_why_not(const seqtopk_ask *ask) {
 /* What rough keys cannot decide. */
 static const char *not_by_rough_keys(const seqtopk_ask *ask) {
     return !seqtopk_is_grouped(ask->desc)              ? NULL
+           : ask->desc->group_quota > 0                ? "a quota of each group: it is taken from exact keys"
            : ask->desc->groups > MOST_GROUPS           ? "more than 64 groups"
            : ask->desc->group_n > 2                    ? "groups scored by more than their best two"
            : ask->desc->group_n > 1 && !ask->is_biased ? "no bias, but groups scored by sums: logits do not add up"
@@ -176,7 +179,7 @@ uint32_t seqtopk_ways_reach(const seqtopk_desc *desc) {
         reach |= seqtopk_ways_why_never(way, desc) ? 0 : seqtopk_ways[way].kernels;
     if (desc->scope == SEQTOPK_SCOPE_ONLINE)
         reach |= NEEDS(rank_keys) | NEEDS(count_words) | NEEDS(pick_words) | NEEDS(pick_keys);
-    return seqtopk_is_grouped(desc) ? reach | NEEDS(mask_groups) : reach;
+    return seqtopk_loses_groups(desc) ? reach | NEEDS(mask_groups) : reach;
 }
 
 int32_t seqtopk_way_index(const char *name) {

@@ -50,7 +50,8 @@ static inline int32_t seqtopk_least_of_token(const seqtopk_desc *desc) {
     return desc->scope == SEQTOPK_SCOPE_SEQUENCE ? desc->min_experts : seqtopk_most_of_token(desc);
 }
 
-/* Whether groups keep any expert from being selected. */
+/* Whether a token loses groups, and whether these or a quota in each keep any expert from being selected. */
+int seqtopk_loses_groups(const seqtopk_desc *desc);
 int seqtopk_is_grouped(const seqtopk_desc *desc);
 
 /* Whether keys of whole rows must be made, which one pass over the logits cannot: a bias, groups, or min_experts
