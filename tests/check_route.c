@@ -37,13 +37,13 @@ typedef struct call {
 static void describe(const call *c, const char *what, const char *who) {
     const seqtopk_desc *d = &c->desc;
     check_context("%s %s: T %lld E %d K %d scope %d score %d norm %d dtype %s min %d max %d groups %d/%d score %d n %d "
-                  "order %d stride %lld S %d%s%s kind %s (seed %llu)",
+                  "order %d stride %lld S %d%s%s kind %s quota %d key %d (seed %llu)",
                   what, who, (long long)c->in.tokens, (int)d->experts, (int)d->top_k, (int)d->scope, (int)d->score,
                   (int)d->norm, check_dtype_name((int)d->dtype), (int)d->min_experts, (int)d->max_experts,
                   (int)d->group_top_k, (int)d->groups, (int)d->group_score, (int)d->group_n, (int)d->order,
                   (long long)c->in.row_stride, c->in.cu_seqlens ? (int)c->in.sequences : -1,
                   c->in.token_mask ? " mask" : "", c->in.bias ? " bias" : "", random_kind_name(c->kind),
-                  (unsigned long long)run.seed);
+                  (int)d->group_quota, (int)d->key_from, (unsigned long long)run.seed);
 }
 
 /* ----------------------------------------------------------- making calls -- */
@@ -353,7 +353,7 @@ static void reference_keys(const call *c, const oracle_problem *problem, double 
                          .shift = shift,
                          .lse = lse,
                          .experts = c->desc.experts,
-                         .score = (int32_t)c->desc.score};
+                         .score = (int32_t)(c->desc.key_from ? SEQTOPK_SCORE_LOGITS : c->desc.score)};
     const seqtopk_row *score = check_reference(SEQTOPK_OP_lse, (int32_t)c->desc.dtype);
     const seqtopk_row *key = check_reference(SEQTOPK_OP_keys, (int32_t)c->desc.dtype);
     ((seqtopk_lse_fn *)score->function)(&rows, 0, c->in.tokens);
@@ -914,7 +914,7 @@ static void large_batches(void) {
 }
 
 /* What a router may say beside score, groups and bias: each form of its own, in both scopes, with all that goes with it. */
-typedef enum form { FORM_QUOTA, FORMS } form;
+typedef enum form { FORM_QUOTA, FORM_KEY, FORMS } form;
 
 /* Of a token's experts at most so many of a group, mostly just so many that K of them are there. */
 static void choose_quota(seqtopk_desc *d) {
@@ -931,6 +931,7 @@ static void choose_quota(seqtopk_desc *d) {
 static void choose_form(call *c, form f) {
     switch (f) {
     case FORM_QUOTA: choose_quota(&c->desc); break;
+    case FORM_KEY: c->desc.key_from = SEQTOPK_KEY_FROM_LOGIT; break;
     case FORMS: break;
     }
 }
@@ -943,7 +944,9 @@ static void router_forms(void) {
         const wish w = {.score = turn % 4,
                         .scope = turn % 3 == 2 ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE,
                         .bounds = turn / 4 % 4,
-                        .grouping = f == FORM_QUOTA ? 1 + turn / 2 % 3 : 0,
+                        .grouping = f == FORM_QUOTA ? 1 + turn / 2 % 3
+                                    : turn % 7 == 3 ? 1 + turn / 7 % 3
+                                                    : 0,
                         .bias = turn / 8 & 1,
                         .mask = turn % 5 == 4,
                         .ragged = turn % 4 == 3 ? 2 : turn % 4 == 1};
@@ -951,13 +954,13 @@ static void router_forms(void) {
         const int32_t n = experts[pick(COUNT(experts))], few = n < 10 ? n : 10;
         const int64_t most = (run.quick ? 8000 : 24000) / n;
         plain_call(&c, n, 1 + (int32_t)pick((uint32_t)few), 1 + pick((uint32_t)(most < 400 ? most : 400)), &w);
-        if (w.grouping)
+        if (w.grouping && n % 2 == 0)
             choose_groups(&c, w.grouping);
+        choose_form(&c, f);
         c.desc.dtype = (seqtopk_dtype)pick(3);
         c.desc.order = pick(3) ? SEQTOPK_ORDER_EXPERT : SEQTOPK_ORDER_RANK;
         c.kind = pick(3) ? RANDOM_NORMAL : (random_kind)pick(RANDOM_KINDS);
         c.aligned = (int)pick(2);
-        choose_form(&c, f);
         make_data(&c, &w);
         check_call(&c);
     }

@@ -134,13 +134,15 @@ void oracle_free(oracle_problem *problem) {
 oracle_key oracle_key_of(const oracle_problem *problem) {
     if (problem->bias)
         return ORACLE_KEY_SCORE;
-    if (problem->desc.score == SEQTOPK_SCORE_SOFTMAX && problem->desc.scope == SEQTOPK_SCOPE_SEQUENCE)
+    if (problem->desc.score == SEQTOPK_SCORE_SOFTMAX && problem->desc.scope == SEQTOPK_SCOPE_SEQUENCE &&
+        problem->desc.key_from == SEQTOPK_KEY_FROM_SCORE)
         return ORACLE_KEY_LOGPROB;
     return ORACLE_KEY_LOGIT;
 }
 
 void oracle_keys(const oracle_problem *problem, oracle_key kind, double *keys, double *tolerance) {
     size_t experts = (size_t)problem->experts;
+    const int by = (int)(problem->desc.key_from ? SEQTOPK_SCORE_LOGITS : problem->desc.score);
     for (size_t i = 0; i < (size_t)problem->tokens * experts; i++) {
         size_t t = i / experts, e = i % experts;
         double x = problem->x[i], b = problem->bias ? problem->bias[e] : 0, slack = 0;
@@ -152,9 +154,9 @@ void oracle_keys(const oracle_problem *problem, oracle_key kind, double *keys, d
             keys[i] = saturate(x - problem->top[t] - problem->rest[t]);
             slack = RELATIVE + PER_LOG * fabs(keys[i]);
         } else {
-            double s = oracle_score((int)problem->desc.score, x, problem->top[t], problem->rest[t]);
+            double s = oracle_score(by, x, problem->top[t], problem->rest[t]);
             keys[i] = saturate(s + b);
-            slack = oracle_score_tolerance((int)problem->desc.score, s) + HALF_ULP * fabs(keys[i]) + DENORMAL;
+            slack = oracle_score_tolerance(by, s) + HALF_ULP * fabs(keys[i]) + DENORMAL;
         }
         if (tolerance)
             tolerance[i] = slack;

@@ -161,6 +161,13 @@ typedef enum seqtopk_norm {
     SEQTOPK_NORM_SOFTMAX = 3 /* softmax over the selected scores */
 } seqtopk_norm;
 
+/* What the key is made of: see seqtopk_score. */
+typedef enum seqtopk_key_from {
+    SEQTOPK_KEY_FROM_SCORE = 0, /* s(x) + bias */
+    SEQTOPK_KEY_FROM_LOGIT =
+        1 /* x + bias, while weights are s(x) (Kolibri-1; FlashInfer's TopKSigmoid). Group scores add those up */
+} seqtopk_key_from;
+
 /* How a group of experts is scored, from the scores (with bias) of its experts (DeepSeek-V2, V3; Megatron-LM). */
 typedef enum seqtopk_group_score {
     SEQTOPK_GROUP_MAX = 0,  /* its best key (DeepSeek-V2) */
@@ -251,6 +258,7 @@ typedef struct seqtopk_desc {
      * InternS1-Pro's and Pangu Pro's router; in sequence scope it bounds a token's experts group by group.
      */
     int32_t group_quota;
+    seqtopk_key_from key_from; /* not with min_p or top_p */
 } seqtopk_desc;
 #define SEQTOPK_DESC_INIT SEQTOPK_INIT_(seqtopk_desc)
 

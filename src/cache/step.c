@@ -262,7 +262,8 @@ static void sort_row(const seqtopk_cache_call *c, int32_t from, int32_t n) {
 static void enter_row(const seqtopk_cache_call *c, int64_t row, seqtopk_past *past) {
     seqtopk_purse *purse = &c->cache->purse;
     int32_t from;
-    const int32_t n = candidates_of(c, row, &from), masked = is_masked(&c->route, row), key = c->route.rows.key;
+    const int32_t n = candidates_of(c, row, &from), masked = is_masked(&c->route, row);
+    const int32_t key = c->route.by_logit ? SEQTOPK_KEY_LOGIT : c->route.rows.key;
     sort_row(c, from, n);
     if (c->rows.take == SEQTOPK_TAKE_JOINT) {
         seqtopk_past_append(past, &c->layer->rules, key, c->keys, n, masked, c->words, purse);

@@ -54,6 +54,14 @@ static int is_dtype(seqtopk_dtype dtype) {
     return 0;
 }
 
+static int is_key_from(seqtopk_key_from key_from) {
+    switch (key_from) {
+    case SEQTOPK_KEY_FROM_SCORE:
+    case SEQTOPK_KEY_FROM_LOGIT: return 1;
+    }
+    return 0;
+}
+
 static int is_order(seqtopk_order order) {
     switch (order) {
     case SEQTOPK_ORDER_EXPERT:
@@ -77,6 +85,9 @@ static seqtopk_status check_enums(const seqtopk_desc *d, seqtopk_error *error) {
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.dtype is %d, which is no seqtopk_dtype", (int)d->dtype);
     if (!is_order(d->order))
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.order is %d, which is no seqtopk_order", (int)d->order);
+    if (!is_key_from(d->key_from))
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.key_from is %d, which is no seqtopk_key_from",
+                            (int)d->key_from);
     return SEQTOPK_OK;
 }
 
@@ -117,6 +128,11 @@ static seqtopk_status check_pruning(const seqtopk_desc *d, seqtopk_error *error)
     if (seqtopk_prunes(d) && d->score == SEQTOPK_SCORE_LOGITS)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
                             "desc.min_p and top_p compare scores that are not negative: not SEQTOPK_SCORE_LOGITS");
+    if (seqtopk_prunes(d) && d->key_from == SEQTOPK_KEY_FROM_LOGIT)
+        return seqtopk_fail(
+            error, SEQTOPK_E_VALUE, -1,
+            "desc.key_from is SEQTOPK_KEY_FROM_LOGIT with min_p or top_p, which compare scores: without a "
+            "bias both select the same experts, so leave it 0");
     if (d->top_p > 0.0f && d->score != SEQTOPK_SCORE_SOFTMAX)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
                             "desc.top_p adds up probabilities: it needs SEQTOPK_SCORE_SOFTMAX (min_p does not)");

@@ -281,7 +281,8 @@ static size_t dtype_size(seqtopk_dtype dtype) {
 static seqtopk_key key_of(const seqtopk_desc *desc, const seqtopk_input *in) {
     if (in->bias)
         return SEQTOPK_KEY_SCORE;
-    if (desc->score == SEQTOPK_SCORE_SOFTMAX && desc->scope != SEQTOPK_SCOPE_TOKEN)
+    if (desc->score == SEQTOPK_SCORE_SOFTMAX && desc->scope != SEQTOPK_SCOPE_TOKEN &&
+        desc->key_from == SEQTOPK_KEY_FROM_SCORE)
         return SEQTOPK_KEY_LOGPROB;
     return SEQTOPK_KEY_LOGIT;
 }
@@ -298,7 +299,9 @@ static void describe_rows(seqtopk_call *call) {
     call->rows.bias = in->bias;
     call->rows.experts = desc->experts;
     call->rows.ahead = (int32_t)call->kernels->ahead;
-    call->rows.score = (int32_t)desc->score;
+    call->by_logit = desc->key_from == SEQTOPK_KEY_FROM_LOGIT;
+    /* To whoever selects, such a router scores by the logits; seqtopk_weigh_tokens knows better. */
+    call->rows.score = (int32_t)(call->by_logit ? SEQTOPK_SCORE_LOGITS : desc->score);
     call->rows.key = (int32_t)key_of(desc, in);
     call->weighing = (seqtopk_weighing){(int32_t)desc->norm, desc->norm_eps, desc->norm_floor, desc->scale, -INFINITY};
     if (desc->norm == SEQTOPK_NORM_SUM && desc->norm_eps == 0.0f && desc->norm_floor == 0.0f &&

@@ -53,6 +53,7 @@ typedef struct seqtopk_call {
     int64_t sequences;
     int32_t part, parts;
     int32_t is_biased, is_keyed; /* see src/plan/ways.h */
+    int32_t by_logit;            /* keys are logits, of which rows.score says so too; weights are scores all the same */
     const uint8_t *callers_mask; /* in.token_mask as it came: in and rows may have the mask below in its place */
 
     seqtopk_rows rows;

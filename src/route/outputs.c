@@ -61,7 +61,7 @@ static int wants_weights(const seqtopk_call *call) {
 
 /* Where a score's own roundings count, its logit is needed once more. */
 static int needs_logits(const seqtopk_call *call) {
-    return call->rows.score == SEQTOPK_SCORE_SQRTSOFTPLUS && call->weighing.norm == SEQTOPK_NORM_SOFTMAX;
+    return call->plan->desc.score == SEQTOPK_SCORE_SQRTSOFTPLUS && call->weighing.norm == SEQTOPK_NORM_SOFTMAX;
 }
 
 seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys) {
@@ -72,21 +72,29 @@ seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys) {
                            .score = call->rows.score};
 }
 
-void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores) {
+/* Whether what stands in the places of weights becomes weights without the logits. */
+static int weigh_what_stands(const seqtopk_call *call, int64_t first, int64_t last, int has_scores) {
     const seqtopk_weighing *how = &call->weighing;
+    const seqtopk_score score = call->plan->desc.score;
+    const int by_logit = call->by_logit;
     const int has_keys = call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE && !call->is_biased;
-    if (!wants_weights(call))
-        return;
-    if (has_keys && !needs_logits(call) &&
-        call->kernels->weigh_keys(call->rows.score, how, first, last, call->token_offsets, call->list_weights))
-        return;
-    if (has_scores && how->norm == SEQTOPK_NORM_NONE && how->scale == 1.0f && !needs_logits(call))
-        return;
-    if (has_scores && !needs_logits(call) &&
-        call->kernels->weigh_keys(SEQTOPK_SCORE_LOGITS, how, first, last, call->token_offsets, call->list_weights))
-        return;
-    call->kernels->weigh_logits(&call->rows, how, first, last, call->token_offsets, call->expert_ids,
-                                call->list_weights);
+    if (needs_logits(call) || (by_logit && score == SEQTOPK_SCORE_SOFTMAX) || !(has_keys || has_scores))
+        return 0;
+    if (has_keys || by_logit)
+        return call->kernels->weigh_keys((int32_t)score, how, first, last, call->token_offsets, call->list_weights);
+    return (how->norm == SEQTOPK_NORM_NONE && how->scale == 1.0f) ||
+           call->kernels->weigh_keys(SEQTOPK_SCORE_LOGITS, how, first, last, call->token_offsets, call->list_weights);
+}
+
+void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores) {
+    seqtopk_rows rows = call->rows;
+    rows.score = (int32_t)call->plan->desc.score;
+    /* Who selects by logits needs no normaliser. */
+    if (call->by_logit && rows.score == SEQTOPK_SCORE_SOFTMAX && (wants_weights(call) || call->out.row_lse))
+        call->kernels->lse(&rows, first, last);
+    if (wants_weights(call) && !weigh_what_stands(call, first, last, has_scores))
+        call->kernels->weigh_logits(&rows, &call->weighing, first, last, call->token_offsets, call->expert_ids,
+                                    call->list_weights);
 }
 
 void seqtopk_apply_factors(const seqtopk_call *call, int64_t first, int64_t last) {
