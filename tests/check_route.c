@@ -37,13 +37,14 @@ typedef struct call {
 static void describe(const call *c, const char *what, const char *who) {
     const seqtopk_desc *d = &c->desc;
     check_context("%s %s: T %lld E %d K %d scope %d score %d norm %d dtype %s min %d max %d groups %d/%d score %d n %d "
-                  "order %d stride %lld S %d%s%s kind %s quota %d key %d (seed %llu)",
+                  "order %d stride %lld S %d%s%s kind %s quota %d key %d logits * %g cap %g (seed %llu)",
                   what, who, (long long)c->in.tokens, (int)d->experts, (int)d->top_k, (int)d->scope, (int)d->score,
                   (int)d->norm, check_dtype_name((int)d->dtype), (int)d->min_experts, (int)d->max_experts,
                   (int)d->group_top_k, (int)d->groups, (int)d->group_score, (int)d->group_n, (int)d->order,
                   (long long)c->in.row_stride, c->in.cu_seqlens ? (int)c->in.sequences : -1,
                   c->in.token_mask ? " mask" : "", c->in.bias ? " bias" : "", random_kind_name(c->kind),
-                  (int)d->group_quota, (int)d->key_from, (unsigned long long)run.seed);
+                  (int)d->group_quota, (int)d->key_from, (double)d->logit_scale, (double)d->logit_softcap,
+                  (unsigned long long)run.seed);
 }
 
 /* ----------------------------------------------------------- making calls -- */
@@ -354,8 +355,18 @@ static void reference_keys(const call *c, const oracle_problem *problem, double 
                          .lse = lse,
                          .experts = c->desc.experts,
                          .score = (int32_t)(c->desc.key_from ? SEQTOPK_SCORE_LOGITS : c->desc.score)};
-    const seqtopk_row *score = check_reference(SEQTOPK_OP_lse, (int32_t)c->desc.dtype);
-    const seqtopk_row *key = check_reference(SEQTOPK_OP_keys, (int32_t)c->desc.dtype);
+    const int is_prepared = seqtopk_prepares(&c->desc);
+    const int32_t dtype = (int32_t)(is_prepared ? SEQTOPK_DTYPE_F32 : c->desc.dtype);
+    const seqtopk_row *score = check_reference(SEQTOPK_OP_lse, dtype), *key = check_reference(SEQTOPK_OP_keys, dtype);
+    float *prepared = is_prepared ? check_alloc(tokens * experts, sizeof *prepared) : NULL;
+    if (prepared) {
+        const seqtopk_row *prepare = check_reference(SEQTOPK_OP_prepare_logits, (int32_t)c->desc.dtype);
+        ((seqtopk_prepare_logits_fn *)prepare->function)(&rows, 0, c->in.tokens,
+                                                         c->desc.logit_scale != 0 ? c->desc.logit_scale : 1,
+                                                         c->desc.logit_softcap, prepared);
+        rows.logits = prepared;
+        rows.stride = (int64_t)(4 * experts);
+    }
     ((seqtopk_lse_fn *)score->function)(&rows, 0, c->in.tokens);
     rows.key = (int32_t)oracle_key_of(problem);
     ((seqtopk_keys_fn *)key->function)(&rows, 0, c->in.tokens, out);
@@ -368,12 +379,14 @@ static void reference_keys(const call *c, const oracle_problem *problem, double 
     free(shift);
     free(lse);
     free(out);
+    free(prepared);
 }
 
 static void check_row_lse(const oracle_problem *problem, const float *row_lse) {
     for (int64_t t = 0; row_lse && t < problem->tokens; t++) {
         const double right = problem->top[t] + problem->rest[t], got = row_lse[t];
-        const int fine = right == -INFINITY ? got == right : fabs(got - right) <= 2e-6 + 1.2e-7 * fabs(right);
+        const int fine = right == -INFINITY ? got == right
+                                            : fabs(got - right) <= 2e-6 + 1.2e-7 * fabs(right) + 2 * problem->shaky[t];
         check_that(fine, "row_lse of token %lld is %.9g, float64 says %.9g", (long long)t, got, right);
     }
 }
@@ -435,9 +448,7 @@ static int names_isa(const char *kernel, const char *isa) {
 /* Kernels that read logits are for one dtype of them; all others take float32 keys or ids. */
 static int reads_logits(const seqtopk_row *row) { return seqtopk_op_reads_logits(row->op); }
 
-static int serves_dtype(const seqtopk_row *row, const seqtopk_desc *desc) {
-    return !reads_logits(row) || row->dtype == (int32_t)desc->dtype;
-}
+static int serves_dtype(const seqtopk_row *row, const seqtopk_desc *desc) { return seqtopk_row_reads(row, desc); }
 
 /* Whether `isa` has a kernel that could serve this stage of this plan. */
 /* With every default in its place, as the predicates of kernels and ways want it. */
@@ -914,7 +925,7 @@ static void large_batches(void) {
 }
 
 /* What a router may say beside score, groups and bias: each form of its own, in both scopes, with all that goes with it. */
-typedef enum form { FORM_QUOTA, FORM_KEY, FORMS } form;
+typedef enum form { FORM_QUOTA, FORM_KEY, FORM_PREPARED, FORMS } form;
 
 /* Of a token's experts at most so many of a group, mostly just so many that K of them are there. */
 static void choose_quota(seqtopk_desc *d) {
@@ -928,10 +939,19 @@ static void choose_quota(seqtopk_desc *d) {
         d->group_top_k = 0;
 }
 
+static void choose_prepared(seqtopk_desc *d) {
+    static const float scales[] = {0.17677669f, 0.5f, 2}, caps[] = {30, 5, 1};
+    const uint32_t both = pick(3);
+    d->logit_scale = both > 0 ? scales[pick(3)] : 0;
+    d->logit_softcap = both < 2 ? caps[pick(3)] : 0;
+    d->key_from = (seqtopk_key_from)(pick(4) == 0);
+}
+
 static void choose_form(call *c, form f) {
     switch (f) {
     case FORM_QUOTA: choose_quota(&c->desc); break;
     case FORM_KEY: c->desc.key_from = SEQTOPK_KEY_FROM_LOGIT; break;
+    case FORM_PREPARED: choose_prepared(&c->desc); break;
     case FORMS: break;
     }
 }
@@ -1040,6 +1060,8 @@ static void visit_shapes(const seqtopk_row *forced, trap_function *const *kernel
             c.desc.group_top_k = 4;
             c.desc.group_score = w.bias ? SEQTOPK_GROUP_TOP2 : SEQTOPK_GROUP_MAX;
         }
+        if (forced->op == SEQTOPK_OP_prepare_logits)
+            c.desc.logit_softcap = 30;
         c.desc.dtype = reads_logits(forced) ? (seqtopk_dtype)forced->dtype : (seqtopk_dtype)pick(3);
         do
             make_data(&c, &w);

@@ -83,6 +83,12 @@ double oracle_score_tolerance(int score, double s) {
     return score == SEQTOPK_SCORE_LOGITS ? 0 : fabs(s) * relative_bound(s) + DENORMAL;
 }
 
+/* What a router makes of its logits before it scores them. */
+static double prepared(const seqtopk_desc *desc, double x) {
+    double scale = desc->logit_scale != 0 ? desc->logit_scale : 1, cap = desc->logit_softcap;
+    return isinf(x) ? x : cap > 0 ? cap * tanh(scale * x / cap) : scale == 1 ? x : saturate(scale * x);
+}
+
 void oracle_load(oracle_problem *problem, const seqtopk_desc *desc, const seqtopk_input *input) {
     memset(problem, 0, sizeof *problem);
     problem->desc = *desc;
@@ -112,11 +118,18 @@ void oracle_load(oracle_problem *problem, const seqtopk_desc *desc, const seqtop
     problem->x = must_alloc(tokens * experts, sizeof *problem->x);
     problem->top = must_alloc(tokens, sizeof *problem->top);
     problem->rest = must_alloc(tokens, sizeof *problem->rest);
+    problem->shaky = must_alloc(tokens, sizeof *problem->shaky);
+    const int is_prepared = desc->logit_softcap > 0 || (desc->logit_scale != 0 && desc->logit_scale != 1);
     for (size_t t = 0; t < tokens; t++) {
         problem->masked[t] = input->token_mask && !input->token_mask[t];
-        for (size_t e = 0; e < experts; e++)
-            problem->x[t * experts + e] =
-                problem->masked[t] ? -INFINITY : oracle_decode(input->logits, (int)desc->dtype, t * stride + e);
+        for (size_t e = 0; e < experts; e++) {
+            double *x = problem->x + t * experts + e;
+            *x = problem->masked[t] ? -INFINITY
+                                    : prepared(desc, oracle_decode(input->logits, (int)desc->dtype, t * stride + e));
+            if (is_prepared && !isinf(*x))
+                problem->shaky[t] =
+                    fmax(problem->shaky[t], 4e-7 * fabs(*x) + 4e-45 * (1 + (double)desc->logit_softcap));
+        }
         if (!problem->masked[t])
             problem->rest[t] = oracle_lse(problem->x + t * experts, desc->experts, problem->top + t);
     }
@@ -129,6 +142,7 @@ void oracle_free(oracle_problem *problem) {
     free(problem->x);
     free(problem->top);
     free(problem->rest);
+    free(problem->shaky);
 }
 
 oracle_key oracle_key_of(const oracle_problem *problem) {
@@ -159,7 +173,7 @@ void oracle_keys(const oracle_problem *problem, oracle_key kind, double *keys, d
             slack = oracle_score_tolerance(by, s) + HALF_ULP * fabs(keys[i]) + DENORMAL;
         }
         if (tolerance)
-            tolerance[i] = slack;
+            tolerance[i] = slack + 2 * problem->shaky[t];
     }
 }
 
@@ -667,9 +681,29 @@ static void weigh_token(const oracle_problem *problem, int64_t t, const int32_t 
     }
 }
 
+/* What roundings of the logits themselves add to that. */
+static void add_shaky(const oracle_problem *problem, int64_t t, const int32_t *ids, int32_t n, const double *w,
+                      double *slack) {
+    const seqtopk_desc *desc = &problem->desc;
+    const double scale = fabs(desc->scale != 0 ? desc->scale : 1), shaky = problem->shaky[t];
+    double sum = desc->norm_eps;
+    for (int32_t i = 0; i < n; i++)
+        sum += problem->x[t * problem->experts + ids[i]];
+    for (int32_t i = 0; i < n && shaky > 0; i++) {
+        slack[i] += 4 * shaky * fabs(w[i]);
+        if (desc->score == SEQTOPK_SCORE_LOGITS && norm_of(desc) == SEQTOPK_NORM_NONE)
+            slack[i] += scale * shaky;
+        if (desc->score == SEQTOPK_SCORE_LOGITS && norm_of(desc) == SEQTOPK_NORM_SUM) /* they cancel */
+            slack[i] =
+                fabs(sum) > 4 * n * shaky ? slack[i] + 4 * n * shaky * (scale + fabs(w[i])) / fabs(sum) : INFINITY;
+    }
+}
+
 void oracle_weights(const oracle_problem *problem, const int32_t *offsets, const int32_t *ids, double *weights,
                     double *tolerance) {
-    for (int64_t t = 0; t < problem->tokens; t++)
-        weigh_token(problem, t, ids + offsets[t], offsets[t + 1] - offsets[t], weights + offsets[t],
-                    tolerance + offsets[t]);
+    for (int64_t t = 0; t < problem->tokens; t++) {
+        const int32_t *own = ids + offsets[t], n = offsets[t + 1] - offsets[t];
+        weigh_token(problem, t, own, n, weights + offsets[t], tolerance + offsets[t]);
+        add_shaky(problem, t, own, n, weights + offsets[t], tolerance + offsets[t]);
+    }
 }

@@ -25,7 +25,8 @@ typedef struct oracle_problem {
     int32_t *cu;           /* [sequences + 1] */
     unsigned char *masked; /* [tokens] */
     double *bias;          /* [experts] or NULL */
-    double *x;             /* [tokens, experts]; masked rows hold -inf */
+    double *x;             /* [tokens, experts], scaled and capped; masked rows hold -inf */
+    double *shaky;         /* [tokens]: how far a scaled or capped logit of the row may be from x in float32; else 0 */
     double *top, *rest;    /* [tokens]: log-sum-exp in two parts, for beside a top of 1e38 the rest would be lost */
 } oracle_problem;
 

@@ -259,6 +259,13 @@ typedef struct seqtopk_desc {
      */
     int32_t group_quota;
     seqtopk_key_from key_from; /* not with min_p or top_p */
+    /*
+     * What the logits become before anything else, in float32: y = logit_scale * x, or with a softcap c, c * tanh(y / c),
+     * saturated at +-FLT_MAX; -inf stays -inf. All that is said of logits holds for those then. A capped one is within
+     * 4e-7 * |y| of float64. Grok: a softcap of 30; Muse Spark: a scale of 0.1768. Costs a pass over each block of rows.
+     */
+    float logit_scale;   /* 0: 1; else above 0 */
+    float logit_softcap; /* 0: none; else above 0 */
 } seqtopk_desc;
 #define SEQTOPK_DESC_INIT SEQTOPK_INIT_(seqtopk_desc)
 
@@ -472,7 +479,8 @@ SEQTOPK_API int32_t seqtopk_max_per_token(const seqtopk_plan *plan);
 /*
  * Bytes of scratch that are enough for any call with at most so many tokens, sequences (1 without cu_seqlens) and
  * threads, whatever outputs are asked for. At most 20 bytes for each of tokens * K (28 with bounds), 17 for each token, 768 for
- * each sequence, 224 KiB + 200 * E for each thread, and 64 KiB; tokens * E never enters. 0 on bad arguments.
+ * each sequence, 224 KiB + 200 * E for each thread (with scaled or capped logits 288 KiB + 264 * E), and 64 KiB; tokens * E
+ * never enters. 0 on bad arguments.
  */
 SEQTOPK_API size_t seqtopk_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences, int32_t threads);
 

@@ -151,6 +151,23 @@ static seqtopk_status check_weights(const seqtopk_desc *d, seqtopk_error *error)
     return SEQTOPK_OK;
 }
 
+static seqtopk_status check_logits(const seqtopk_desc *d, seqtopk_error *error) {
+    const float scale = d->logit_scale != 0.0f ? d->logit_scale : 1.0f;
+    if (!(scale > 0.0f) || !isnormal(scale))
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "desc.logit_scale is %g; it must be 0 (for 1) or a normal number above 0",
+                            (double)d->logit_scale);
+    if (d->logit_softcap != 0.0f && (!(d->logit_softcap > 0.0f) || !isnormal(d->logit_softcap)))
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "desc.logit_softcap is %g; it must be 0 (none) or a normal number above 0",
+                            (double)d->logit_softcap);
+    if (d->logit_softcap != 0.0f && !isnormal(scale / d->logit_softcap))
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "desc.logit_scale is %g and logit_softcap %g: float32 cannot hold their quotient",
+                            (double)scale, (double)d->logit_softcap);
+    return SEQTOPK_OK;
+}
+
 static seqtopk_status resolve_groups(seqtopk_desc *d, seqtopk_error *error) {
     if (d->groups < 0 || d->groups > d->experts)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.groups is %d; it must be 0 (none) to experts (%d)",
@@ -211,6 +228,8 @@ seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *
     if (!status)
         status = check_pruning(resolved, error);
     if (!status)
+        status = check_logits(resolved, error);
+    if (!status)
         status = resolve_groups(resolved, error);
     if (status)
         return status;
@@ -218,6 +237,8 @@ seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *
         resolved->norm = resolved->score == SEQTOPK_SCORE_LOGITS ? SEQTOPK_NORM_SOFTMAX : SEQTOPK_NORM_NONE;
     if (resolved->norm == SEQTOPK_NORM_SUM && resolved->norm_skip_top1 && resolved->top_k == 1)
         resolved->norm = SEQTOPK_NORM_NONE;
+    if (resolved->logit_scale == 0.0f)
+        resolved->logit_scale = 1.0f;
     if (resolved->scale == 0.0f)
         resolved->scale = 1.0f;
     if (resolved->max_experts == 0 || resolved->max_experts > resolved->experts)

@@ -22,6 +22,11 @@ enum {
     MOST_TOP_K_OF_LANES = 12
 };
 
+int seqtopk_row_reads(const seqtopk_row *row, const seqtopk_desc *desc) {
+    const int is_prepared = seqtopk_prepares(desc) && row->op != SEQTOPK_OP_prepare_logits;
+    return !seqtopk_op_reads_logits(row->op) || row->dtype == (int32_t)(is_prepared ? SEQTOPK_DTYPE_F32 : desc->dtype);
+}
+
 int seqtopk_loses_groups(const seqtopk_desc *desc) { return desc->groups > 1 && desc->group_top_k < desc->groups; }
 
 int seqtopk_is_grouped(const seqtopk_desc *desc) { return seqtopk_loses_groups(desc) || desc->group_quota > 0; }
@@ -109,6 +114,8 @@ static const char *short_logits_why_not(const seqtopk_ask *ask) {
         why = keyed(ask);
     if (why)
         return why;
+    if (seqtopk_prepares(ask->desc))
+        return "scaled or capped logits: it reads the caller's";
     if (ask->min_experts > 0 || ask->max_experts < ask->desc->experts)
         return "bounds on the experts of a token";
     return ask->desc->experts < LEAST_EXPERTS_OF_LANES ? "E below 40"
@@ -179,6 +186,8 @@ uint32_t seqtopk_ways_reach(const seqtopk_desc *desc) {
         reach |= seqtopk_ways_why_never(way, desc) ? 0 : seqtopk_ways[way].kernels;
     if (desc->scope == SEQTOPK_SCOPE_ONLINE)
         reach |= NEEDS(rank_keys) | NEEDS(count_words) | NEEDS(pick_words) | NEEDS(pick_keys);
+    if (seqtopk_prepares(desc))
+        reach |= NEEDS(prepare_logits);
     return seqtopk_loses_groups(desc) ? reach | NEEDS(mask_groups) : reach;
 }
 

@@ -50,6 +50,14 @@ static inline int32_t seqtopk_least_of_token(const seqtopk_desc *desc) {
     return desc->scope == SEQTOPK_SCOPE_SEQUENCE ? desc->min_experts : seqtopk_most_of_token(desc);
 }
 
+/* Whether rows are made ready before kernels read them: scaled or capped. They are float32 then. */
+static inline int seqtopk_prepares(const seqtopk_desc *desc) {
+    return desc->logit_softcap > 0.0f || (desc->logit_scale != 0.0f && desc->logit_scale != 1.0f);
+}
+
+/* Whether a row of the registry is for the logits of such a plan, or reads none. */
+int seqtopk_row_reads(const seqtopk_row *row, const seqtopk_desc *desc);
+
 /* Whether a token loses groups, and whether these or a quota in each keep any expert from being selected. */
 int seqtopk_loses_groups(const seqtopk_desc *desc);
 int seqtopk_is_grouped(const seqtopk_desc *desc);

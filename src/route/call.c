@@ -254,6 +254,7 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
         work.ids = take(&a, experts, sizeof(int32_t));
         work.group_ids = take(&a, experts, sizeof(int32_t));
         work.words = take(&a, SEQTOPK_COLLECT_WORK(experts), sizeof(uint64_t));
+        work.prepared = seqtopk_prepares(&plan->desc) ? take(&a, plan->work_rows * experts, sizeof(float)) : NULL;
         if (p == part)
             call->work = work;
     }
@@ -299,6 +300,7 @@ static void describe_rows(seqtopk_call *call) {
     call->rows.bias = in->bias;
     call->rows.experts = desc->experts;
     call->rows.ahead = (int32_t)call->kernels->ahead;
+    call->is_raw = seqtopk_prepares(desc);
     call->by_logit = desc->key_from == SEQTOPK_KEY_FROM_LOGIT;
     /* To whoever selects, such a router scores by the logits; seqtopk_weigh_tokens knows better. */
     call->rows.score = (int32_t)(call->by_logit ? SEQTOPK_SCORE_LOGITS : desc->score);

@@ -44,6 +44,7 @@ typedef struct seqtopk_work {
     int32_t *ids;       /* [E] */
     int32_t *group_ids; /* [E] */
     uint64_t *words;    /* [SEQTOPK_COLLECT_WORK(E)] */
+    float *prepared;    /* [work_rows, E], where rows are prepared */
 } seqtopk_work;
 
 typedef struct seqtopk_call {
@@ -53,6 +54,7 @@ typedef struct seqtopk_call {
     int64_t sequences;
     int32_t part, parts;
     int32_t is_biased, is_keyed; /* see src/plan/ways.h */
+    int32_t is_raw;              /* rows are the caller's, and prepare.c makes them ready for kernels */
     int32_t by_logit;            /* keys are logits, of which rows.score says so too; weights are scores all the same */
     const uint8_t *callers_mask; /* in.token_mask as it came: in and rows may have the mask below in its place */
 
@@ -153,6 +155,19 @@ static inline seqtopk_length seqtopk_call_length(const seqtopk_call *call, int64
 static inline int64_t seqtopk_call_budget(const seqtopk_call *call, int64_t first, int64_t last) {
     return seqtopk_unmasked(call->in.token_mask, first, last) * call->plan->desc.top_k;
 }
+
+/*
+ * prepare.c: the tokens [first, last) as a call of their own, numbered from 0, whose rows are ready for kernels, in this
+ * part's scratch: until the next rows are prepared there. At most seqtopk_prepared_at_once of them.
+ */
+seqtopk_call seqtopk_prepare(const seqtopk_call *call, int64_t first, int64_t last);
+static inline int64_t seqtopk_prepared_at_once(const seqtopk_call *call) { return call->plan->work_rows; }
+
+/* The ops of that name on this call's rows; prepared first if need be. */
+int64_t seqtopk_rows_lse(const seqtopk_call *call, int64_t first, int64_t last);
+void seqtopk_rows_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys);
+void seqtopk_rows_weigh(const seqtopk_call *call, const seqtopk_weighing *how, int64_t first, int64_t last,
+                        const int32_t *offsets, const int32_t *ids, float *weights);
 
 /* The lists to write, with keys in the places of weights; with has_keys scores, if weights can be computed from
  * those. */

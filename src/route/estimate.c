@@ -56,7 +56,7 @@ int seqtopk_estimate_bound(const seqtopk_call *call, int64_t first, int64_t last
         routed = seqtopk_unmasked(mask, 0, n);
     }
     sample.in.token_mask = rows->token_mask;
-    if (call->kernels->lse(rows, 0, n) >= 0)
+    if (seqtopk_rows_lse(&sample, 0, n) >= 0)
         return 0;
     seqtopk_candidate_keys(&sample, 0, n, call->work.keys);
     const double place = place_in_sample(call, routed, share);

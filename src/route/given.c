@@ -62,7 +62,7 @@ int64_t seqtopk_given_collect(const seqtopk_call *call, int64_t s, int64_t first
     const int padded = seqtopk_wants_padded(call);
     (void)s;
     run->size = 0;
-    const int64_t bad = call->rows.logits ? call->kernels->lse(&call->rows, first, last) : -1;
+    const int64_t bad = call->rows.logits ? seqtopk_rows_lse(call, first, last) : -1;
     for (int64_t t = first; t < last && bad < 0 && report->bad_given < 0; t++) {
         const int32_t n = is_masked(call, t) ? 0 : mark_given(call, t, call->work.words);
         if (n < 0 || (padded && n > call->out.padded_width))

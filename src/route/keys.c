@@ -41,15 +41,15 @@ static void keep_quota(const seqtopk_call *call, float *keys) {
 void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys) {
     const seqtopk_desc *desc = &call->plan->desc;
     const int loses = seqtopk_loses_groups(desc);
-    call->kernels->keys(&call->rows, first, last, keys);
+    seqtopk_rows_keys(call, first, last, keys);
     for (int64_t t = first; t < last && (loses || desc->group_quota); t++, keys += desc->experts) {
         const float *scores = keys;
         if (call->in.token_mask && !call->in.token_mask[t])
             continue;
         if (loses && desc->group_n > 1 && call->rows.key != SEQTOPK_KEY_SCORE) {
-            seqtopk_rows rows = call->rows;
-            rows.key = SEQTOPK_KEY_SCORE;
-            call->kernels->keys(&rows, t, t + 1, call->work.scores);
+            seqtopk_call by_score = *call;
+            by_score.rows.key = SEQTOPK_KEY_SCORE;
+            seqtopk_rows_keys(&by_score, t, t + 1, call->work.scores);
             scores = call->work.scores;
         }
         if (loses)

@@ -13,7 +13,7 @@ static void order_by_rank(const seqtopk_call *call, int64_t token) {
     float *weight_of = call->work.values;
     if (n < 2)
         return;
-    call->kernels->keys(&call->rows, token, token + 1, keys);
+    seqtopk_rows_keys(call, token, token + 1, keys);
     for (int32_t e = 0; e < call->rows.experts; e++)
         selected[e] = -INFINITY;
     for (int32_t i = 0; i < n; i++) {
@@ -87,14 +87,14 @@ static int weigh_what_stands(const seqtopk_call *call, int64_t first, int64_t la
 }
 
 void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores) {
-    seqtopk_rows rows = call->rows;
-    rows.score = (int32_t)call->plan->desc.score;
+    seqtopk_call own = *call;
+    own.rows.score = (int32_t)call->plan->desc.score;
     /* Who selects by logits needs no normaliser. */
-    if (call->by_logit && rows.score == SEQTOPK_SCORE_SOFTMAX && (wants_weights(call) || call->out.row_lse))
-        call->kernels->lse(&rows, first, last);
+    if (call->by_logit && own.rows.score == SEQTOPK_SCORE_SOFTMAX && (wants_weights(call) || call->out.row_lse))
+        seqtopk_rows_lse(&own, first, last);
     if (wants_weights(call) && !weigh_what_stands(call, first, last, has_scores))
-        call->kernels->weigh_logits(&rows, &call->weighing, first, last, call->token_offsets, call->expert_ids,
-                                    call->list_weights);
+        seqtopk_rows_weigh(&own, &call->weighing, first, last, call->token_offsets, call->expert_ids,
+                           call->list_weights);
 }
 
 void seqtopk_apply_factors(const seqtopk_call *call, int64_t first, int64_t last) {

@@ -23,6 +23,32 @@ static const struct {
 
 /* ---------------------------------------------------------------- collect -- */
 
+/*
+ * A run of tokens that do not compete, whose rows have to be prepared: block by block, each as a call of its own. Returns and
+ * leaves in *run what the way would of the whole.
+ */
+static int64_t collect_blocks(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
+    const int64_t begin = first * call->plan->pairs;
+    int64_t at = begin;
+    for (int64_t t = first, next; t < last; t = next) {
+        next = seqtopk_block_end(t, last, seqtopk_prepared_at_once(call));
+        seqtopk_call some = seqtopk_prepare(call, t, next);
+        some.token_offsets += t;
+        some.expert_ids += at;
+        some.list_weights += at;
+        const int64_t bad = ways[run->way].collect(&some, s, 0, next - t, run);
+        if (bad >= 0)
+            return t + bad;
+        if (run->size < 0)
+            return -1;
+        for (int64_t row = t; row < next; row++)
+            call->token_offsets[row] += (int32_t)at;
+        at += run->size;
+    }
+    run->size = at - begin;
+    return -1;
+}
+
 /* Collects one run by the way that the plan chose, or by the one that takes over where that cannot serve the data. */
 static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int way) {
     seqtopk_run *run = call->runs + s + call->part;
@@ -30,7 +56,9 @@ static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, i
     run->fallback = SEQTOPK_FALLBACK_NONE;
     run->is_cut = 0;
     for (;;) {
-        const int64_t bad = ways[run->way].collect(call, s, first, last, run);
+        const int by_blocks = call->is_raw && ways[run->way].cut == seqtopk_topk_cut;
+        const int64_t bad =
+            by_blocks ? collect_blocks(call, s, first, last, run) : ways[run->way].collect(call, s, first, last, run);
         if (bad < 0 && run->size > 0 && run->way != SEQTOPK_WAY_given && seqtopk_prunes(&call->plan->desc))
             seqtopk_prune(call, first, last, run);
         if (bad >= 0 || run->size >= 0)
@@ -50,7 +78,7 @@ static int64_t collect_without_bad(const seqtopk_call *call, int64_t s, int64_t 
     seqtopk_call_mask_dropped(&rest);
     if (report->first_dropped < 0)
         report->first_dropped = bad;
-    for (; bad >= 0; bad = bad + 1 < last ? call->kernels->lse(&rest.rows, bad + 1, last) : -1) {
+    for (; bad >= 0; bad = bad + 1 < last ? seqtopk_rows_lse(&rest, bad + 1, last) : -1) {
         call->mask[bad] = 0;
         report->dropped++;
     }

@@ -87,7 +87,7 @@ int64_t seqtopk_topk_rows_collect(const seqtopk_call *call, int64_t s, int64_t f
     (void)s;
     for (int64_t t = first, next; t < last; t = next) {
         next = seqtopk_block_end(t, last, block);
-        const int64_t bad = call->kernels->lse(&call->rows, t, next);
+        const int64_t bad = seqtopk_rows_lse(call, t, next);
         if (bad >= 0)
             return bad;
         seqtopk_grouped_keys(call, t, next, call->work.keys);
