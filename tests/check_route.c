@@ -20,6 +20,8 @@ enum { MOST_CELLS = 140000, MOST_PARTS = 7 };
 
 static guard g_logits, g_mask, g_bias, g_cu, g_scratch, g_ways, g_fallbacks;
 static sheet base, trial;
+enum { MOST_TOKENS = 2100 };
+static float null_of_base[MOST_TOKENS], null_of_trial[MOST_TOKENS];
 
 static uint32_t pick(uint32_t n) { return random_below(&run.random, n); }
 
@@ -36,15 +38,17 @@ typedef struct call {
 
 static void describe(const call *c, const char *what, const char *who) {
     const seqtopk_desc *d = &c->desc;
-    check_context("%s %s: T %lld E %d K %d scope %d score %d norm %d dtype %s min %d max %d groups %d/%d score %d n %d "
-                  "order %d stride %lld S %d%s%s kind %s quota %d key %d logits * %g cap %g (seed %llu)",
-                  what, who, (long long)c->in.tokens, (int)d->experts, (int)d->top_k, (int)d->scope, (int)d->score,
-                  (int)d->norm, check_dtype_name((int)d->dtype), (int)d->min_experts, (int)d->max_experts,
-                  (int)d->group_top_k, (int)d->groups, (int)d->group_score, (int)d->group_n, (int)d->order,
-                  (long long)c->in.row_stride, c->in.cu_seqlens ? (int)c->in.sequences : -1,
-                  c->in.token_mask ? " mask" : "", c->in.bias ? " bias" : "", random_kind_name(c->kind),
-                  (int)d->group_quota, (int)d->key_from, (double)d->logit_scale, (double)d->logit_softcap,
-                  (unsigned long long)run.seed);
+    check_context(
+        "%s %s: T %lld E %d K %d scope %d score %d norm %d dtype %s min %d max %d groups %d/%d score %d n %d "
+        "order %d stride %lld S %d%s%s kind %s quota %d key %d logits * %g cap %g null %d shared %d, %g (seed "
+        "%llu)",
+        what, who, (long long)c->in.tokens, (int)d->experts, (int)d->top_k, (int)d->scope, (int)d->score, (int)d->norm,
+        check_dtype_name((int)d->dtype), (int)d->min_experts, (int)d->max_experts, (int)d->group_top_k, (int)d->groups,
+        (int)d->group_score, (int)d->group_n, (int)d->order, (long long)c->in.row_stride,
+        c->in.cu_seqlens ? (int)c->in.sequences : -1, c->in.token_mask ? " mask" : "", c->in.bias ? " bias" : "",
+        random_kind_name(c->kind), (int)d->group_quota, (int)d->key_from, (double)d->logit_scale,
+        (double)d->logit_softcap, (int)d->null_experts, (int)d->shared_experts, (double)d->shared_weight,
+        (unsigned long long)run.seed);
 }
 
 /* ----------------------------------------------------------- making calls -- */
@@ -54,6 +58,11 @@ typedef struct wish {
     int score, scope, bounds, grouping, bias, mask,
         ragged; /* ragged 2: many sequences, of which a mask leaves some nothing */
 } wish;
+
+/* Of E: which compete, how long a row of logits is, and which may be listed. */
+static int32_t competing(const seqtopk_desc *d) { return d->experts - d->shared_experts; }
+static int32_t columns(const seqtopk_desc *d) { return d->shared_weight != 0 ? competing(d) : d->experts; }
+static int32_t dispatched(const seqtopk_desc *d) { return d->experts - d->null_experts; }
 
 static void choose_shape(call *c, int grouped) {
     static const int32_t experts[] = {1,  2,  3,  7,  8,  13,  15,  16,  17,  31,  32,  33,   40,
@@ -147,11 +156,11 @@ static void mask_sequences(const call *c, uint8_t *mask) {
 
 static void make_data(call *c, const wish *w) {
     const seqtopk_desc *d = &c->desc;
-    const size_t tokens = (size_t)c->in.tokens, experts = (size_t)d->experts;
+    const size_t tokens = (size_t)c->in.tokens, experts = (size_t)columns(d), biased = (size_t)competing(d);
     const size_t element = d->dtype == SEQTOPK_DTYPE_F32 ? 4 : 2;
     static const int64_t pads[] = {0, 0, 1, 3, SEQTOPK_STRIDE_BROADCAST};
     const int64_t pad = pads[pick(COUNT(pads))];
-    c->in.row_stride = pad > 0 ? d->experts + pad : pad;
+    c->in.row_stride = pad > 0 ? columns(d) + pad : pad;
     const size_t stride = pad > 0 ? experts + (size_t)pad : pad < 0 ? 0 : experts;
     const size_t rows = pad < 0 ? tokens > 0 : tokens, cells = rows ? (rows - 1) * stride + experts : 0;
     unsigned char *logits =
@@ -178,9 +187,9 @@ static void make_data(call *c, const wish *w) {
     guard_freeze(&g_logits);
     c->in.logits = tokens ? logits : NULL;
     if (w->bias) {
-        float *bias = guard_place(&g_bias, experts * sizeof *bias, GUARD_END, 0);
+        float *bias = guard_place(&g_bias, biased * sizeof *bias, GUARD_END, 0);
         const uint32_t excluded = pick(3) ? 0 : 6;
-        for (size_t e = 0; e < experts; e++)
+        for (size_t e = 0; e < biased; e++)
             bias[e] = excluded && pick(excluded) == 0 ? -INFINITY : (float)(random_normal(&run.random) * 0.2);
         guard_freeze(&g_bias);
         c->in.bias = bias;
@@ -188,10 +197,10 @@ static void make_data(call *c, const wish *w) {
 }
 
 static void choose_padding(call *c, const seqtopk_plan *plan) {
-    c->pairs = c->in.tokens * c->desc.top_k;
+    c->pairs = c->in.tokens * (c->desc.top_k + c->desc.shared_experts);
     c->width = seqtopk_max_per_token(plan);
     c->padding = (seqtopk_padding)pick(4);
-    if (c->padding != SEQTOPK_PAD_DISTINCT || c->width < c->desc.experts)
+    if (c->padding != SEQTOPK_PAD_DISTINCT || c->width < dispatched(&c->desc))
         c->width += (int32_t)pick(2);
 }
 
@@ -335,25 +344,34 @@ static void place(sheet *s, const call *c, uint32_t wanted) {
     const int64_t stride = pick(2) ? 0 : c->width + (int64_t)pick(4);
     if (c->desc.score != SEQTOPK_SCORE_SOFTMAX)
         wanted &= ~sheet_lse_bit();
-    sheet_place(s, c->in.tokens, c->desc.experts, c->pairs, c->width, stride, c->padding, wanted, pick);
+    sheet_place(s, c->in.tokens, dispatched(&c->desc), c->pairs, c->width, stride, c->padding, wanted, pick);
+    if (c->desc.null_experts)
+        s->out.null_weights = s == &base ? null_of_base : null_of_trial;
+}
+
+/* The first output that differs in a bit. */
+static const char *difference(const call *c) {
+    if (c->desc.null_experts && memcmp(null_of_base, null_of_trial, (size_t)c->in.tokens * sizeof *null_of_base))
+        return "null_weights";
+    return sheet_difference(&base, &trial);
 }
 
 /* ---------------------------------------- the reference against the oracle -- */
 
 /* The library's own keys, from its reference kernels, for the oracle to select by. */
 static void reference_keys(const call *c, const oracle_problem *problem, double *keys, double *scores) {
-    const size_t tokens = (size_t)c->in.tokens, experts = (size_t)c->desc.experts;
+    const size_t tokens = (size_t)c->in.tokens, experts = (size_t)competing(&c->desc);
     const size_t element = c->desc.dtype == SEQTOPK_DTYPE_F32 ? 4 : 2;
     float *shift = check_alloc(tokens, 4), *lse = check_alloc(tokens, 4), *out = check_alloc(tokens * experts, 4);
     seqtopk_rows rows = {.logits = c->in.logits,
                          .stride = (int64_t)element * (c->in.row_stride < 0    ? 0
-                                                       : c->in.row_stride == 0 ? c->desc.experts
+                                                       : c->in.row_stride == 0 ? columns(&c->desc)
                                                                                : c->in.row_stride),
                          .token_mask = c->in.token_mask,
                          .bias = c->in.bias,
                          .shift = shift,
                          .lse = lse,
-                         .experts = c->desc.experts,
+                         .experts = competing(&c->desc),
                          .score = (int32_t)(c->desc.key_from ? SEQTOPK_SCORE_LOGITS : c->desc.score)};
     const int is_prepared = seqtopk_prepares(&c->desc);
     const int32_t dtype = (int32_t)(is_prepared ? SEQTOPK_DTYPE_F32 : c->desc.dtype);
@@ -391,7 +409,7 @@ static void check_row_lse(const oracle_problem *problem, const float *row_lse) {
     }
 }
 
-static void check_against_oracle(const call *c, const oracle_problem *problem, const oracle_choice *right) {
+static void check_lists_of(const call *c, const oracle_problem *problem, const oracle_lists *right) {
     const seqtopk_output *out = &base.out;
     char why[256] = "";
     const size_t n = (size_t)right->selected;
@@ -401,19 +419,34 @@ static void check_against_oracle(const call *c, const oracle_problem *problem, c
     if (!check_that(memcmp(out->token_offsets, right->offsets, ((size_t)c->in.tokens + 1) * 4) == 0,
                     "token_offsets differ from the oracle"))
         return;
-    const int32_t *ids = c->desc.order == SEQTOPK_ORDER_RANK ? right->ranked : right->ascending;
-    check_that(memcmp(out->expert_ids, ids, n * 4) == 0, "expert_ids differ from the oracle");
+    const int is_ranked = c->desc.order == SEQTOPK_ORDER_RANK;
+    check_that(memcmp(out->expert_ids, is_ranked ? right->ranked : right->ids, n * 4) == 0,
+               "expert_ids differ from the oracle");
     check_that(sheet_agrees(&base, why, sizeof why), "%s", why);
-    check_that(oracle_within_band(problem, out->token_offsets, out->expert_ids, why, sizeof why), "float64: %s", why);
-    double *weights = check_alloc(n, sizeof *weights), *tolerance = check_alloc(n, sizeof *tolerance);
-    oracle_weights(problem, out->token_offsets, out->expert_ids, weights, tolerance);
-    for (size_t i = 0; i < n; i++)
-        check_that(tolerance[i] == INFINITY || fabs(out->weights[i] - weights[i]) <= tolerance[i],
-                   "pair %zu: weight %.9g, float64 says %.12g +- %.3g", i, (double)out->weights[i], weights[i],
-                   tolerance[i]);
-    free(weights);
-    free(tolerance);
+    for (int64_t t = 0; t < c->in.tokens; t++)
+        for (int32_t i = right->offsets[t], j; i < right->offsets[t + 1]; i++) {
+            for (j = right->offsets[t]; j + 1 < right->offsets[t + 1] && out->expert_ids[j] != right->ids[i]; j++)
+                ;
+            check_that(right->tolerance[i] == INFINITY ||
+                           fabs(out->weights[j] - right->weights[i]) <= right->tolerance[i],
+                       "pair %d: weight %.9g, float64 says %.12g +- %.3g", i, (double)out->weights[j],
+                       right->weights[i], right->tolerance[i]);
+        }
+    for (int64_t t = 0; c->desc.null_experts && t < c->in.tokens; t++)
+        check_that(right->null_tolerance[t] == INFINITY ||
+                       fabs(null_of_base[t] - right->null_weights[t]) <= right->null_tolerance[t],
+                   "token %lld: null weight %.9g, float64 says %.12g", (long long)t, (double)null_of_base[t],
+                   right->null_weights[t]);
     check_row_lse(problem, out->row_lse);
+}
+
+static void check_against_oracle(const call *c, const oracle_problem *problem, const oracle_choice *right) {
+    char why[256] = "";
+    oracle_lists lists;
+    check_that(oracle_within_band(problem, right->offsets, right->ascending, why, sizeof why), "float64: %s", why);
+    oracle_list(problem, right, &lists);
+    check_lists_of(c, problem, &lists);
+    oracle_lists_free(&lists);
 }
 
 /* Weights must not depend on the order of the list, to the bit. */
@@ -529,7 +562,7 @@ static void check_trial(const seqtopk_plan *plan, const call *c, const char *who
     run.dispatched++;
     const char *spoilt = sheet_spoilt(&trial);
     check_that(!spoilt, "wrote beside %s", spoilt ? spoilt : "");
-    const char *differs = sheet_difference(&base, &trial);
+    const char *differs = difference(c);
     check_that(!differs, "%s differs from the reference", differs ? differs : "");
 }
 
@@ -590,7 +623,7 @@ static void check_ways(const call *c) {
         check_that(status == (serves ? SEQTOPK_OK : SEQTOPK_E_KERNEL), "status %s: %s", seqtopk_status_string(status),
                    error.message);
         if (serves && status == SEQTOPK_OK) {
-            const char *differs = sheet_difference(&base, &trial);
+            const char *differs = difference(c);
             check_that(!differs, "%s differs from the reference", differs ? differs : "");
             check_taken(c, w);
         }
@@ -725,7 +758,7 @@ static void check_nonfinite(call *c) {
     const size_t size = g_logits.size;
     if (c->in.tokens == 0 || c->in.row_stride < 0)
         return;
-    const int64_t stride = c->in.row_stride ? c->in.row_stride : c->desc.experts;
+    const int64_t stride = c->in.row_stride ? c->in.row_stride : columns(&c->desc);
     unsigned char *copy = check_alloc(size, 1);
     memcpy(copy, g_logits.data, size);
     int64_t first = -1;
@@ -734,7 +767,7 @@ static void check_nonfinite(call *c) {
         good[t] = !c->in.token_mask || c->in.token_mask[t];
     for (int i = 0; i < 3; i++) {
         const int64_t t = pick((uint32_t)c->in.tokens);
-        const size_t at = (size_t)(t * stride) + pick((uint32_t)c->desc.experts);
+        const size_t at = (size_t)(t * stride) + pick((uint32_t)columns(&c->desc));
         if (pick(3))
             random_store_bits(copy, (int)c->desc.dtype, at,
                               random_nan(&run.random, (int)c->desc.dtype, pick(2 * RANDOM_NANS)));
@@ -779,7 +812,7 @@ static void check_call(call *c) {
 
     oracle_problem problem;
     oracle_choice right;
-    const size_t cells = (size_t)c->in.tokens * (size_t)c->desc.experts;
+    const size_t cells = (size_t)c->in.tokens * (size_t)competing(&c->desc);
     double *keys = check_alloc(cells, sizeof *keys), *scores = check_alloc(cells, sizeof *scores);
     oracle_load(&problem, &c->desc, &c->in);
     reference_keys(c, &problem, keys, scores);
@@ -795,7 +828,7 @@ static void check_call(call *c) {
     if (pick(4) == 0)
         check_other_order(c);
     check_everything_else(c);
-    if (pick(2))
+    if (!c->desc.null_experts && !c->desc.shared_experts && pick(2)) /* lists would have to be completed first */
         check_given(c);
     if (pick(4) == 0)
         check_nonfinite(c);
@@ -925,7 +958,7 @@ static void large_batches(void) {
 }
 
 /* What a router may say beside score, groups and bias: each form of its own, in both scopes, with all that goes with it. */
-typedef enum form { FORM_QUOTA, FORM_KEY, FORM_PREPARED, FORMS } form;
+typedef enum form { FORM_QUOTA, FORM_KEY, FORM_PREPARED, FORM_NULL, FORM_SHARED, FORMS } form;
 
 /* Of a token's experts at most so many of a group, mostly just so many that K of them are there. */
 static void choose_quota(seqtopk_desc *d) {
@@ -947,10 +980,21 @@ static void choose_prepared(seqtopk_desc *d) {
     d->key_from = (seqtopk_key_from)(pick(4) == 0);
 }
 
+/* One to three more experts, with weights of their own or not. */
+static void choose_shared(seqtopk_desc *d) {
+    d->shared_experts = 1 + (int32_t)pick(3);
+    d->experts += d->shared_experts;
+    d->shared_weight = d->score == SEQTOPK_SCORE_SOFTMAX || pick(2) ? 0.4f : 0;
+    if (pick(3) == 0)
+        choose_prepared(d);
+}
+
 static void choose_form(call *c, form f) {
     switch (f) {
     case FORM_QUOTA: choose_quota(&c->desc); break;
     case FORM_KEY: c->desc.key_from = SEQTOPK_KEY_FROM_LOGIT; break;
+    case FORM_NULL: c->desc.null_experts = (int32_t)pick((uint32_t)c->desc.experts); break;
+    case FORM_SHARED: choose_shared(&c->desc); break;
     case FORM_PREPARED: choose_prepared(&c->desc); break;
     case FORMS: break;
     }
@@ -994,8 +1038,8 @@ static void open_memory(void) {
     guard_open(&g_ways, 4096);
     guard_open(&g_fallbacks, 4096);
     guard_open(&g_scratch, 8 << 20);
-    sheet_open(&base, 2100, 2048, MOST_CELLS, 2 * MOST_CELLS);
-    sheet_open(&trial, 2100, 2048, MOST_CELLS, 2 * MOST_CELLS);
+    sheet_open(&base, MOST_TOKENS, 2048, MOST_CELLS, 2 * MOST_CELLS);
+    sheet_open(&trial, MOST_TOKENS, 2048, MOST_CELLS, 2 * MOST_CELLS);
 }
 
 static void close_memory(void) {

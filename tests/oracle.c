@@ -95,10 +95,11 @@ void oracle_load(oracle_problem *problem, const seqtopk_desc *desc, const seqtop
     if (desc->group_quota && !desc->group_top_k)
         problem->desc.group_top_k = desc->groups;
     problem->tokens = input->tokens;
-    problem->experts = desc->experts;
-    size_t tokens = (size_t)input->tokens, experts = (size_t)desc->experts;
+    problem->experts = problem->desc.experts = desc->experts - desc->shared_experts;
+    size_t tokens = (size_t)input->tokens, experts = (size_t)problem->experts;
+    size_t scored = desc->shared_weight != 0 ? 0 : (size_t)desc->shared_experts;
     size_t stride = input->row_stride == SEQTOPK_STRIDE_BROADCAST ? 0
-                    : input->row_stride == 0                      ? experts
+                    : input->row_stride == 0                      ? experts + scored
                                                                   : (size_t)input->row_stride;
 
     int ragged = input->cu_seqlens != NULL;
@@ -118,6 +119,7 @@ void oracle_load(oracle_problem *problem, const seqtopk_desc *desc, const seqtop
     problem->x = must_alloc(tokens * experts, sizeof *problem->x);
     problem->top = must_alloc(tokens, sizeof *problem->top);
     problem->rest = must_alloc(tokens, sizeof *problem->rest);
+    problem->shared = must_alloc(tokens * scored, sizeof *problem->shared);
     problem->shaky = must_alloc(tokens, sizeof *problem->shaky);
     const int is_prepared = desc->logit_softcap > 0 || (desc->logit_scale != 0 && desc->logit_scale != 1);
     for (size_t t = 0; t < tokens; t++) {
@@ -130,8 +132,13 @@ void oracle_load(oracle_problem *problem, const seqtopk_desc *desc, const seqtop
                 problem->shaky[t] =
                     fmax(problem->shaky[t], 4e-7 * fabs(*x) + 4e-45 * (1 + (double)desc->logit_softcap));
         }
+        for (size_t i = 0; i < scored; i++)
+            problem->shared[t * scored + i] =
+                problem->masked[t]
+                    ? -INFINITY
+                    : prepared(desc, oracle_decode(input->logits, (int)desc->dtype, t * stride + experts + i));
         if (!problem->masked[t])
-            problem->rest[t] = oracle_lse(problem->x + t * experts, desc->experts, problem->top + t);
+            problem->rest[t] = oracle_lse(problem->x + t * experts, problem->experts, problem->top + t);
     }
 }
 
@@ -143,6 +150,7 @@ void oracle_free(oracle_problem *problem) {
     free(problem->top);
     free(problem->rest);
     free(problem->shaky);
+    free(problem->shared);
 }
 
 oracle_key oracle_key_of(const oracle_problem *problem) {
@@ -600,6 +608,12 @@ static int norm_of(const seqtopk_desc *desc) {
     return (int)desc->norm;
 }
 
+/* A logit of a token, of a shared expert as well. */
+static double logit_of(const oracle_problem *problem, int64_t t, int32_t id) {
+    return id < problem->experts ? problem->x[t * problem->experts + id]
+                                 : problem->shared[t * problem->desc.shared_experts + id - problem->experts];
+}
+
 /* The logarithm of a score that may be too small for a double. */
 static double log_score(int score, double x, double top, double rest) {
     switch ((seqtopk_score)score) {
@@ -616,8 +630,7 @@ static void weigh_by_logs(const oracle_problem *problem, int64_t t, const int32_
                           double *w, double *slack) {
     double top = -INFINITY, sum = 0;
     for (int32_t i = 0; i < n; i++) {
-        w[i] = log_score((int)problem->desc.score, problem->x[t * problem->experts + ids[i]], problem->top[t],
-                         problem->rest[t]);
+        w[i] = log_score((int)problem->desc.score, logit_of(problem, t, ids[i]), problem->top[t], problem->rest[t]);
         top = fmax(top, w[i]);
     }
     for (int32_t i = 0; i < n; i++)
@@ -639,8 +652,7 @@ static void weigh_token(const oracle_problem *problem, int64_t t, const int32_t 
         return;
     }
     for (int32_t i = 0; i < n; i++) {
-        w[i] = oracle_score((int)desc->score, problem->x[t * problem->experts + ids[i]], problem->top[t],
-                            problem->rest[t]);
+        w[i] = oracle_score((int)desc->score, logit_of(problem, t, ids[i]), problem->top[t], problem->rest[t]);
         sum += w[i];
         size += fabs(w[i]);
         top = fmax(top, w[i]);
@@ -688,7 +700,7 @@ static void add_shaky(const oracle_problem *problem, int64_t t, const int32_t *i
     const double scale = fabs(desc->scale != 0 ? desc->scale : 1), shaky = problem->shaky[t];
     double sum = desc->norm_eps;
     for (int32_t i = 0; i < n; i++)
-        sum += problem->x[t * problem->experts + ids[i]];
+        sum += logit_of(problem, t, ids[i]);
     for (int32_t i = 0; i < n && shaky > 0; i++) {
         slack[i] += 4 * shaky * fabs(w[i]);
         if (desc->score == SEQTOPK_SCORE_LOGITS && norm_of(desc) == SEQTOPK_NORM_NONE)
@@ -706,4 +718,73 @@ void oracle_weights(const oracle_problem *problem, const int32_t *offsets, const
         weigh_token(problem, t, own, n, weights + offsets[t], tolerance + offsets[t]);
         add_shaky(problem, t, own, n, weights + offsets[t], tolerance + offsets[t]);
     }
+}
+
+/* ------------------------------------------------- experts that do not compete -- */
+
+static void keep_pair(oracle_lists *lists, int32_t id, double weight, double tolerance) {
+    const size_t at = (size_t)lists->selected++;
+    lists->ids[at] = id;
+    lists->weights[at] = weight;
+    lists->tolerance[at] = tolerance;
+}
+
+void oracle_list(const oracle_problem *problem, const oracle_choice *choice, oracle_lists *lists) {
+    const seqtopk_desc *desc = &problem->desc;
+    const int32_t shared = desc->shared_experts, null_from = desc->experts - desc->null_experts;
+    const int is_scored = desc->shared_weight == 0;
+    const size_t tokens = (size_t)problem->tokens, most = (size_t)choice->selected + tokens * (size_t)shared;
+    double *w = must_alloc((size_t)(desc->experts + shared), sizeof *w);
+    double *slack = must_alloc((size_t)(desc->experts + shared), sizeof *slack);
+    int32_t *ids = must_alloc((size_t)(desc->experts + shared), sizeof *ids);
+    int32_t *ranked = must_alloc((size_t)desc->experts, sizeof *ranked);
+    *lists = (oracle_lists){.offsets = must_alloc(tokens + 1, sizeof *lists->offsets),
+                            .ids = must_alloc(most, sizeof *lists->ids),
+                            .ranked = must_alloc(most, sizeof *lists->ranked),
+                            .weights = must_alloc(most, sizeof *lists->weights),
+                            .tolerance = must_alloc(most, sizeof *lists->tolerance),
+                            .null_weights = must_alloc(tokens, sizeof *lists->null_weights),
+                            .null_tolerance = must_alloc(tokens, sizeof *lists->null_tolerance)};
+    for (int64_t t = 0; t < problem->tokens; t++) {
+        const int32_t from = choice->offsets[t], n = choice->offsets[t + 1] - from;
+        const int32_t own = problem->masked[t] ? 0 : shared;
+        int64_t rank = lists->selected;
+        memcpy(ids, choice->ascending + from, (size_t)n * sizeof *ids);
+        memcpy(ranked, choice->ranked + from, (size_t)n * sizeof *ranked);
+        for (int32_t i = 0; i < own; i++)
+            ids[n + i] = desc->experts + i;
+        weigh_token(problem, t, ids, n + (is_scored ? own : 0), w, slack);
+        add_shaky(problem, t, ids, n + (is_scored ? own : 0), w, slack);
+        for (int32_t i = 0; i < own && !is_scored; i++) {
+            w[n + i] = desc->shared_weight;
+            slack[n + i] = 0;
+        }
+        for (int32_t i = 0; i < n + own; i++)
+            if (ids[i] >= null_from && ids[i] < desc->experts) {
+                lists->null_weights[t] += w[i];
+                lists->null_tolerance[t] += slack[i] + HALF_ULP * fabs(lists->null_weights[t]) * 2;
+            } else {
+                keep_pair(lists, ids[i], w[i], slack[i]);
+            }
+        for (int32_t i = 0; i < n; i++)
+            if (ranked[i] < null_from)
+                lists->ranked[rank++] = ranked[i];
+        for (int32_t i = 0; i < own; i++)
+            lists->ranked[rank++] = desc->experts + i;
+        lists->offsets[t + 1] = (int32_t)lists->selected;
+    }
+    free(w);
+    free(slack);
+    free(ids);
+    free(ranked);
+}
+
+void oracle_lists_free(oracle_lists *lists) {
+    free(lists->offsets);
+    free(lists->ids);
+    free(lists->ranked);
+    free(lists->weights);
+    free(lists->tolerance);
+    free(lists->null_weights);
+    free(lists->null_tolerance);
 }

@@ -197,7 +197,7 @@ typedef struct seqtopk_tuning seqtopk_tuning;
  */
 typedef struct seqtopk_desc {
     uint32_t struct_size;
-    int32_t experts; /* E, 1 to 65536 */
+    int32_t experts; /* E, 1 to 65536; null and shared ones among them */
     int32_t top_k;   /* K, 1 to E: the experts a token gets, in sequence scope on average */
     seqtopk_scope scope;
     seqtopk_score score;
@@ -266,6 +266,20 @@ typedef struct seqtopk_desc {
      */
     float logit_scale;   /* 0: 1; else above 0 */
     float logit_softcap; /* 0: none; else above 0 */
+    /*
+     * The last `null_experts` of E compete and are weighed as others are, but there is no work in them (LongCat's pass on
+     * their input, ZAYA's skips): they are left out of all lists, and seqtopk_output.null_weights has their weights. In
+     * outputs E is the number of the others. 0 to E - 1; not with shared experts.
+     */
+    int32_t null_experts;
+    /*
+     * The last `shared_experts` of E do not compete: every unmasked token gets them, beside its top_k. With shared_weight 0
+     * they are scored like the selected and take part in the norm (Inkling; not for SCORE_SOFTMAX), logits [T, E] have their
+     * columns. Else shared_weight is their weight, norm and scale left out (fused shared experts), and logits are
+     * [T, E - shared_experts]. bias, groups and given_ids are of those that compete; in lists shared ones come last. 0 to E - 1.
+     */
+    int32_t shared_experts;
+    float shared_weight;
 } seqtopk_desc;
 #define SEQTOPK_DESC_INIT SEQTOPK_INIT_(seqtopk_desc)
 
@@ -462,10 +476,13 @@ typedef struct seqtopk_output {
     int64_t *expert_counts;  /* [E]: each expert's pairs, added to what stands there: usage statistics, imatrix */
     int32_t *active_experts; /* [E]: the experts that have pairs, ascending: whose weights are read */
     int32_t *active_count;   /* [1]: how many those are */
+
+    float *
+        null_weights; /* [T]: the sum of each token's weights of null experts, what its own input counts; desc.null_experts */
 } seqtopk_output;
 #define SEQTOPK_OUTPUT_INIT SEQTOPK_INIT_(seqtopk_output)
 
-/* The most pairs that `tokens` tokens can be given: tokens * K, online tokens * max_experts, since the budget of past tokens may be
+/* The most pairs that `tokens` tokens can be given: tokens * K, or with shared experts tokens * (K + shared_experts), online tokens * max_experts, since the budget of past tokens may be
  * spent on them. -1 if that exceeds an int32 list, or on bad arguments. */
 SEQTOPK_API int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t tokens);
 
@@ -473,7 +490,7 @@ SEQTOPK_API int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t token
  * A multiple of block_size; -1 where an int32 cannot index them, or on bad arguments. */
 SEQTOPK_API int64_t seqtopk_max_block_slots(const seqtopk_plan *plan, int64_t tokens, int32_t block_size);
 
-/* The most experts that one token can be given: K in token scope; in sequence scope max_experts, or E without. */
+/* The most experts that one token can be given: K in token scope; in sequence scope max_experts, or E without; and the shared. */
 SEQTOPK_API int32_t seqtopk_max_per_token(const seqtopk_plan *plan);
 
 /*

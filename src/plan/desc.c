@@ -91,12 +91,37 @@ static seqtopk_status check_enums(const seqtopk_desc *d, seqtopk_error *error) {
     return SEQTOPK_OK;
 }
 
-static seqtopk_status check_sizes(const seqtopk_desc *d, seqtopk_error *error) {
+/* The last of the experts, which are not dispatched or do not compete: from here on `experts` are those that compete. */
+static seqtopk_status resolve_last(seqtopk_desc *d, seqtopk_error *error) {
     if (d->experts < 1 || d->experts > SEQTOPK_MAX_EXPERTS)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.experts is %d; it must be 1 to %d", (int)d->experts,
                             SEQTOPK_MAX_EXPERTS);
+    if (d->null_experts < 0 || d->null_experts >= d->experts)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.null_experts is %d; it must be 0 to experts - 1 (%d)",
+                            (int)d->null_experts, (int)d->experts - 1);
+    if (d->shared_experts < 0 || d->shared_experts >= d->experts)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.shared_experts is %d; it must be 0 to experts - 1 (%d)",
+                            (int)d->shared_experts, (int)d->experts - 1);
+    if (d->null_experts && d->shared_experts)
+        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                            "desc.null_experts and shared_experts: both are the last of the experts, so ask for one of "
+                            "them");
+    if (!isfinite(d->shared_weight) || (d->shared_weight != 0.0f && !d->shared_experts))
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "desc.shared_weight is %g; it must be finite, and 0 without shared_experts",
+                            (double)d->shared_weight);
+    if (d->shared_experts && d->shared_weight == 0.0f && d->score == SEQTOPK_SCORE_SOFTMAX)
+        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                            "desc.shared_experts with SEQTOPK_SCORE_SOFTMAX: over which experts a shared one's softmax "
+                            "goes is not defined; set shared_weight or take another score");
+    d->experts -= d->shared_experts;
+    return SEQTOPK_OK;
+}
+
+static seqtopk_status check_sizes(const seqtopk_desc *d, seqtopk_error *error) {
     if (d->top_k < 1 || d->top_k > d->experts)
-        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.top_k is %d; it must be 1 to experts (%d)", (int)d->top_k,
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "desc.top_k is %d; it must be 1 to the experts that compete (%d)", (int)d->top_k,
                             (int)d->experts);
     if (d->scope == SEQTOPK_SCOPE_TOKEN && ((d->min_experts && !seqtopk_prunes(d)) || d->max_experts))
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
@@ -221,6 +246,8 @@ seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *
     seqtopk_status status = seqtopk_take_struct(resolved, sizeof *resolved, SEQTOPK_FIRST_desc, desc, "desc", error);
     if (!status)
         status = check_enums(resolved, error);
+    if (!status)
+        status = resolve_last(resolved, error);
     if (!status)
         status = check_sizes(resolved, error);
     if (!status)

@@ -69,8 +69,8 @@ static seqtopk_status check_given(const seqtopk_plan *plan, const seqtopk_input 
 
 /* What needs no logits: the lists of a given selection without its weights. */
 static int needs_logits(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_output *out) {
-    return !in->given_ids || out->weights || out->padded_weights || out->routing_probs || out->row_lse ||
-           plan->desc.order == SEQTOPK_ORDER_RANK;
+    return !in->given_ids || out->weights || out->padded_weights || out->routing_probs || out->null_weights ||
+           out->row_lse || plan->desc.order == SEQTOPK_ORDER_RANK;
 }
 
 static int is_nonfinite(seqtopk_nonfinite on_nonfinite) {
@@ -91,10 +91,10 @@ static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input 
         return seqtopk_fail(error, SEQTOPK_E_OVERFLOW, -1,
                             "%lld tokens of top_k %d are more pairs than int32 lists can index; route fewer tokens",
                             (long long)in->tokens, (int)plan->desc.top_k);
-    if (in->row_stride < SEQTOPK_STRIDE_BROADCAST || (in->row_stride > 0 && in->row_stride < experts))
+    if (in->row_stride < SEQTOPK_STRIDE_BROADCAST || (in->row_stride > 0 && in->row_stride < plan->columns))
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
                             "input.row_stride is %lld; it must be 0 (experts), SEQTOPK_STRIDE_BROADCAST or >= %d",
-                            (long long)in->row_stride, (int)experts);
+                            (long long)in->row_stride, (int)plan->columns);
     if (in->row_stride > 0 && in->tokens && in->row_stride > PTRDIFF_MAX / 4 / in->tokens)
         return seqtopk_fail(error, SEQTOPK_E_OVERFLOW, -1,
                             "input.row_stride is %lld: so many rows reach beyond the address space",
@@ -109,7 +109,7 @@ static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input 
                          "input.bias with desc.min_p or top_p: which of a token's experts is best is told by their "
                          "scores there, which a bias contradicts");
     if (!status && in->expert_factors)
-        status = check_factors(in->expert_factors, experts, error);
+        status = check_factors(in->expert_factors, experts + plan->beside, error);
     if (!status && in->given_ids)
         status = check_given(plan, in, error);
     if (!status && !in->given_ids && plan->desc.order == SEQTOPK_ORDER_GIVEN)
@@ -133,33 +133,33 @@ static int is_padding(seqtopk_padding padding) {
 /* Whether every expert, and what pads, is a number that ids of `most` + 1 values can tell apart. */
 static int are_ids_in(const seqtopk_plan *plan, seqtopk_padding padding, int32_t most, int is_signed) {
     const int one_more = padding == SEQTOPK_PAD_EXPERTS || (padding == SEQTOPK_PAD_MINUS_ONE && !is_signed);
-    return plan->desc.experts - !one_more <= most;
+    return plan->dispatched - !one_more <= most;
 }
 
 static seqtopk_status check_padded(const seqtopk_plan *plan, const seqtopk_output *out, seqtopk_error *error) {
     if (!is_padding(out->padding))
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "output.padding is %d, which is no seqtopk_padding",
                             (int)out->padding);
-    if (out->padded_width < plan->max_experts)
+    if (out->padded_width < seqtopk_max_per_token(plan))
         return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
                             "output.padded_width is %d, but a token can get %d experts: widen it or set "
                             "desc.max_experts",
-                            (int)out->padded_width, (int)plan->max_experts);
-    if (out->padding == SEQTOPK_PAD_DISTINCT && out->padded_width > plan->desc.experts)
+                            (int)out->padded_width, (int)seqtopk_max_per_token(plan));
+    if (out->padding == SEQTOPK_PAD_DISTINCT && out->padded_width > plan->dispatched)
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
                             "output.padded_width is %d: there are not so many distinct experts (%d)",
-                            (int)out->padded_width, (int)plan->desc.experts);
+                            (int)out->padded_width, (int)plan->dispatched);
     if (out->padded_stride && out->padded_stride < out->padded_width)
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1, "output.padded_stride is %lld, less than padded_width (%d)",
                             (long long)out->padded_stride, (int)out->padded_width);
     if (out->padded_ids16 && !are_ids_in(plan, out->padding, INT16_MAX, 1))
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
                             "output.padded_ids16 cannot hold %d experts and their padding: take padded_ids",
-                            (int)plan->desc.experts);
+                            (int)plan->dispatched);
     if (out->padded_ids8 && !are_ids_in(plan, out->padding, UINT8_MAX, 0))
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
                             "output.padded_ids8 cannot hold %d experts and their padding: take padded_ids16",
-                            (int)plan->desc.experts);
+                            (int)plan->dispatched);
     return SEQTOPK_OK;
 }
 
@@ -195,6 +195,9 @@ static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input
         out->capacity < most)
         return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1, "output.capacity is %lld; %lld tokens of top_k %d need %lld",
                             (long long)out->capacity, (long long)in->tokens, (int)plan->desc.top_k, (long long)most);
+    if (out->null_weights && !plan->desc.null_experts)
+        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                            "output.null_weights without desc.null_experts: no expert is null; leave it NULL");
     if (out->row_lse && plan->desc.score != SEQTOPK_SCORE_SOFTMAX)
         return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                             "output.row_lse is made for the softmax score only; leave it NULL");
@@ -221,7 +224,8 @@ static void *take(arena *a, int64_t count, size_t size) {
 static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t tokens, int64_t sequences, uintptr_t base,
                       int32_t part, int32_t parts) {
     const int32_t experts = plan->desc.experts;
-    const int64_t pairs = tokens * plan->pairs;
+    const int32_t all = experts + plan->beside;
+    const int64_t pairs = tokens * plan->pairs, listed = tokens * (plan->pairs + plan->beside);
     arena a = {base, 0};
     call->reports = take(&a, parts, sizeof *call->reports);
     call->runs = take(&a, sequences + parts, sizeof *call->runs);
@@ -240,21 +244,21 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
     call->rows.shift = take(&a, tokens, sizeof(float));
     call->rows.lse = take(&a, tokens, sizeof(float));
     call->token_offsets = take(&a, tokens + 1, sizeof(int32_t));
-    call->reservoir = take(&a, pairs, 2 * sizeof(float));
+    call->reservoir = take(&a, listed, 2 * sizeof(float));
     call->expert_ids = (int32_t *)(void *)call->reservoir;
-    call->list_weights = (float *)((uintptr_t)call->reservoir + (size_t)pairs * sizeof(float));
-    call->histograms = take(&a, (int64_t)parts * experts, sizeof(int32_t));
+    call->list_weights = (float *)((uintptr_t)call->reservoir + (size_t)listed * sizeof(float));
+    call->histograms = take(&a, (int64_t)parts * all, sizeof(int32_t));
     for (int32_t p = 0; p < parts; p++) {
         seqtopk_work work;
         work.keys = take(&a, plan->work_rows * experts + SEQTOPK_CANDIDATES_SLACK, sizeof(float));
         work.spare = take(&a, plan->work_rows * experts + SEQTOPK_CANDIDATES_SLACK, sizeof(float));
         work.key_ids = take(&a, plan->work_rows * experts + SEQTOPK_CANDIDATES_SLACK, sizeof(uint16_t));
-        work.scores = take(&a, experts, sizeof(float));
-        work.values = take(&a, 2 * (int64_t)experts, sizeof(float));
-        work.ids = take(&a, experts, sizeof(int32_t));
-        work.group_ids = take(&a, experts, sizeof(int32_t));
+        work.scores = take(&a, all, sizeof(float));
+        work.values = take(&a, 2 * (int64_t)all, sizeof(float));
+        work.ids = take(&a, all, sizeof(int32_t));
+        work.group_ids = take(&a, all, sizeof(int32_t));
         work.words = take(&a, SEQTOPK_COLLECT_WORK(experts), sizeof(uint64_t));
-        work.prepared = seqtopk_prepares(&plan->desc) ? take(&a, plan->work_rows * experts, sizeof(float)) : NULL;
+        work.prepared = seqtopk_prepares(&plan->desc) ? take(&a, plan->work_rows * plan->columns, sizeof(float)) : NULL;
         if (p == part)
             call->work = work;
     }
@@ -292,7 +296,7 @@ static void describe_rows(seqtopk_call *call) {
     const seqtopk_desc *desc = &call->plan->desc;
     const seqtopk_input *in = &call->in;
     const int64_t elements = in->row_stride == SEQTOPK_STRIDE_BROADCAST ? 0
-                             : in->row_stride == 0                      ? desc->experts
+                             : in->row_stride == 0                      ? call->plan->columns
                                                                         : in->row_stride;
     call->rows.logits = in->logits;
     call->rows.stride = elements * (int64_t)dtype_size(desc->dtype);

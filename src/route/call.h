@@ -44,7 +44,7 @@ typedef struct seqtopk_work {
     int32_t *ids;       /* [E] */
     int32_t *group_ids; /* [E] */
     uint64_t *words;    /* [SEQTOPK_COLLECT_WORK(E)] */
-    float *prepared;    /* [work_rows, E], where rows are prepared */
+    float *prepared;    /* [work_rows, columns], where rows are prepared */
 } seqtopk_work;
 
 typedef struct seqtopk_call {
@@ -84,6 +84,11 @@ typedef struct seqtopk_call {
 seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
                                  const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
                                  int32_t parts, seqtopk_error *error);
+
+/* Whether shared experts are scored and take part in the norm. */
+static inline int seqtopk_scores_shared(const seqtopk_plan *plan) {
+    return plan->beside > 0 && plan->desc.shared_weight == 0.0f;
+}
 
 /* From here on the rows that were dropped are masked ones. */
 static inline void seqtopk_call_mask_dropped(seqtopk_call *call) {
@@ -183,6 +188,18 @@ void seqtopk_prune(const seqtopk_call *call, int64_t first, int64_t last, seqtop
 /* After weights: the factor of each expert. */
 void seqtopk_apply_factors(const seqtopk_call *call, int64_t first, int64_t last);
 
+/*
+ * beside.c: experts beside those that compete. Bad logits among the columns of shared ones: the first such token of
+ * [first, last), or -1. Then what one part does to all lists: shared experts that take part in the norm enter before lists
+ * are weighed; afterwards those of a fixed weight do, and null ones leave.
+ */
+int64_t seqtopk_bad_shared(const seqtopk_call *call, int64_t first, int64_t last);
+void seqtopk_admit_shared(const seqtopk_call *call);
+void seqtopk_settle_lists(const seqtopk_call *call);
+
+/* Whether any weight is asked for. */
+int seqtopk_wants_weights(const seqtopk_call *call);
+
 /* Lists a token's experts, and their weights, in the order that they were given in. */
 void seqtopk_order_as_given(const seqtopk_call *call, int64_t token);
 
@@ -200,8 +217,10 @@ void seqtopk_finish_lists(const seqtopk_call *call, int64_t first, int64_t last)
 int seqtopk_wants_experts(const seqtopk_call *call);
 void seqtopk_list_experts(const seqtopk_call *call);
 
-/* What a route does in a step (route.c), of which the decoding of src/cache has some in common. */
+/* What a route does in a step (route.c), of which the decoding of src/cache has some in common. Finish is weigh and tell. */
 void seqtopk_step_collect(const seqtopk_call *call);
+void seqtopk_step_weigh(const seqtopk_call *call);
+void seqtopk_step_tell(const seqtopk_call *call);
 void seqtopk_step_finish(const seqtopk_call *call);
 void seqtopk_step_permute(const seqtopk_call *call);
 

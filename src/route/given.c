@@ -65,7 +65,7 @@ int64_t seqtopk_given_collect(const seqtopk_call *call, int64_t s, int64_t first
     const int64_t bad = call->rows.logits ? seqtopk_rows_lse(call, first, last) : -1;
     for (int64_t t = first; t < last && bad < 0 && report->bad_given < 0; t++) {
         const int32_t n = is_masked(call, t) ? 0 : mark_given(call, t, call->work.words);
-        if (n < 0 || (padded && n > call->out.padded_width))
+        if (n < 0 || (padded && n + call->plan->beside > call->out.padded_width))
             report->bad_given = t;
         else
             run->size += n;
@@ -100,7 +100,9 @@ int64_t seqtopk_given_list(const seqtopk_call *call, int64_t s, int64_t first, i
 }
 
 void seqtopk_order_as_given(const seqtopk_call *call, int64_t token) {
-    const int32_t from = call->token_offsets[token], n = call->token_offsets[token + 1] - from;
+    const int32_t from = call->token_offsets[token];
+    const int32_t n = call->token_offsets[token + 1] - from - call->plan->beside;
+    const int32_t dispatched = call->plan->dispatched;
     int32_t *ids = call->expert_ids + from, listed = 0;
     float *weights = call->list_weights + from, *weight_of = call->work.values;
     const int32_t *given, width = given_of(call, token, &given);
@@ -109,7 +111,7 @@ void seqtopk_order_as_given(const seqtopk_call *call, int64_t token) {
     for (int32_t i = 0; i < n; i++)
         weight_of[ids[i]] = weights[i];
     for (int32_t i = 0; i < width; i++)
-        if (given[i] >= 0 && !is_excluded(call, token, given[i])) {
+        if (given[i] >= 0 && given[i] < dispatched && !is_excluded(call, token, given[i])) {
             ids[listed] = given[i];
             weights[listed++] = weight_of[given[i]];
         }

@@ -13,10 +13,11 @@ seqtopk_call seqtopk_prepare(const seqtopk_call *call, int64_t first, int64_t la
     some.rows.lse += first;
     if (call->rows.token_mask)
         some.in.token_mask = some.rows.token_mask = call->rows.token_mask + first;
-    call->kernels->prepare_logits(&call->rows, first, last, desc->logit_scale, desc->logit_softcap,
-                                  call->work.prepared);
+    seqtopk_rows whole = call->rows;
+    whole.experts = call->plan->columns;
+    call->kernels->prepare_logits(&whole, first, last, desc->logit_scale, desc->logit_softcap, call->work.prepared);
     some.rows.logits = call->work.prepared;
-    some.rows.stride = (int64_t)call->rows.experts * (int64_t)sizeof *call->work.prepared;
+    some.rows.stride = (int64_t)whole.experts * (int64_t)sizeof *call->work.prepared;
     some.is_raw = 0;
     return some;
 }

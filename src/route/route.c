@@ -67,6 +67,13 @@ static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, i
     }
 }
 
+/* The first bad row of [first, last), or -1. */
+static int64_t next_bad(const seqtopk_call *call, int64_t first, int64_t last) {
+    const int64_t bad = first < last ? seqtopk_rows_lse(call, first, last) : -1;
+    const int64_t other = first < last ? seqtopk_bad_shared(call, first, bad < 0 ? last : bad) : -1;
+    return other < 0 ? bad : other;
+}
+
 /*
  * A run that turned out to have a bad row, the first of them `bad`: all of them are dropped, and what is left is collected anew.
  * A way that samples the whole sequence would see marks that other parts are just making: there the staged way serves.
@@ -78,7 +85,7 @@ static int64_t collect_without_bad(const seqtopk_call *call, int64_t s, int64_t 
     seqtopk_call_mask_dropped(&rest);
     if (report->first_dropped < 0)
         report->first_dropped = bad;
-    for (; bad >= 0; bad = bad + 1 < last ? seqtopk_rows_lse(&rest, bad + 1, last) : -1) {
+    for (; bad >= 0; bad = next_bad(&rest, bad + 1, last)) {
         call->mask[bad] = 0;
         report->dropped++;
     }
@@ -109,6 +116,9 @@ void seqtopk_step_collect(const seqtopk_call *call) {
         const seqtopk_length length = seqtopk_call_length(call, begin, end, first, last);
         const int way = call->in.given_ids ? SEQTOPK_WAY_given : call->kernels->way[call->is_biased][length];
         report->bad_token = collect_run(call, s, first, last, way);
+        const int64_t bad = report->bad_token;
+        const int64_t other = seqtopk_bad_shared(call, first, bad < 0 ? last : bad);
+        report->bad_token = other < 0 ? bad : other;
         if (report->bad_token >= 0 && call->mask)
             report->bad_token = collect_without_bad(call, s, first, last, report->bad_token, way);
     }
@@ -199,8 +209,8 @@ static void step_emit(const seqtopk_call *call) {
 
 /* ------------------------------------------------------ weigh and permute -- */
 
-/* Weights, padded and dense rows of this part's tokens, and how many pairs of theirs each expert has. */
-void seqtopk_step_finish(const seqtopk_call *call) {
+/* Weights of this part's tokens. */
+void seqtopk_step_weigh(const seqtopk_call *call) {
     int64_t first, last;
     for (int64_t s = 0; s < call->sequences; s++)
         if (seqtopk_call_run(call, s, call->part, &first, &last))
@@ -208,15 +218,26 @@ void seqtopk_step_finish(const seqtopk_call *call) {
     seqtopk_call_share(call, call->part, &first, &last);
     if (call->in.expert_factors)
         seqtopk_apply_factors(call, first, last);
+}
+
+/* Padded and dense rows of this part's tokens, and how many pairs of theirs each expert has. */
+void seqtopk_step_tell(const seqtopk_call *call) {
+    int64_t first, last;
+    seqtopk_call_share(call, call->part, &first, &last);
     seqtopk_finish_tokens(call, first, last);
     if (call->out.pair_tokens || call->out.fill_tail)
         seqtopk_finish_lists(call, first, last);
     if (!seqtopk_wants_experts(call))
         return;
-    int32_t *histogram = call->histograms + (int64_t)call->part * call->rows.experts;
-    memset(histogram, 0, (size_t)call->rows.experts * sizeof *histogram);
+    int32_t *histogram = call->histograms + (int64_t)call->part * call->plan->dispatched;
+    memset(histogram, 0, (size_t)call->plan->dispatched * sizeof *histogram);
     const int32_t from = call->token_offsets[first];
     call->kernels->histogram(call->expert_ids + from, call->token_offsets[last] - from, histogram);
+}
+
+void seqtopk_step_finish(const seqtopk_call *call) {
+    seqtopk_step_weigh(call);
+    seqtopk_step_tell(call);
 }
 
 void seqtopk_step_permute(const seqtopk_call *call) {
@@ -227,13 +248,18 @@ void seqtopk_step_permute(const seqtopk_call *call) {
 typedef void step_fn(const seqtopk_call *call);
 static step_fn *const steps[] = {seqtopk_step_collect, step_cut, step_count, step_emit, seqtopk_step_finish,
                                  seqtopk_step_permute};
-enum { STEPS = sizeof steps / sizeof *steps };
+/* Where lists are adjusted there is a step before they are weighed and one after. */
+static step_fn *const adjusting_steps[] = {
+    seqtopk_step_collect, step_cut,          step_count,          step_emit, seqtopk_admit_shared, seqtopk_step_weigh,
+    seqtopk_settle_lists, seqtopk_step_tell, seqtopk_step_permute};
+enum { STEP_AFTER_EMIT = 4 };
+enum { STEPS = sizeof steps / sizeof *steps, ADJUSTING_STEPS = sizeof adjusting_steps / sizeof *adjusting_steps };
 
-int32_t seqtopk_route_steps(const seqtopk_plan *plan) { return plan ? STEPS : 0; }
+int32_t seqtopk_route_steps(const seqtopk_plan *plan) { return !plan ? 0 : plan->adjusts ? ADJUSTING_STEPS : STEPS; }
 
 /* The same of a selection that was given, whose pairs are counted by then. */
 static seqtopk_status check_given(const seqtopk_call *call, seqtopk_error *error) {
-    const int64_t most = seqtopk_max_selected(call->plan, call->in.tokens);
+    const int64_t most = call->in.tokens * call->plan->pairs;
     int64_t pairs = 0;
     for (int32_t p = 0; p < call->parts; p++) {
         const int64_t token = call->reports[p].bad_given;
@@ -302,6 +328,11 @@ static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
         step_cut(call);
         step_emit(call);
     }
+    if (call->plan->adjusts) {
+        for (int32_t step = STEP_AFTER_EMIT; step < ADJUSTING_STEPS; step++)
+            adjusting_steps[step](call);
+        return SEQTOPK_OK;
+    }
     seqtopk_step_finish(call);
     seqtopk_step_permute(call);
     return SEQTOPK_OK;
@@ -320,7 +351,7 @@ seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk_input *inpu
 static int is_for_one(int64_t tokens, int32_t parts) { return parts == 1 || tokens <= 1; }
 
 int32_t seqtopk_route_steps_for(const seqtopk_plan *plan, int64_t tokens, int32_t parts) {
-    return !plan ? 0 : is_for_one(tokens, parts) ? 1 : STEPS;
+    return !plan ? 0 : is_for_one(tokens, parts) ? 1 : seqtopk_route_steps(plan);
 }
 
 seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input *input, const seqtopk_output *output,
@@ -329,8 +360,9 @@ seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input 
     seqtopk_call call;
     if (seqtopk_error_clear(error))
         return SEQTOPK_E_STRUCT;
-    if (step < 0 || step >= STEPS)
-        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, STEPS - 1);
+    const int32_t most = plan ? seqtopk_route_steps(plan) : STEPS;
+    if (step < 0 || step >= most)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, (int)most - 1);
     seqtopk_status status = open_call(&call, plan, input, output, scratch, scratch_size, part, parts, error);
     if (!status && is_for_one(call.in.tokens, parts)) {
         if (step == 0 && part > 0)
@@ -344,7 +376,7 @@ seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input 
         status = seqtopk_check_logits(&call, error);
     }
     if (!status)
-        steps[step](&call);
+        (plan->adjusts ? adjusting_steps : steps)[step](&call);
     return status;
 }
 
@@ -394,7 +426,7 @@ seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_in
         return seqtopk_route(plan, input, output, scratch, scratch_size, error);
     team t = {plan, input, output, scratch, scratch_size, 0, parts};
     status = open_call(&call, plan, input, output, scratch, scratch_size, 0, parts, error);
-    for (; t.step < STEPS && !status; t.step++) {
+    for (; t.step < seqtopk_route_steps(plan) && !status; t.step++) {
         loan.parallel_for(loan.context, parts, team_task, &t);
         status = seqtopk_check_logits(&call, error);
     }
