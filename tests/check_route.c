@@ -958,7 +958,7 @@ static void large_batches(void) {
 }
 
 /* What a router may say beside score, groups and bias: each form of its own, in both scopes, with all that goes with it. */
-typedef enum form { FORM_QUOTA, FORM_KEY, FORM_PREPARED, FORM_NULL, FORM_SHARED, FORMS } form;
+typedef enum form { FORM_QUOTA, FORM_KEY, FORM_PREPARED, FORM_NULL, FORM_SHARED, FORM_SPARSEMIXER, FORMS } form;
 
 /* Of a token's experts at most so many of a group, mostly just so many that K of them are there. */
 static void choose_quota(seqtopk_desc *d) {
@@ -995,6 +995,11 @@ static void choose_form(call *c, form f) {
     case FORM_KEY: c->desc.key_from = SEQTOPK_KEY_FROM_LOGIT; break;
     case FORM_NULL: c->desc.null_experts = (int32_t)pick((uint32_t)c->desc.experts); break;
     case FORM_SHARED: choose_shared(&c->desc); break;
+    case FORM_SPARSEMIXER:
+        c->desc.score = SEQTOPK_SCORE_LOGITS;
+        c->desc.norm = SEQTOPK_NORM_SPARSEMIXER;
+        c->desc.norm_jitter = pick(2) ? 0 : 0.2f;
+        break;
     case FORM_PREPARED: choose_prepared(&c->desc); break;
     case FORMS: break;
     }
@@ -1008,10 +1013,10 @@ static void router_forms(void) {
         const wish w = {.score = turn % 4,
                         .scope = turn % 3 == 2 ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE,
                         .bounds = turn / 4 % 4,
-                        .grouping = f == FORM_QUOTA ? 1 + turn / 2 % 3
-                                    : turn % 7 == 3 ? 1 + turn / 7 % 3
-                                                    : 0,
-                        .bias = turn / 8 & 1,
+                        .grouping = f == FORM_QUOTA                          ? 1 + turn / 2 % 3
+                                    : turn % 7 == 3 && f != FORM_SPARSEMIXER ? 1 + turn / 7 % 3
+                                                                             : 0,
+                        .bias = turn / 8 & 1 && f != FORM_SPARSEMIXER,
                         .mask = turn % 5 == 4,
                         .ragged = turn % 4 == 3 ? 2 : turn % 4 == 1};
         call c;

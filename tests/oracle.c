@@ -641,11 +641,45 @@ static void weigh_by_logs(const oracle_problem *problem, int64_t t, const int32_
     }
 }
 
+/* A softmax over what is near a winner, those before it left out. What rounding may put on either side has no right answer. */
+static void weigh_sparsely(const oracle_problem *problem, int64_t t, const int32_t *ids, int32_t n, double *w,
+                           double *slack) {
+    const double *row = problem->x + t * problem->experts;
+    const double scale = problem->desc.scale != 0 ? problem->desc.scale : 1;
+    const double most = 2 * (problem->desc.norm_jitter != 0 ? (double)problem->desc.norm_jitter : (double)0.01f);
+    unsigned char *gone = must_alloc((size_t)problem->experts, 1), *done = must_alloc((size_t)n, 1);
+    for (int32_t turn = 0; turn < n; turn++) {
+        int32_t best = -1, doubtful = 0;
+        double sum = 0;
+        for (int32_t i = 0; i < n; i++)
+            if (!done[i] &&
+                (best < 0 || row[ids[i]] > row[ids[best]] || (row[ids[i]] == row[ids[best]] && ids[i] < ids[best])))
+                best = i;
+        const double m = row[ids[best]];
+        for (int32_t e = 0; e < problem->experts; e++) {
+            const double factor = fmax(fabs(row[e]), m), far = factor == 0 ? 0 : (m - row[e]) / factor;
+            if (gone[e] || row[e] == -INFINITY)
+                continue;
+            doubtful |= fabs(far - most) < 1e-6;
+            sum += far > most ? 0 : exp(row[e] - m);
+        }
+        w[best] = scale / sum;
+        slack[best] = doubtful ? INFINITY : fabs(w[best]) * relative_bound(1 / sum) + fabs(scale) * DENORMAL + DENORMAL;
+        done[best] = gone[ids[best]] = 1;
+    }
+    free(gone);
+    free(done);
+}
+
 static void weigh_token(const oracle_problem *problem, int64_t t, const int32_t *ids, int32_t n, double *w,
                         double *slack) {
     const seqtopk_desc *desc = &problem->desc;
     double scale = desc->scale != 0 ? desc->scale : 1, sum = 0, size = 0, top = -INFINITY;
     int norm = norm_of(desc);
+    if (norm == SEQTOPK_NORM_SPARSEMIXER) {
+        weigh_sparsely(problem, t, ids, n, w, slack);
+        return;
+    }
     if (norm == SEQTOPK_NORM_SUM && desc->norm_eps == 0 && desc->norm_floor == 0 &&
         desc->score != SEQTOPK_SCORE_LOGITS) {
         weigh_by_logs(problem, t, ids, n, scale, w, slack);
@@ -747,12 +781,13 @@ void oracle_list(const oracle_problem *problem, const oracle_choice *choice, ora
                             .null_tolerance = must_alloc(tokens, sizeof *lists->null_tolerance)};
     for (int64_t t = 0; t < problem->tokens; t++) {
         const int32_t from = choice->offsets[t], n = choice->offsets[t + 1] - from;
-        const int32_t own = problem->masked[t] ? 0 : shared;
+        int32_t own = 0;
         int64_t rank = lists->selected;
         memcpy(ids, choice->ascending + from, (size_t)n * sizeof *ids);
         memcpy(ranked, choice->ranked + from, (size_t)n * sizeof *ranked);
-        for (int32_t i = 0; i < own; i++)
-            ids[n + i] = desc->experts + i;
+        for (int32_t i = 0; i < shared && !problem->masked[t]; i++)
+            if (!is_scored || problem->shared[t * shared + i] != -INFINITY)
+                ids[n + own++] = desc->experts + i;
         weigh_token(problem, t, ids, n + (is_scored ? own : 0), w, slack);
         add_shaky(problem, t, ids, n + (is_scored ? own : 0), w, slack);
         for (int32_t i = 0; i < own && !is_scored; i++) {
@@ -770,7 +805,7 @@ void oracle_list(const oracle_problem *problem, const oracle_choice *choice, ora
             if (ranked[i] < null_from)
                 lists->ranked[rank++] = ranked[i];
         for (int32_t i = 0; i < own; i++)
-            lists->ranked[rank++] = desc->experts + i;
+            lists->ranked[rank++] = ids[n + i];
         lists->offsets[t + 1] = (int32_t)lists->selected;
     }
     free(w);

@@ -158,7 +158,13 @@ typedef enum seqtopk_norm {
     /* Divided by sum + norm_eps, or norm_floor if that is more; 0 where the divisor is 0. Without either the shares are exact
      * to the bound above even where scores are too small for a float32, whose logarithms are taken then. */
     SEQTOPK_NORM_SUM = 2,
-    SEQTOPK_NORM_SOFTMAX = 3 /* softmax over the selected scores */
+    SEQTOPK_NORM_SOFTMAX = 3, /* softmax over the selected scores */
+    /*
+     * SCORE_LOGITS, without bias or groups (Phi-3.5-MoE at inference, where K is 2): the selected from the best on, each weighed
+     * by a softmax over those of all experts, better ones that are selected left out, that are near enough to its own logit m:
+     * (m - x) / max(|x|, m) <= 2 * norm_jitter. A weight is 1 where none is. Reads whole rows again.
+     */
+    SEQTOPK_NORM_SPARSEMIXER = 4
 } seqtopk_norm;
 
 /* What the key is made of: see seqtopk_score. */
@@ -276,10 +282,12 @@ typedef struct seqtopk_desc {
      * The last `shared_experts` of E do not compete: every unmasked token gets them, beside its top_k. With shared_weight 0
      * they are scored like the selected and take part in the norm (Inkling; not for SCORE_SOFTMAX), logits [T, E] have their
      * columns. Else shared_weight is their weight, norm and scale left out (fused shared experts), and logits are
-     * [T, E - shared_experts]. bias, groups and given_ids are of those that compete; in lists shared ones come last. 0 to E - 1.
+     * [T, E - shared_experts]. bias, groups and given_ids are of those that compete; in lists shared ones come
+     * last. A scored one with a logit of -inf is left out. 0 to E - 1.
      */
     int32_t shared_experts;
     float shared_weight;
+    float norm_jitter; /* NORM_SPARSEMIXER: 0 means 0.01; >= 0 */
 } seqtopk_desc;
 #define SEQTOPK_DESC_INIT SEQTOPK_INIT_(seqtopk_desc)
 

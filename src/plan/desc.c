@@ -31,7 +31,8 @@ static int is_norm(seqtopk_norm norm) {
     case SEQTOPK_NORM_DEFAULT:
     case SEQTOPK_NORM_NONE:
     case SEQTOPK_NORM_SUM:
-    case SEQTOPK_NORM_SOFTMAX: return 1;
+    case SEQTOPK_NORM_SOFTMAX:
+    case SEQTOPK_NORM_SPARSEMIXER: return 1;
     }
     return 0;
 }
@@ -171,6 +172,18 @@ static seqtopk_status check_weights(const seqtopk_desc *d, seqtopk_error *error)
     if (!(d->norm_floor >= 0.0f) || isinf(d->norm_floor))
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.norm_floor is %g; it must be finite and not negative",
                             (double)d->norm_floor);
+    if (!(d->norm_jitter >= 0.0f) || isinf(d->norm_jitter))
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.norm_jitter is %g; it must be finite and not negative",
+                            (double)d->norm_jitter);
+    if (d->norm == SEQTOPK_NORM_SPARSEMIXER && d->score != SEQTOPK_SCORE_LOGITS)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "desc.norm is SEQTOPK_NORM_SPARSEMIXER, which takes softmaxes of logits: set score to "
+                            "SEQTOPK_SCORE_LOGITS");
+    if (d->norm == SEQTOPK_NORM_SPARSEMIXER && (d->groups > 1 || (d->shared_experts && d->shared_weight == 0.0f)))
+        return seqtopk_fail(
+            error, SEQTOPK_E_UNSUPPORTED, -1,
+            "desc.norm is SEQTOPK_NORM_SPARSEMIXER, which weighs the best of all logits: without groups, and "
+            "shared experts need a shared_weight");
     if (!isfinite(d->scale))
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "desc.scale is %g; it must be finite", (double)d->scale);
     return SEQTOPK_OK;
@@ -266,6 +279,8 @@ seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *
         resolved->norm = SEQTOPK_NORM_NONE;
     if (resolved->logit_scale == 0.0f)
         resolved->logit_scale = 1.0f;
+    if (resolved->norm_jitter == 0.0f)
+        resolved->norm_jitter = 0.01f;
     if (resolved->scale == 0.0f)
         resolved->scale = 1.0f;
     if (resolved->max_experts == 0 || resolved->max_experts > resolved->experts)

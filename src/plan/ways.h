@@ -50,8 +50,10 @@ static inline int32_t seqtopk_least_of_token(const seqtopk_desc *desc) {
     return desc->scope == SEQTOPK_SCOPE_SEQUENCE ? desc->min_experts : seqtopk_most_of_token(desc);
 }
 
-/* Whether rows are made ready before kernels read them: scaled or capped. They are float32 then. */
+/* Whether rows are made ready before kernels read them: scaled or capped, or since they are made anew as float32. */
 static inline int seqtopk_prepares(const seqtopk_desc *desc) {
+    if (desc->norm == SEQTOPK_NORM_SPARSEMIXER && desc->dtype != SEQTOPK_DTYPE_F32)
+        return 1;
     return desc->logit_softcap > 0.0f || (desc->logit_scale != 0.0f && desc->logit_scale != 1.0f);
 }
 

@@ -42,23 +42,33 @@ static float weight_of(const seqtopk_call *call, int32_t expert) {
     return call->plan->desc.shared_weight * factor;
 }
 
+/* Whether a token gets a shared expert. */
+static int gets(const seqtopk_call *call, int64_t token, int32_t expert) {
+    if (call->in.token_mask && !call->in.token_mask[token])
+        return 0;
+    return !seqtopk_scores_shared(call->plan) || !seqtopk_call_is_excluded(call, token, expert);
+}
+
 /* Makes room behind each token's list, from the last token on, and puts the shared experts there. */
 static void admit(const seqtopk_call *call) {
     const int64_t tokens = call->in.tokens;
-    const uint8_t *mask = call->in.token_mask;
-    const int32_t shared = call->plan->beside, experts = call->rows.experts;
-    int64_t end = call->token_offsets[tokens], at = end + seqtopk_unmasked(mask, 0, tokens) * shared;
+    const int32_t experts = call->rows.experts, all = experts + call->plan->beside;
+    int64_t end = call->token_offsets[tokens], at = end;
+    for (int64_t t = 0; t < tokens; t++)
+        for (int32_t e = experts; e < all; e++)
+            at += gets(call, t, e);
     seqtopk_tell_end(call, at);
     for (int64_t t = tokens - 1; t >= 0; t--) {
         const int32_t from = call->token_offsets[t], n = (int32_t)(end - from);
-        const int32_t more = mask && !mask[t] ? 0 : shared;
-        at -= n + more;
+        for (int32_t e = all - 1; e >= experts; e--)
+            if (gets(call, t, e)) {
+                at--;
+                call->expert_ids[at] = e;
+                call->list_weights[at] = weight_of(call, e);
+            }
+        at -= n;
         memmove(call->expert_ids + at, call->expert_ids + from, (size_t)n * sizeof *call->expert_ids);
         memmove(call->list_weights + at, call->list_weights + from, (size_t)n * sizeof *call->list_weights);
-        for (int32_t i = 0; i < more; i++) {
-            call->expert_ids[at + n + i] = experts + i;
-            call->list_weights[at + n + i] = weight_of(call, experts + i);
-        }
         call->token_offsets[t] = (int32_t)at;
         end = from;
     }

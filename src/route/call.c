@@ -108,6 +108,9 @@ static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input 
             seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                          "input.bias with desc.min_p or top_p: which of a token's experts is best is told by their "
                          "scores there, which a bias contradicts");
+    if (!status && in->bias && plan->desc.norm == SEQTOPK_NORM_SPARSEMIXER)
+        status = seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                              "input.bias with SEQTOPK_NORM_SPARSEMIXER, which weighs the best logits: leave it NULL");
     if (!status && in->expert_factors)
         status = check_factors(in->expert_factors, experts + plan->beside, error);
     if (!status && in->given_ids)

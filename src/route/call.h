@@ -182,6 +182,9 @@ seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys);
  * logits. */
 void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores);
 
+/* NORM_SPARSEMIXER: weights of tokens [first, last), from their whole rows. */
+void seqtopk_mix_sparsely(const seqtopk_call *call, int64_t first, int64_t last);
+
 /* min_p and top_p: drops what they leave out of a run's lists, and puts plain scores in the places of weights. */
 void seqtopk_prune(const seqtopk_call *call, int64_t first, int64_t last, seqtopk_run *run);
 
@@ -199,6 +202,17 @@ void seqtopk_settle_lists(const seqtopk_call *call);
 
 /* Whether any weight is asked for. */
 int seqtopk_wants_weights(const seqtopk_call *call);
+
+/* Whether a logit of the caller's row is -inf: such an expert is never selected, not even where it is given or shared. */
+int seqtopk_call_is_excluded(const seqtopk_call *call, int64_t token, int32_t expert);
+
+/* How many shared experts a token has: they stay behind the others in every order. */
+static inline int32_t seqtopk_shared_of(const seqtopk_call *call, int64_t token) {
+    int32_t n = 0;
+    for (int32_t i = call->token_offsets[token + 1]; call->plan->beside && i > call->token_offsets[token]; i--)
+        n += call->expert_ids[i - 1] >= call->rows.experts;
+    return n;
+}
 
 /* Lists a token's experts, and their weights, in the order that they were given in. */
 void seqtopk_order_as_given(const seqtopk_call *call, int64_t token);

@@ -20,8 +20,7 @@ static int32_t given_of(const seqtopk_call *call, int64_t t, const int32_t **ids
 
 static int is_masked(const seqtopk_call *call, int64_t t) { return call->in.token_mask && !call->in.token_mask[t]; }
 
-/* Whether a logit is -inf: such an expert is never selected, not even here. */
-static int is_excluded(const seqtopk_call *call, int64_t t, int32_t expert) {
+int seqtopk_call_is_excluded(const seqtopk_call *call, int64_t t, int32_t expert) {
     uint32_t whole;
     uint16_t half;
     if (!call->rows.logits)
@@ -49,7 +48,7 @@ static int32_t mark_given(const seqtopk_call *call, int64_t t, uint64_t *marks) 
             continue;
         if (id >= call->rows.experts || marks[id / 64] >> id % 64 & 1)
             return -1;
-        if (is_excluded(call, t, id))
+        if (seqtopk_call_is_excluded(call, t, id))
             continue;
         marks[id / 64] |= UINT64_C(1) << id % 64;
         count++;
@@ -101,7 +100,7 @@ int64_t seqtopk_given_list(const seqtopk_call *call, int64_t s, int64_t first, i
 
 void seqtopk_order_as_given(const seqtopk_call *call, int64_t token) {
     const int32_t from = call->token_offsets[token];
-    const int32_t n = call->token_offsets[token + 1] - from - call->plan->beside;
+    const int32_t n = call->token_offsets[token + 1] - from - seqtopk_shared_of(call, token);
     const int32_t dispatched = call->plan->dispatched;
     int32_t *ids = call->expert_ids + from, listed = 0;
     float *weights = call->list_weights + from, *weight_of = call->work.values;
@@ -111,7 +110,7 @@ void seqtopk_order_as_given(const seqtopk_call *call, int64_t token) {
     for (int32_t i = 0; i < n; i++)
         weight_of[ids[i]] = weights[i];
     for (int32_t i = 0; i < width; i++)
-        if (given[i] >= 0 && given[i] < dispatched && !is_excluded(call, token, given[i])) {
+        if (given[i] >= 0 && given[i] < dispatched && !seqtopk_call_is_excluded(call, token, given[i])) {
             ids[listed] = given[i];
             weights[listed++] = weight_of[given[i]];
         }

@@ -5,15 +5,10 @@
 #include <math.h>
 #include <string.h>
 
-/* How many of a token's experts have competed: shared ones stay behind the others in every order. */
-static int32_t competed(const seqtopk_call *call, int64_t token) {
-    const int32_t n = call->token_offsets[token + 1] - call->token_offsets[token];
-    return n > 0 ? n - call->plan->beside : 0;
-}
-
 /* Lists the token's experts best first. Their weights, computed while experts ascended, move along. */
 static void order_by_rank(const seqtopk_call *call, int64_t token) {
-    const int32_t from = call->token_offsets[token], n = competed(call, token);
+    const int32_t from = call->token_offsets[token];
+    const int32_t n = call->token_offsets[token + 1] - from - seqtopk_shared_of(call, token);
     int32_t *ids = call->expert_ids + from;
     float *weights = call->list_weights + from, *keys = call->work.keys, *selected = call->work.scores;
     float *weight_of = call->work.values;
@@ -100,6 +95,11 @@ void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last,
     /* Who selects by logits needs no normaliser. */
     if (call->by_logit && own.rows.score == SEQTOPK_SCORE_SOFTMAX && (seqtopk_wants_weights(call) || call->out.row_lse))
         seqtopk_rows_lse(&own, first, last);
+    if (call->plan->desc.norm == SEQTOPK_NORM_SPARSEMIXER) {
+        if (seqtopk_wants_weights(call))
+            seqtopk_mix_sparsely(call, first, last);
+        return;
+    }
     if (seqtopk_wants_weights(call) && !weigh_what_stands(call, first, last, has_scores))
         seqtopk_rows_weigh(&own, &call->weighing, first, last, call->token_offsets, call->expert_ids,
                            call->list_weights);
