@@ -300,7 +300,7 @@ static seqtopk_status route_by_parts(team *t) {
 /* Routes into `out`, with scratch of exactly the promised size at the end of its page. */
 static seqtopk_status route(const seqtopk_plan *plan, const call *c, const seqtopk_output *out, entry how,
                             int32_t parts, seqtopk_error *error) {
-    const int64_t sequences = c->in.cu_seqlens ? c->in.sequences : 1;
+    const int64_t sequences = c->in.cu_seqlens || c->in.token_seq ? c->in.sequences : 1;
     const size_t size = seqtopk_scratch_size(plan, c->in.tokens, sequences, parts);
     if (!check_that(size > 0, "scratch size is 0"))
         return SEQTOPK_E_VALUE;
@@ -712,6 +712,76 @@ static void check_given(const call *c) {
     free(ids);
 }
 
+/* The tokens of a call's sequences mixed, each sequence in its order: which token of the call each is, and whose. */
+static void mix_tokens(const call *c, int32_t *from, int32_t *of) {
+    const int32_t sequences = c->in.sequences;
+    int32_t *next = check_alloc((size_t)sequences, sizeof *next);
+    memcpy(next, c->in.cu_seqlens, (size_t)sequences * sizeof *next);
+    const int by_turns = (int)pick(2);
+    for (int64_t t = 0, s = 0; t < c->in.tokens; t++) {
+        do
+            s = by_turns ? (s + 1) % sequences : pick((uint32_t)sequences);
+        while (next[s] == c->in.cu_seqlens[s + 1]);
+        of[t] = (int32_t)s;
+        from[t] = next[s]++;
+    }
+    free(next);
+}
+
+/* Token t of the trial is what token from[t] of the base is, to the bit. */
+static int is_mixed(const call *c, const int32_t *from) {
+    const seqtopk_output *a = &base.out, *b = &trial.out;
+    int same = *a->selected == *b->selected;
+    for (int64_t t = 0; same && t < c->in.tokens; t++) {
+        const int32_t i = a->token_offsets[from[t]], j = b->token_offsets[t], n = a->token_offsets[from[t] + 1] - i;
+        same = b->token_offsets[t + 1] - j == n && memcmp(a->expert_ids + i, b->expert_ids + j, (size_t)n * 4) == 0 &&
+               memcmp(a->weights + i, b->weights + j, (size_t)n * 4) == 0 &&
+               (!a->row_lse || memcmp(a->row_lse + from[t], b->row_lse + t, 4) == 0) &&
+               (!c->desc.null_experts || memcmp(null_of_base + from[t], null_of_trial + t, 4) == 0);
+    }
+    return same;
+}
+
+/* A batch whose tokens stand in any order gets what it gets sorted by sequence, in its own order; one by one or by a team. */
+static void check_mixed(const call *c) {
+    const size_t tokens = (size_t)c->in.tokens, element = c->desc.dtype == SEQTOPK_DTYPE_F32 ? 4 : 2;
+    const size_t row = (size_t)columns(&c->desc) * element;
+    const size_t stride = c->in.row_stride > 0 ? (size_t)c->in.row_stride * element : row;
+    int32_t *from = check_alloc(tokens, 4), *of = check_alloc(tokens, 4);
+    unsigned char *logits = check_alloc(tokens * row, 1), *mask = check_alloc(tokens, 1);
+    char why[256] = "";
+    const char *isa;
+    call mixed = *c;
+    mix_tokens(c, from, of);
+    for (size_t t = 0; t < tokens; t++) {
+        memcpy(logits + t * row, (const unsigned char *)c->in.logits + (size_t)from[t] * stride, row);
+        mask[t] = !c->in.token_mask || c->in.token_mask[from[t]];
+    }
+    mixed.in.logits = logits;
+    mixed.in.row_stride = 0;
+    mixed.in.token_mask = c->in.token_mask ? mask : NULL;
+    mixed.in.cu_seqlens = NULL;
+    mixed.in.token_seq = of;
+    for (int32_t i = 0; (isa = seqtopk_isa_name(i)); i++) {
+        seqtopk_plan *plan = isa_wanted(isa) ? make_plan(c, isa, NULL) : NULL;
+        for (int how = SERIAL; plan && how <= LENT_ONE_BY_ONE; how++) {
+            seqtopk_error error = SEQTOPK_ERROR_INIT;
+            describe(&mixed, "mixed", isa);
+            place(&trial, &mixed, SHEET_ALL);
+            const seqtopk_status status = route(plan, &mixed, &trial.out, (entry)how, how == SERIAL ? 1 : 3, &error);
+            check_that(status == SEQTOPK_OK, "status %s: %s", seqtopk_status_string(status), error.message);
+            check_that(!sheet_spoilt(&trial), "wrote beside an output");
+            check_that(is_mixed(c, from), "tokens in another order get something else");
+            check_that(sheet_agrees(&trial, why, sizeof why), "%s", why);
+        }
+        seqtopk_plan_destroy(plan);
+    }
+    free(from);
+    free(of);
+    free(logits);
+    free(mask);
+}
+
 /* Every way in says that token `first` is the first bad one; -1: that none is. Takes the plan, which may be NULL. */
 static void check_refused(const call *c, seqtopk_plan *plan, const char *who, int64_t first) {
     for (int how = SERIAL; plan && how < LENT_THREADS; how++) {
@@ -830,6 +900,9 @@ static void check_call(call *c) {
     check_everything_else(c);
     if (!c->desc.null_experts && !c->desc.shared_experts && pick(2)) /* lists would have to be completed first */
         check_given(c);
+    if (c->in.cu_seqlens && c->in.tokens > 0 && c->in.row_stride >= 0 && c->desc.scope == SEQTOPK_SCOPE_SEQUENCE &&
+        pick(2))
+        check_mixed(c);
     if (pick(4) == 0)
         check_nonfinite(c);
 }

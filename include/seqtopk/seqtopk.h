@@ -370,7 +370,7 @@ typedef enum seqtopk_nonfinite {
 
 typedef struct seqtopk_input {
     uint32_t struct_size;
-    int32_t sequences;  /* S, with cu_seqlens; ignored without */
+    int32_t sequences;  /* S, with cu_seqlens or token_seq; ignored without */
     const void *logits; /* [tokens, E] of the plan's dtype; may be NULL when tokens == 0 */
     int64_t row_stride; /* elements from one row to the next: 0 means E; SEQTOPK_STRIDE_BROADCAST; or >= E */
     int64_t tokens;     /* T, 0 to 2^31-1; T * E may exceed 2^32 */
@@ -394,6 +394,13 @@ typedef struct seqtopk_input {
 
     const float *
         expert_factors; /* [E], finite: what each expert's weights are multiplied by at the very end (Gemma 4, Pangu Pro) */
+
+    /*
+     * [T]: whose each token is, 0 to S - 1, in any order, in place of cu_seqlens: a batch as engines have it. Tokens of one sequence
+     * are in its order; all outputs stay in the caller's. Where sequences do not follow one another in order, rows are copied
+     * together for it, and one thread does all of the call: the first step of part 0. Ignored by token scope and with given_ids.
+     */
+    const int32_t *token_seq;
 } seqtopk_input;
 #define SEQTOPK_INPUT_INIT SEQTOPK_INIT_(seqtopk_input)
 
@@ -463,7 +470,7 @@ typedef struct seqtopk_output {
     int64_t *selected; /* [1]: N, how many pairs were selected */
 
     /* Which way each sequence went (an index for seqtopk_way_get), and why it is not the one that was meant for it. */
-    int32_t *ways;      /* [S], [1] without cu_seqlens and in token scope */
+    int32_t *ways;      /* [S], [1] without cu_seqlens and token_seq, and in token scope */
     int32_t *fallbacks; /* as many: seqtopk_fallback */
     int64_t *nonfinite; /* [2]: how many rows on_nonfinite has dropped, and the first of those tokens, or -1 */
 
@@ -502,10 +509,10 @@ SEQTOPK_API int64_t seqtopk_max_block_slots(const seqtopk_plan *plan, int64_t to
 SEQTOPK_API int32_t seqtopk_max_per_token(const seqtopk_plan *plan);
 
 /*
- * Bytes of scratch that are enough for any call with at most so many tokens, sequences (1 without cu_seqlens) and
- * threads, whatever outputs are asked for. At most 20 bytes for each of tokens * K (28 with bounds), 17 for each token, 768 for
- * each sequence, 224 KiB + 200 * E for each thread (with scaled or capped logits 288 KiB + 264 * E), and 64 KiB; tokens * E
- * never enters. 0 on bad arguments.
+ * Bytes of scratch that are enough for any call with at most so many tokens, sequences (1 without cu_seqlens and token_seq) and
+ * threads, whatever outputs are asked for. At most 20 bytes for each of tokens * K (28 with bounds), 22 for each token, 768 for
+ * each sequence, 224 KiB + 200 * E for each thread (with scaled or capped logits 288 KiB + 264 * E), and 96 KiB + 8 * E;
+ * tokens * E never enters. Shared experts add to K. 0 on bad arguments.
  */
 SEQTOPK_API size_t seqtopk_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences, int32_t threads);
 

@@ -92,7 +92,7 @@ static void drop_null(const seqtopk_call *call) {
             call->list_weights[at++] = weight;
         }
         if (call->out.null_weights)
-            call->out.null_weights[t] = sum;
+            call->out.null_weights[seqtopk_place(call, t)] = sum;
     }
     seqtopk_tell_end(call, at);
 }
@@ -107,6 +107,6 @@ void seqtopk_settle_lists(const seqtopk_call *call) {
         return;
     if (call->plan->desc.null_experts)
         drop_null(call);
-    else if (!seqtopk_scores_shared(call->plan))
+    else if (call->plan->beside && !seqtopk_scores_shared(call->plan))
         admit(call);
 }

@@ -118,6 +118,12 @@ static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input 
     if (!status && !in->given_ids && plan->desc.order == SEQTOPK_ORDER_GIVEN)
         status = seqtopk_fail(error, SEQTOPK_E_NULL, -1,
                               "input.given_ids is NULL, but desc.order is SEQTOPK_ORDER_GIVEN: give a selection");
+    if (!status && in->cu_seqlens && in->token_seq && plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE)
+        status = seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
+                              "input.cu_seqlens and token_seq both say where sequences are; leave one NULL");
+    if (!status && in->token_seq && in->sequences < 0)
+        status = seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "input.sequences is %d; it must not be negative",
+                              (int)in->sequences);
     if (!status && in->cu_seqlens && plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE)
         status = check_sequences(in, error);
     return status;
@@ -234,7 +240,7 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
     call->runs = take(&a, sequences + parts, sizeof *call->runs);
     call->sequence = take(&a, sequences, sizeof *call->sequence);
     if (plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE) {
-        const int64_t places = 2 * pairs + SEQTOPK_CANDIDATES_SLACK * (sequences + parts);
+        const int64_t places = pairs + listed + SEQTOPK_CANDIDATES_SLACK * (sequences + parts);
         call->candidates.keys = take(&a, places, sizeof *call->candidates.keys);
         call->candidates.ids = take(&a, places, sizeof *call->candidates.ids);
         /* `order` differs from `keys` only where there are bounds. */
@@ -242,6 +248,10 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
         if (plan->min_experts > 0 || plan->max_experts < experts)
             call->candidates.order = take(&a, places, sizeof *call->candidates.order);
         call->candidates.counts = take(&a, tokens, sizeof *call->candidates.counts);
+        call->order = take(&a, tokens, sizeof *call->order);
+        call->starts = take(&a, sequences + 1, sizeof *call->starts);
+        call->sorted_mask = take(&a, tokens, sizeof *call->sorted_mask);
+        call->gathered = take(&a, seqtopk_gathered_rows(plan) * plan->columns, sizeof *call->gathered);
     }
     call->mask = take(&a, tokens, sizeof *call->mask);
     call->rows.shift = take(&a, tokens, sizeof(float));
@@ -318,9 +328,10 @@ static void describe_rows(seqtopk_call *call) {
         call->weighing.least = SEQTOPK_LEAST_SCORE;
 }
 
-/* A forced way must serve every sequence of the call. */
-static seqtopk_status check_forced_way(const seqtopk_call *call, seqtopk_error *error) {
+seqtopk_status seqtopk_check_way(const seqtopk_call *call, seqtopk_error *error) {
     seqtopk_ask ask = seqtopk_plan_ask(call->plan);
+    if (call->plan->way < 0 || call->in.given_ids)
+        return SEQTOPK_OK;
     ask.is_biased = call->is_biased;
     for (int64_t s = 0; s < call->sequences; s++) {
         int64_t begin, end, first, last;
@@ -357,8 +368,11 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
         return status;
     if (plan->desc.scope != SEQTOPK_SCOPE_SEQUENCE)
         call->in.cu_seqlens = NULL;
+    if (plan->desc.scope != SEQTOPK_SCOPE_SEQUENCE || call->in.given_ids)
+        call->in.token_seq = NULL;
     call->plan = plan;
-    call->sequences = call->in.cu_seqlens ? call->in.sequences : 1;
+    call->places = NULL;
+    call->sequences = call->in.cu_seqlens || call->in.token_seq ? call->in.sequences : 1;
     call->part = part;
     call->parts = parts;
     const uintptr_t base = ((uintptr_t)scratch + 63) & ~(uintptr_t)63;
@@ -381,12 +395,12 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
         call->list_weights = call->out.weights;
     call->kernels = seqtopk_plan_kernels(plan, call->in.tokens);
     describe_rows(call);
-    call->callers_mask = call->in.token_mask;
+    call->own_mask = call->callers_mask = call->in.token_mask;
     if (call->in.on_nonfinite == SEQTOPK_NONFINITE_ERROR)
         call->mask = NULL;
     call->is_biased = call->in.bias != NULL;
     call->is_keyed = call->is_biased || plan->is_keyed;
-    return plan->way < 0 || call->in.given_ids ? SEQTOPK_OK : check_forced_way(call, error);
+    return call->in.token_seq ? SEQTOPK_OK : seqtopk_check_way(call, error);
 }
 
 int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last) {

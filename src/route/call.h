@@ -55,8 +55,12 @@ typedef struct seqtopk_call {
     int32_t part, parts;
     int32_t is_biased, is_keyed; /* see src/plan/ways.h */
     int32_t is_raw;              /* rows are the caller's, and prepare.c makes them ready for kernels */
+    const int32_t *places;       /* [T]: which of the caller's rows each is; NULL: the same. See sorted.c */
+    int64_t place_step;          /* of which every so many-th counts: of a sample */
     int32_t by_logit;            /* keys are logits, of which rows.score says so too; weights are scores all the same */
-    const uint8_t *callers_mask; /* in.token_mask as it came: in and rows may have the mask below in its place */
+    const uint8_t *own_mask;     /* in.token_mask as it came */
+    const uint8_t
+        *callers_mask; /* the same, or sorted as tokens are: in and rows may have the mask below in its place */
 
     seqtopk_rows rows;
     seqtopk_weighing weighing;
@@ -66,6 +70,9 @@ typedef struct seqtopk_call {
     size_t left;  /* and so many bytes of it */
 
     /* In scratch, shared by the parts. */
+    int32_t *order, *starts;             /* [T], [S + 1]: where tokens of sequences are together (sorted.c) */
+    uint8_t *sorted_mask;                /* [T] */
+    float *gathered;                     /* [gathered_rows, columns] */
     uint8_t *mask;                       /* [T]: of the tokens that are left where bad rows are dropped; else NULL */
     seqtopk_report *reports;             /* [parts] */
     seqtopk_sequence *sequence;          /* [sequences] */
@@ -166,7 +173,26 @@ static inline int64_t seqtopk_call_budget(const seqtopk_call *call, int64_t firs
  * part's scratch: until the next rows are prepared there. At most seqtopk_prepared_at_once of them.
  */
 seqtopk_call seqtopk_prepare(const seqtopk_call *call, int64_t first, int64_t last);
-static inline int64_t seqtopk_prepared_at_once(const seqtopk_call *call) { return call->plan->work_rows; }
+static inline int64_t seqtopk_gathered_rows(const seqtopk_plan *plan) {
+    const int64_t rows = 4096 / plan->columns;
+    return rows < 1 ? 1 : rows < plan->work_rows ? rows : plan->work_rows;
+}
+static inline int64_t seqtopk_prepared_at_once(const seqtopk_call *call) {
+    return call->work.prepared ? call->plan->work_rows : seqtopk_gathered_rows(call->plan);
+}
+
+/* Which of the caller's tokens a row is. */
+static inline int64_t seqtopk_place(const seqtopk_call *call, int64_t row) {
+    return call->places ? call->places[row * call->place_step] : row;
+}
+
+/*
+ * sorted.c: from token_seq, the tokens of each sequence together, in their order, and after lists are weighed and settled
+ * all back in the caller's.
+ */
+seqtopk_status seqtopk_check_token_seq(const seqtopk_call *call, seqtopk_error *error);
+void seqtopk_sort_tokens(seqtopk_call *call);
+void seqtopk_unsort_tokens(seqtopk_call *call);
 
 /* The ops of that name on this call's rows; prepared first if need be. */
 int64_t seqtopk_rows_lse(const seqtopk_call *call, int64_t first, int64_t last);
@@ -230,6 +256,9 @@ void seqtopk_finish_lists(const seqtopk_call *call, int64_t first, int64_t last)
 /* Lists by expert: whether there are any, and this part's share of them, once each part's histogram is made. */
 int seqtopk_wants_experts(const seqtopk_call *call);
 void seqtopk_list_experts(const seqtopk_call *call);
+
+/* A forced way must serve every sequence of the call. */
+seqtopk_status seqtopk_check_way(const seqtopk_call *call, seqtopk_error *error);
 
 /* What a route does in a step (route.c), of which the decoding of src/cache has some in common. Finish is weigh and tell. */
 void seqtopk_step_collect(const seqtopk_call *call);

@@ -43,8 +43,13 @@ int seqtopk_estimate_bound(const seqtopk_call *call, int64_t first, int64_t last
     const int64_t step = tokens / n, from = first + step / 2;
     seqtopk_call sample = *call; /* the same call with these rows alone: groups and bounds apply */
     seqtopk_rows *rows = &sample.rows;
-    rows->logits = (const char *)rows->logits + from * rows->stride;
-    rows->stride *= step;
+    if (call->places) {
+        sample.places += from;
+        sample.place_step = step;
+    } else {
+        rows->logits = (const char *)rows->logits + from * rows->stride;
+        rows->stride *= step;
+    }
     rows->shift = shift;
     rows->lse = lse;
     rows->token_mask = NULL;

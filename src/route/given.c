@@ -25,7 +25,7 @@ int seqtopk_call_is_excluded(const seqtopk_call *call, int64_t t, int32_t expert
     uint16_t half;
     if (!call->rows.logits)
         return 0;
-    const char *row = (const char *)call->rows.logits + t * call->rows.stride;
+    const char *row = (const char *)call->rows.logits + seqtopk_place(call, t) * call->rows.stride;
     switch (call->plan->desc.dtype) {
     case SEQTOPK_DTYPE_F32:
         memcpy(&whole, row + (size_t)expert * sizeof whole, sizeof whole);

@@ -1,9 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Rows that are not read as the caller has them, but scaled and capped: made ready block by block, as float32, in a part's
- * scratch, and read there by the kernels that would else read the caller's.
+ * Rows that are not read as the caller has them, but scaled and capped, or together with others of their sequence: made ready
+ * block by block in a part's scratch, and read there by the kernels that would else read the caller's.
  */
 #include "src/route/call.h"
+
+#include <string.h>
+
+/* Copies rows that do not follow one another, or prepares them one by one. */
+static void gather(const seqtopk_call *call, seqtopk_rows rows, int64_t first, int64_t last, char *to) {
+    const seqtopk_desc *desc = &call->plan->desc;
+    const size_t element = desc->dtype == SEQTOPK_DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
+    const size_t size = (size_t)rows.experts * (call->work.prepared ? sizeof(float) : element);
+    const char *logits = rows.logits;
+    for (int64_t t = first; t < last; t++, to += size) {
+        rows.logits = logits + seqtopk_place(call, t) * rows.stride;
+        if (rows.token_mask && !rows.token_mask[t]) {
+            memset(to, 0, size);
+        } else if (call->work.prepared) {
+            seqtopk_rows one = rows;
+            one.token_mask = NULL;
+            call->kernels->prepare_logits(&one, 0, 1, desc->logit_scale, desc->logit_softcap, (float *)(void *)to);
+        } else {
+            memcpy(to, rows.logits, size);
+        }
+    }
+}
 
 seqtopk_call seqtopk_prepare(const seqtopk_call *call, int64_t first, int64_t last) {
     const seqtopk_desc *desc = &call->plan->desc;
@@ -14,10 +36,17 @@ seqtopk_call seqtopk_prepare(const seqtopk_call *call, int64_t first, int64_t la
     if (call->rows.token_mask)
         some.in.token_mask = some.rows.token_mask = call->rows.token_mask + first;
     seqtopk_rows whole = call->rows;
+    float *to = call->work.prepared ? call->work.prepared : call->gathered;
     whole.experts = call->plan->columns;
-    call->kernels->prepare_logits(&whole, first, last, desc->logit_scale, desc->logit_softcap, call->work.prepared);
-    some.rows.logits = call->work.prepared;
-    some.rows.stride = (int64_t)whole.experts * (int64_t)sizeof *call->work.prepared;
+    if (call->places)
+        gather(call, whole, first, last, (char *)to);
+    else
+        call->kernels->prepare_logits(&whole, first, last, desc->logit_scale, desc->logit_softcap, to);
+    some.rows.logits = to;
+    some.rows.stride =
+        (int64_t)whole.experts *
+        (call->work.prepared || desc->dtype == SEQTOPK_DTYPE_F32 ? (int64_t)sizeof *to : (int64_t)sizeof(uint16_t));
+    some.places = NULL;
     some.is_raw = 0;
     return some;
 }

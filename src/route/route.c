@@ -83,9 +83,10 @@ static int64_t collect_without_bad(const seqtopk_call *call, int64_t s, int64_t 
     seqtopk_report *report = call->reports + call->part;
     seqtopk_call rest = *call;
     seqtopk_call_mask_dropped(&rest);
-    if (report->first_dropped < 0)
-        report->first_dropped = bad;
     for (; bad >= 0; bad = next_bad(&rest, bad + 1, last)) {
+        const int64_t token = seqtopk_place(call, bad);
+        if (report->first_dropped < 0 || token < report->first_dropped)
+            report->first_dropped = token;
         call->mask[bad] = 0;
         report->dropped++;
     }
@@ -114,7 +115,9 @@ void seqtopk_step_collect(const seqtopk_call *call) {
             continue;
         seqtopk_call_sequence(call, s, &begin, &end);
         const seqtopk_length length = seqtopk_call_length(call, begin, end, first, last);
-        const int way = call->in.given_ids ? SEQTOPK_WAY_given : call->kernels->way[call->is_biased][length];
+        int way = call->in.given_ids ? SEQTOPK_WAY_given : call->kernels->way[call->is_biased][length];
+        if (call->places && way == SEQTOPK_WAY_short_logits) /* it reads the caller's rows */
+            way = SEQTOPK_WAY_short_keys;
         report->bad_token = collect_run(call, s, first, last, way);
         const int64_t bad = report->bad_token;
         const int64_t other = seqtopk_bad_shared(call, first, bad < 0 ? last : bad);
@@ -252,7 +255,6 @@ static step_fn *const steps[] = {seqtopk_step_collect, step_cut, step_count, ste
 static step_fn *const adjusting_steps[] = {
     seqtopk_step_collect, step_cut,          step_count,          step_emit, seqtopk_admit_shared, seqtopk_step_weigh,
     seqtopk_settle_lists, seqtopk_step_tell, seqtopk_step_permute};
-enum { STEP_AFTER_EMIT = 4 };
 enum { STEPS = sizeof steps / sizeof *steps, ADJUSTING_STEPS = sizeof adjusting_steps / sizeof *adjusting_steps };
 
 int32_t seqtopk_route_steps(const seqtopk_plan *plan) { return !plan ? 0 : plan->adjusts ? ADJUSTING_STEPS : STEPS; }
@@ -315,11 +317,33 @@ static seqtopk_status open_call(seqtopk_call *call, const seqtopk_plan *plan, co
     return seqtopk_call_open(call, plan, input, output, scratch, scratch_size, part, parts, error);
 }
 
+/* Of all bad rows, the first in the caller's order. */
+static void find_first_bad(const seqtopk_call *call) {
+    int64_t *bad = &call->reports->bad_token, first = INT64_MAX;
+    for (int64_t row = *bad; call->places && row >= 0; row = next_bad(call, row + 1, call->in.tokens)) {
+        const int64_t token = seqtopk_place(call, row);
+        first = token < first ? token : first;
+    }
+    *bad = first < INT64_MAX ? first : *bad;
+}
+
 /* All steps of a call that was opened for one part. */
 static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
+    seqtopk_status status = SEQTOPK_OK;
+    if (call->in.token_seq) {
+        status = seqtopk_check_token_seq(call, error);
+        if (status)
+            return status;
+        seqtopk_sort_tokens(call);
+        status = seqtopk_check_way(call, error);
+        call->reports->bad_token = -1;
+        if (status)
+            return status;
+    }
     seqtopk_step_collect(call);
+    find_first_bad(call);
     seqtopk_call_mask_dropped(call);
-    const seqtopk_status status = seqtopk_check_logits(call, error);
+    status = seqtopk_check_logits(call, error);
     if (status)
         return status;
     if (are_listed(call)) {
@@ -328,12 +352,16 @@ static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
         step_cut(call);
         step_emit(call);
     }
-    if (call->plan->adjusts) {
-        for (int32_t step = STEP_AFTER_EMIT; step < ADJUSTING_STEPS; step++)
-            adjusting_steps[step](call);
+    if (!call->plan->adjusts && !call->places) {
+        seqtopk_step_finish(call);
+        seqtopk_step_permute(call);
         return SEQTOPK_OK;
     }
-    seqtopk_step_finish(call);
+    seqtopk_admit_shared(call);
+    seqtopk_step_weigh(call);
+    seqtopk_settle_lists(call);
+    seqtopk_unsort_tokens(call);
+    seqtopk_step_tell(call);
     seqtopk_step_permute(call);
     return SEQTOPK_OK;
 }
@@ -364,11 +392,13 @@ seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input 
     if (step < 0 || step >= most)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, (int)most - 1);
     seqtopk_status status = open_call(&call, plan, input, output, scratch, scratch_size, part, parts, error);
-    if (!status && is_for_one(call.in.tokens, parts)) {
+    if (!status && (is_for_one(call.in.tokens, parts) || call.in.token_seq)) {
         if (step == 0 && part > 0)
             return SEQTOPK_OK;
         if (parts > 1)
             status = open_call(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
+        if (!status && step > 0)
+            status = seqtopk_check_token_seq(&call, error);
         return status ? status : step == 0 ? route_alone(&call, error) : seqtopk_check_logits(&call, error);
     }
     if (!status && step > 0) {
@@ -422,7 +452,7 @@ seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_in
         return status;
     const int64_t worthwhile = 1 + call.in.tokens * plan->desc.experts / call.kernels->share;
     const int32_t parts = worthwhile < loan.threads ? (int32_t)worthwhile : loan.threads;
-    if (parts == 1)
+    if (parts == 1 || call.in.token_seq)
         return seqtopk_route(plan, input, output, scratch, scratch_size, error);
     team t = {plan, input, output, scratch, scratch_size, 0, parts};
     status = open_call(&call, plan, input, output, scratch, scratch_size, 0, parts, error);

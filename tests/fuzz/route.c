@@ -145,10 +145,14 @@ static seqtopk_status route(const seqtopk_desc *desc, const char *isa, int parts
              isa, parts, (long long)in->tokens, (int)d.experts, (int)d.top_k, (int)d.scope, (int)d.score, (int)d.norm,
              (double)d.norm_eps, (double)d.norm_floor, (double)d.scale, (int)d.min_experts, (int)d.max_experts,
              (int)d.group_top_k, (int)d.groups, (int)d.group_score, (int)d.group_n, (int)d.dtype, (int)d.order,
-             (long long)in->row_stride, in->cu_seqlens ? (int)in->sequences : -1, in->token_mask ? " mask" : "",
-             in->bias ? " bias" : "", in->given_ids ? " given" : "", (int)in->on_nonfinite, (int)d.key_from,
-             (double)d.logit_scale, (double)d.logit_softcap, (int)d.group_quota, (int)d.null_experts,
-             (int)d.shared_experts, (double)d.shared_weight, (double)d.norm_jitter, (double)d.min_p, (double)d.top_p);
+             (long long)in->row_stride, in->cu_seqlens || in->token_seq ? (int)in->sequences : -1,
+             in->token_mask ? " mask" : "", in->bias ? " bias" : "",
+             in->given_ids   ? " given"
+             : in->token_seq ? " mixed"
+                             : "",
+             (int)in->on_nonfinite, (int)d.key_from, (double)d.logit_scale, (double)d.logit_softcap, (int)d.group_quota,
+             (int)d.null_experts, (int)d.shared_experts, (double)d.shared_weight, (double)d.norm_jitter,
+             (double)d.min_p, (double)d.top_p);
     memset(l, 0x5a, sizeof *l);
     seqtopk_status status = seqtopk_plan_create(&plan, &d, &error);
     if (status || seqtopk_max_selected(plan, in->tokens) < 0) {
@@ -165,7 +169,8 @@ static seqtopk_status route(const seqtopk_desc *desc, const char *isa, int parts
     out.capacity = seqtopk_max_selected(plan, in->tokens);
     out.selected = &l->selected;
     out.null_weights = d.null_experts > 0 ? (float *)(void *)l->null_weights : NULL;
-    const size_t size = seqtopk_scratch_size(plan, in->tokens, in->cu_seqlens ? in->sequences : 1, parts);
+    const size_t size =
+        seqtopk_scratch_size(plan, in->tokens, in->cu_seqlens || in->token_seq ? in->sequences : 1, parts);
     uint8_t *scratch = malloc(size ? size : 1);
     if (!scratch)
         fail("no memory");
@@ -253,6 +258,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             cu[in.sequences] = (int32_t)in.tokens;
         }
         in.cu_seqlens = cu;
+    }
+    int32_t token_seq[MOST_TOKENS];
+    if (take(&s, 1) % 4 == 0) { /* in any order; at times beside cu_seqlens, or of no sequence */
+        in.token_seq = token_seq;
+        if (take(&s, 1) & 7)
+            in.cu_seqlens = NULL;
+        in.sequences = (int32_t)(take(&s, 1) % 7);
+        for (int i = 0; i < MOST_TOKENS; i++) {
+            const int32_t any = (int32_t)(take(&s, 1) % 8);
+            token_seq[i] = in.sequences > 0 && any < 7 ? any % in.sequences : any - 4;
+        }
     }
     if (take(&s, 1) & 1) {
         for (int i = 0; i < MOST_TOKENS; i++)
