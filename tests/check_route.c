@@ -21,7 +21,12 @@ enum { MOST_CELLS = 140000, MOST_PARTS = 7 };
 static guard g_logits, g_mask, g_bias, g_cu, g_scratch, g_ways, g_fallbacks;
 static sheet base, trial;
 enum { MOST_TOKENS = 2100 };
-static float null_of_base[MOST_TOKENS], null_of_trial[MOST_TOKENS];
+enum { MOST_RUNNERS = 3 };
+/* What sheets do not have. */
+static struct beside {
+    float null_weights[MOST_TOKENS], margins[MOST_TOKENS];
+    int32_t runners[MOST_TOKENS * MOST_RUNNERS];
+} of_base, of_trial;
 
 static uint32_t pick(uint32_t n) { return random_below(&run.random, n); }
 
@@ -33,7 +38,8 @@ typedef struct call {
     int64_t pairs;
     int32_t width;
     seqtopk_padding padding;
-    int aligned; /* scratch at a round address */
+    int32_t runners; /* that are asked for; 0: none */
+    int aligned;     /* scratch at a round address */
 } call;
 
 static void describe(const call *c, const char *what, const char *who) {
@@ -196,10 +202,23 @@ static void make_data(call *c, const wish *w) {
     }
 }
 
+static int64_t longest_of(const call *c) {
+    int64_t longest = c->in.cu_seqlens ? 0 : c->in.tokens;
+    for (int32_t s = 0; c->in.cu_seqlens && s < c->in.sequences; s++) {
+        const int64_t length = c->in.cu_seqlens[s + 1] - c->in.cu_seqlens[s];
+        longest = length > longest ? length : longest;
+    }
+    return longest;
+}
+
 static void choose_padding(call *c, const seqtopk_plan *plan) {
     c->pairs = c->in.tokens * (c->desc.top_k + c->desc.shared_experts);
     c->width = seqtopk_max_per_token(plan);
     c->padding = (seqtopk_padding)pick(4);
+    c->runners = pick(3) ? 0 : 1 + (int32_t)pick(MOST_RUNNERS);
+    c->runners = c->runners < competing(&c->desc) ? c->runners : competing(&c->desc);
+    if (pick(2))
+        c->width = seqtopk_max_width(plan, longest_of(c));
     if (c->padding != SEQTOPK_PAD_DISTINCT || c->width < dispatched(&c->desc))
         c->width += (int32_t)pick(2);
 }
@@ -345,14 +364,25 @@ static void place(sheet *s, const call *c, uint32_t wanted) {
     if (c->desc.score != SEQTOPK_SCORE_SOFTMAX)
         wanted &= ~sheet_lse_bit();
     sheet_place(s, c->in.tokens, dispatched(&c->desc), c->pairs, c->width, stride, c->padding, wanted, pick);
+    struct beside *beside = s == &base ? &of_base : &of_trial;
     if (c->desc.null_experts)
-        s->out.null_weights = s == &base ? null_of_base : null_of_trial;
+        s->out.null_weights = beside->null_weights;
+    if (c->runners > 0) {
+        s->out.runners = c->runners;
+        s->out.runner_ids = beside->runners;
+        s->out.margins = beside->margins;
+    }
 }
 
 /* The first output that differs in a bit. */
 static const char *difference(const call *c) {
-    if (c->desc.null_experts && memcmp(null_of_base, null_of_trial, (size_t)c->in.tokens * sizeof *null_of_base))
+    if (c->desc.null_experts &&
+        memcmp(of_base.null_weights, of_trial.null_weights, (size_t)c->in.tokens * sizeof *of_base.null_weights))
         return "null_weights";
+    if (c->runners > 0 && memcmp(of_base.margins, of_trial.margins, (size_t)c->in.tokens * sizeof(float)))
+        return "margins";
+    if (memcmp(of_base.runners, of_trial.runners, (size_t)(c->in.tokens * c->runners) * sizeof(int32_t)))
+        return "runner_ids";
     return sheet_difference(&base, &trial);
 }
 
@@ -434,16 +464,27 @@ static void check_lists_of(const call *c, const oracle_problem *problem, const o
         }
     for (int64_t t = 0; c->desc.null_experts && t < c->in.tokens; t++)
         check_that(right->null_tolerance[t] == INFINITY ||
-                       fabs(null_of_base[t] - right->null_weights[t]) <= right->null_tolerance[t],
-                   "token %lld: null weight %.9g, float64 says %.12g", (long long)t, (double)null_of_base[t],
+                       fabs(of_base.null_weights[t] - right->null_weights[t]) <= right->null_tolerance[t],
+                   "token %lld: null weight %.9g, float64 says %.12g", (long long)t, (double)of_base.null_weights[t],
                    right->null_weights[t]);
     check_row_lse(problem, out->row_lse);
 }
 
-static void check_against_oracle(const call *c, const oracle_problem *problem, const oracle_choice *right) {
+static void check_against_oracle(const call *c, const oracle_problem *problem, const double *keys, const double *scores,
+                                 const oracle_choice *right) {
     char why[256] = "";
     oracle_lists lists;
     check_that(oracle_within_band(problem, right->offsets, right->ascending, why, sizeof why), "float64: %s", why);
+    if (c->runners > 0) {
+        float *margins = check_alloc((size_t)c->in.tokens, sizeof *margins);
+        int32_t *runners = check_alloc((size_t)(c->in.tokens * c->runners), sizeof *runners);
+        oracle_runners(problem, keys, scores, right, c->runners, runners, margins);
+        check_that(!memcmp(of_base.margins, margins, (size_t)c->in.tokens * sizeof *margins), "margins");
+        check_that(!memcmp(of_base.runners, runners, (size_t)(c->in.tokens * c->runners) * sizeof *runners),
+                   "runner_ids");
+        free(margins);
+        free(runners);
+    }
     oracle_list(problem, right, &lists);
     check_lists_of(c, problem, &lists);
     oracle_lists_free(&lists);
@@ -737,7 +778,10 @@ static int is_mixed(const call *c, const int32_t *from) {
         same = b->token_offsets[t + 1] - j == n && memcmp(a->expert_ids + i, b->expert_ids + j, (size_t)n * 4) == 0 &&
                memcmp(a->weights + i, b->weights + j, (size_t)n * 4) == 0 &&
                (!a->row_lse || memcmp(a->row_lse + from[t], b->row_lse + t, 4) == 0) &&
-               (!c->desc.null_experts || memcmp(null_of_base + from[t], null_of_trial + t, 4) == 0);
+               (c->runners == 0 || (memcmp(of_base.margins + from[t], of_trial.margins + t, 4) == 0 &&
+                                    memcmp(of_base.runners + from[t] * c->runners, of_trial.runners + t * c->runners,
+                                           (size_t)c->runners * 4) == 0)) &&
+               (!c->desc.null_experts || memcmp(of_base.null_weights + from[t], of_trial.null_weights + t, 4) == 0);
     }
     return same;
 }
@@ -762,6 +806,9 @@ static void check_mixed(const call *c) {
     mixed.in.token_mask = c->in.token_mask ? mask : NULL;
     mixed.in.cu_seqlens = NULL;
     mixed.in.token_seq = of;
+    seqtopk_plan *wide = make_plan(c, "ref", NULL);
+    mixed.width = seqtopk_max_width(wide, c->in.tokens);
+    seqtopk_plan_destroy(wide);
     for (int32_t i = 0; (isa = seqtopk_isa_name(i)); i++) {
         seqtopk_plan *plan = isa_wanted(isa) ? make_plan(c, isa, NULL) : NULL;
         for (int how = SERIAL; plan && how <= LENT_ONE_BY_ONE; how++) {
@@ -888,7 +935,7 @@ static void check_call(call *c) {
     reference_keys(c, &problem, keys, scores);
     oracle_select(&problem, keys, scores, 1, &right);
     const int64_t failed = run.failed;
-    check_against_oracle(c, &problem, &right);
+    check_against_oracle(c, &problem, keys, scores, &right);
     oracle_choice_free(&right);
     oracle_free(&problem);
     free(keys);

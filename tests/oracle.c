@@ -814,6 +814,42 @@ void oracle_list(const oracle_problem *problem, const oracle_choice *choice, ora
     free(ranked);
 }
 
+void oracle_runners(const oracle_problem *problem, const double *keys, const double *scores,
+                    const oracle_choice *choice, int32_t runners, int32_t *ids, float *margins) {
+    const seqtopk_desc *desc = &problem->desc;
+    double *row = must_alloc((size_t)desc->experts, sizeof *row), unused;
+    unsigned char *keep = must_alloc((size_t)(desc->groups > 1 ? desc->groups : 1), 1);
+    for (int64_t t = 0; t < problem->tokens; t++) {
+        double worst = INFINITY;
+        memcpy(row, keys + t * desc->experts, (size_t)desc->experts * sizeof *row);
+        if (desc->groups > 1 && !problem->masked[t]) {
+            keep_groups(problem, row, scores + t * desc->experts, 1, keep, &unused);
+            keep_quota(desc, row);
+        }
+        for (int32_t e = 0; e < desc->experts; e++)
+            if (problem->masked[t] || (desc->groups > 1 && !keep[e / (desc->experts / desc->groups)]))
+                row[e] = -INFINITY;
+        for (int32_t i = choice->offsets[t]; i < choice->offsets[t + 1]; i++) {
+            worst = fmin(worst, row[choice->ascending[i]]);
+            row[choice->ascending[i]] = -INFINITY;
+        }
+        margins[t] = INFINITY;
+        for (int32_t i = 0; i < runners; i++) {
+            int32_t best = -1;
+            for (int32_t e = 0; e < desc->experts; e++)
+                if (row[e] != -INFINITY && (best < 0 || row[e] > row[best]))
+                    best = e;
+            if (i == 0 && best >= 0 && worst < INFINITY)
+                margins[t] = (float)worst - (float)row[best];
+            ids[t * runners + i] = best;
+            if (best >= 0)
+                row[best] = -INFINITY;
+        }
+    }
+    free(row);
+    free(keep);
+}
+
 void oracle_lists_free(oracle_lists *lists) {
     free(lists->offsets);
     free(lists->ids);

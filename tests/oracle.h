@@ -80,6 +80,9 @@ typedef struct oracle_lists {
     double *null_weights, *null_tolerance; /* [tokens] */
 } oracle_lists;
 void oracle_list(const oracle_problem *problem, const oracle_choice *choice, oracle_lists *lists);
+/* What each token nearly got of a choice by these keys, which are float32: [tokens, runners], and by how much. */
+void oracle_runners(const oracle_problem *problem, const double *keys, const double *scores,
+                    const oracle_choice *choice, int32_t runners, int32_t *ids, float *margins);
 void oracle_lists_free(oracle_lists *lists);
 
 /* float64 weights of the pairs, and the error that each is allowed. */

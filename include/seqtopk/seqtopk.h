@@ -450,7 +450,9 @@ typedef struct seqtopk_output {
     int64_t *padded_ids64; /* the same, 64-bit */
     float *padded_weights; /* [T, padded_width] */
     int64_t padded_stride; /* elements from row to row of all these; 0 means padded_width */
-    int32_t padded_width;  /* U: at least the most experts that one token can get (seqtopk_max_per_token) */
+    int32_t
+        padded_width; /* U: at least the most experts that one token can get: seqtopk_max_per_token, or of a batch whose
+                            * longest sequence is known seqtopk_max_width */
 
     /*
      * Blocks of one expert's pairs each: moe_align_block_size of vLLM and SGLang. A slot is a pair's place in the flat padded
@@ -492,8 +494,18 @@ typedef struct seqtopk_output {
     int32_t *active_experts; /* [E]: the experts that have pairs, ascending: whose weights are read */
     int32_t *active_count;   /* [1]: how many those are */
 
-    float *
-        null_weights; /* [T]: the sum of each token's weights of null experts, what its own input counts; desc.null_experts */
+    /*
+     * What a token nearly got: its best experts among those that compete for it (groups and quota count, -inf does not) but were
+     * not given, best first; -1 where there are no more. And the margin: by how much the key of its last selected expert is above
+     * that of the first that was not; +inf without either, below 0 where a given selection is not the best. In sequence scope a
+     * token's own experts alone are compared. Each costs the keys of all rows once more.
+     */
+    int32_t *runner_ids; /* [T, runners] */
+    float *margins;      /* [T] */
+    int32_t runners;     /* 1 to E, with runner_ids */
+    int32_t reserved_2;  /* 0 */
+
+    float *null_weights; /* [T]: the sum of a token's weights of null experts, of which the desc has some */
 } seqtopk_output;
 #define SEQTOPK_OUTPUT_INIT SEQTOPK_INIT_(seqtopk_output)
 
@@ -507,6 +519,10 @@ SEQTOPK_API int64_t seqtopk_max_block_slots(const seqtopk_plan *plan, int64_t to
 
 /* The most experts that one token can be given: K in token scope; in sequence scope max_experts, or E without; and the shared. */
 SEQTOPK_API int32_t seqtopk_max_per_token(const seqtopk_plan *plan);
+
+/* The same where no sequence of a batch is longer than `longest` tokens: in sequence scope K for each of them if that is less.
+ * Tokens whose sequences token_seq tells count as one sequence. 0 on bad arguments. */
+SEQTOPK_API int32_t seqtopk_max_width(const seqtopk_plan *plan, int64_t longest);
 
 /*
  * Bytes of scratch that are enough for any call with at most so many tokens, sequences (1 without cu_seqlens and token_seq) and

@@ -215,6 +215,16 @@ int32_t seqtopk_max_per_token(const seqtopk_plan *plan) {
     return most < plan->dispatched ? most : plan->dispatched;
 }
 
+int32_t seqtopk_max_width(const seqtopk_plan *plan, int64_t longest) {
+    const int32_t most = seqtopk_max_per_token(plan);
+    if (!plan || longest < 0 || plan->desc.scope != SEQTOPK_SCOPE_SEQUENCE)
+        return longest < 0 ? 0 : most;
+    if (longest >= most) /* K is at least 1 */
+        return most;
+    const int64_t width = longest * plan->desc.top_k + plan->beside;
+    return width < most ? (int32_t)width : most;
+}
+
 int32_t seqtopk_plan_choice_count(const seqtopk_plan *plan) { return plan ? plan->first[SEQTOPK_OPS] : 0; }
 
 seqtopk_status seqtopk_plan_choice(const seqtopk_plan *plan, int32_t index, seqtopk_choice *choice) {

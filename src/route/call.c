@@ -145,15 +145,27 @@ static int are_ids_in(const seqtopk_plan *plan, seqtopk_padding padding, int32_t
     return plan->dispatched - !one_more <= most;
 }
 
-static seqtopk_status check_padded(const seqtopk_plan *plan, const seqtopk_output *out, seqtopk_error *error) {
+/* The most experts that a token of this call can get. */
+static int32_t widest(const seqtopk_plan *plan, const seqtopk_input *in) {
+    int64_t longest = in->cu_seqlens ? 0 : in->tokens;
+    for (int32_t s = 0; in->cu_seqlens && plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE && s < in->sequences; s++) {
+        const int64_t length = in->cu_seqlens[s + 1] - in->cu_seqlens[s];
+        longest = length > longest ? length : longest;
+    }
+    return seqtopk_max_width(plan, longest);
+}
+
+static seqtopk_status check_padded(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_output *out,
+                                   seqtopk_error *error) {
+    const int32_t most = out->padded_width < seqtopk_max_per_token(plan) ? widest(plan, in) : out->padded_width;
     if (!is_padding(out->padding))
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "output.padding is %d, which is no seqtopk_padding",
                             (int)out->padding);
-    if (out->padded_width < seqtopk_max_per_token(plan))
+    if (out->padded_width < most)
         return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
                             "output.padded_width is %d, but a token can get %d experts: widen it or set "
                             "desc.max_experts",
-                            (int)out->padded_width, (int)seqtopk_max_per_token(plan));
+                            (int)out->padded_width, (int)most);
     if (out->padding == SEQTOPK_PAD_DISTINCT && out->padded_width > plan->dispatched)
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
                             "output.padded_width is %d: there are not so many distinct experts (%d)",
@@ -204,13 +216,17 @@ static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input
         out->capacity < most)
         return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1, "output.capacity is %lld; %lld tokens of top_k %d need %lld",
                             (long long)out->capacity, (long long)in->tokens, (int)plan->desc.top_k, (long long)most);
+    if (out->runner_ids && (out->runners < 1 || out->runners > plan->desc.experts))
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "output.runners is %d; with runner_ids it must be 1 to the experts that compete (%d)",
+                            (int)out->runners, (int)plan->desc.experts);
     if (out->null_weights && !plan->desc.null_experts)
         return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                             "output.null_weights without desc.null_experts: no expert is null; leave it NULL");
     if (out->row_lse && plan->desc.score != SEQTOPK_SCORE_SOFTMAX)
         return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                             "output.row_lse is made for the softmax score only; leave it NULL");
-    seqtopk_status status = padded ? check_padded(plan, out, error) : SEQTOPK_OK;
+    seqtopk_status status = padded ? check_padded(plan, in, out, error) : SEQTOPK_OK;
     if (!status && (out->block_slots || out->block_experts || out->block_total))
         status = check_blocks(plan, in->tokens, out, padded, error);
     return status;

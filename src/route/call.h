@@ -217,6 +217,9 @@ void seqtopk_prune(const seqtopk_call *call, int64_t first, int64_t last, seqtop
 /* After weights: the factor of each expert. */
 void seqtopk_apply_factors(const seqtopk_call *call, int64_t first, int64_t last);
 
+/* What tokens [first, last) nearly got; before lists are settled. */
+void seqtopk_tell_runners(const seqtopk_call *call, int64_t first, int64_t last);
+
 /*
  * beside.c: experts beside those that compete. Bad logits among the columns of shared ones: the first such token of
  * [first, last), or -1. Then what one part does to all lists: shared experts that take part in the norm enter before lists

@@ -221,6 +221,8 @@ void seqtopk_step_weigh(const seqtopk_call *call) {
     seqtopk_call_share(call, call->part, &first, &last);
     if (call->in.expert_factors)
         seqtopk_apply_factors(call, first, last);
+    if (call->out.runner_ids || call->out.margins)
+        seqtopk_tell_runners(call, first, last);
 }
 
 /* Padded and dense rows of this part's tokens, and how many pairs of theirs each expert has. */
