@@ -68,6 +68,11 @@ int seqtopk_is_grouped(const seqtopk_desc *desc);
  * above 16. */
 int seqtopk_is_keyed(const seqtopk_ask *ask);
 
+/* Whether quotas leave a token no more candidates than it gets: then none competes. */
+static inline int seqtopk_gives_all(const seqtopk_desc *desc) {
+    return desc->group_quota > 0 && desc->group_top_k * desc->group_quota <= desc->top_k;
+}
+
 /* The ops of all ways that may serve calls of such a description, and those that a call of any way may need. */
 uint32_t seqtopk_ways_reach(const seqtopk_desc *desc);
 

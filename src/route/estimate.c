@@ -38,6 +38,10 @@ int seqtopk_estimate_bound(const seqtopk_call *call, int64_t first, int64_t last
     const int64_t tokens = last - first, n = sampled_rows(call, tokens);
     if (n < 1)
         return 0;
+    if (seqtopk_gives_all(&call->plan->desc)) { /* all that is left counts */
+        *low = -1e30f;
+        return 1;
+    }
     float shift[MOST_ROWS], lse[MOST_ROWS];
     uint8_t mask[MOST_ROWS];
     const int64_t step = tokens / n, from = first + step / 2;

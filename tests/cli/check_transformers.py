@@ -23,7 +23,10 @@ import sys
 import tempfile
 import types
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError:
+    np = None
 
 sys.dont_write_bytecode = True  # the source tree stays as it is
 VERSION = "5.24"
@@ -234,6 +237,8 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help="these presets only")
     args = parser.parse_args()
     try:
+        if np is None:
+            raise ImportError("no NumPy")
         import torch
         import transformers
         if not transformers.__version__.startswith(VERSION):
