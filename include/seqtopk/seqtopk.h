@@ -346,11 +346,12 @@ SEQTOPK_API int32_t seqtopk_preset_count(void);
 SEQTOPK_API seqtopk_status seqtopk_preset_get(int32_t index, seqtopk_preset *preset);
 
 /*
- * Sets experts, top_k, score, norm, norm_eps, norm_floor, scale, norm_skip_top1, groups, group_top_k, group_score and
- * group_n of a desc that began with SEQTOPK_DESC_INIT, and leaves all else (scope, bounds, dtype, order, forcing) as it
+ * Sets experts, top_k, score, norm, norm_eps, norm_floor, norm_jitter, scale, norm_skip_top1, groups, group_top_k,
+ * group_score, group_n, group_quota, key_from, logit_scale, logit_softcap, null_experts, shared_experts and shared_weight of
+ * a desc that began with SEQTOPK_DESC_INIT, and leaves all else (scope, bounds, min_p, top_p, dtype, order, forcing) as it
  * is; change afterwards what is to differ. In `name` upper and lower case are one. Any thread may call.
- * SEQTOPK_E_VALUE: there is no such preset, and `error` (may be NULL) names the nearest; or no such parity. On failure
- * *desc stays as it was.
+ * SEQTOPK_E_VALUE: there is no such preset, and `error` (may be NULL) names the nearest; or no such parity.
+ * SEQTOPK_E_UNSUPPORTED: it sets a field that the program's seqtopk_desc ends before. On failure *desc stays as it was.
  */
 SEQTOPK_API seqtopk_status seqtopk_desc_preset(const char *name, seqtopk_parity parity, seqtopk_desc *desc,
                                                seqtopk_error *error);
@@ -551,7 +552,8 @@ SEQTOPK_API seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk
  *     }
  *
  * Where there is nothing to share, which is one token or one part, the first step of part 0 does all, and the others have
- * nothing left to do: seqtopk_route_steps_for says 1 then, which spares a decode step the other barriers. An error is
+ * nothing left to do: seqtopk_route_steps_for says 1 then, which spares a decode step the other barriers. So it is with
+ * token_seq, of which that does not know. An error is
  * then what part 0 returned.
  */
 SEQTOPK_API int32_t seqtopk_route_steps(const seqtopk_plan *plan);
