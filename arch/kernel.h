@@ -3,6 +3,7 @@
  * The contracts of the kernels: a function type for each op of kernels.def, whose name says what it does and what it reads.
  *
  *     logits [T, E]
+ *       | prepare   prepare_logits: scaled and capped, for routers that do so
  *       | collect   lse: the log-sum-exp of each row        keys, mask_groups: the keys of whole rows
  *       |           collect_logits, collect_scores, collect_short, collect_keys: the candidates down to a bound; bound_candidates
  *       |           topk_logits, topk_scores: the first K of each token; token scope needs no cut
@@ -78,6 +79,13 @@ typedef struct seqtopk_weighing {
 
 /* Far enough above the subnormal numbers that a sum of such scores is still exact to the bound that weights promise. */
 #define SEQTOPK_LEAST_SCORE 0x1p-100f
+
+/*
+ * prepare_logits: rows [first, last) as float32 [last - first, E]: scale * x, or with a softcap above 0
+ * softcap * tanh(scale * x / softcap), saturated at +-FLT_MAX; NaN and infinities stay what they are. Masked rows become 0.
+ */
+typedef void seqtopk_prepare_logits_fn(const seqtopk_rows *rows, int64_t first, int64_t last, float scale,
+                                       float softcap, float *to);
 
 /* lse: writes shift and lse of rows [first, last) for softmax, and looks at every logit whatever the score. Returns
  * the first unmasked row that has a NaN or +inf, or -1. */

@@ -184,6 +184,8 @@ op_case case_of(const Shape &shape, seqtopk_op op) {
     c.how = {SEQTOPK_NORM_SUM, 0, 0, 1, -INFINITY};
     c.select = best_select();
     c.fit = 16;
+    c.scale = 1;
+    c.softcap = 30;
     c.row_keys = [](const void *, int64_t, float *) {};
     c.list_row = [](const void *, int64_t, int64_t at) { return at; }; /* random rows need it seldom; the count tells */
     return c;

@@ -110,6 +110,12 @@ static void place_lse(op_case *c) { place_normalisers(c); }
 
 static void call_lse(op_case *c, seqtopk_lse_fn *kernel) { c->returned = kernel(&c->rows, c->first, c->last); }
 
+static void place_prepare_logits(op_case *c) { place_values(c, cells(c)); }
+
+static void call_prepare_logits(op_case *c, seqtopk_prepare_logits_fn *kernel) {
+    kernel(&c->rows, c->first, c->last, c->scale, c->softcap, c->values);
+}
+
 static void place_keys(op_case *c) { place_values(c, cells(c)); }
 
 static void call_keys(op_case *c, seqtopk_keys_fn *kernel) { kernel(&c->rows, c->first, c->last, c->values); }

@@ -67,7 +67,8 @@ typedef struct op_case {
     int32_t min, max;    /* bounds of a token's candidates */
     const float *scores; /* of mask_groups; NULL: the keys themselves */
     int32_t groups, group_n, group_top_k;
-    float low; /* of collect_short: what it found */
+    float scale, softcap; /* of prepare_logits */
+    float low;            /* of collect_short: what it found */
     int64_t budget;
     seqtopk_select_keys_fn *select;
     int64_t capacity;

@@ -20,6 +20,13 @@ enum { MOST_CELLS = 140000, MOST_PARTS = 7 };
 
 static guard g_logits, g_mask, g_bias, g_cu, g_scratch, g_ways, g_fallbacks;
 static sheet base, trial;
+enum { MOST_TOKENS = 2100 };
+enum { MOST_RUNNERS = 3 };
+/* What sheets do not have. */
+static struct beside {
+    float null_weights[MOST_TOKENS], margins[MOST_TOKENS];
+    int32_t runners[MOST_TOKENS * MOST_RUNNERS];
+} of_base, of_trial;
 
 static uint32_t pick(uint32_t n) { return random_below(&run.random, n); }
 
@@ -31,19 +38,23 @@ typedef struct call {
     int64_t pairs;
     int32_t width;
     seqtopk_padding padding;
-    int aligned; /* scratch at a round address */
+    int32_t runners; /* that are asked for; 0: none */
+    int aligned;     /* scratch at a round address */
 } call;
 
 static void describe(const call *c, const char *what, const char *who) {
     const seqtopk_desc *d = &c->desc;
-    check_context("%s %s: T %lld E %d K %d scope %d score %d norm %d dtype %s min %d max %d groups %d/%d score %d n %d "
-                  "order %d stride %lld S %d%s%s kind %s (seed %llu)",
-                  what, who, (long long)c->in.tokens, (int)d->experts, (int)d->top_k, (int)d->scope, (int)d->score,
-                  (int)d->norm, check_dtype_name((int)d->dtype), (int)d->min_experts, (int)d->max_experts,
-                  (int)d->group_top_k, (int)d->groups, (int)d->group_score, (int)d->group_n, (int)d->order,
-                  (long long)c->in.row_stride, c->in.cu_seqlens ? (int)c->in.sequences : -1,
-                  c->in.token_mask ? " mask" : "", c->in.bias ? " bias" : "", random_kind_name(c->kind),
-                  (unsigned long long)run.seed);
+    check_context(
+        "%s %s: T %lld E %d K %d scope %d score %d norm %d dtype %s min %d max %d groups %d/%d score %d n %d "
+        "order %d stride %lld S %d%s%s kind %s quota %d key %d logits * %g cap %g null %d shared %d, %g (seed "
+        "%llu)",
+        what, who, (long long)c->in.tokens, (int)d->experts, (int)d->top_k, (int)d->scope, (int)d->score, (int)d->norm,
+        check_dtype_name((int)d->dtype), (int)d->min_experts, (int)d->max_experts, (int)d->group_top_k, (int)d->groups,
+        (int)d->group_score, (int)d->group_n, (int)d->order, (long long)c->in.row_stride,
+        c->in.cu_seqlens ? (int)c->in.sequences : -1, c->in.token_mask ? " mask" : "", c->in.bias ? " bias" : "",
+        random_kind_name(c->kind), (int)d->group_quota, (int)d->key_from, (double)d->logit_scale,
+        (double)d->logit_softcap, (int)d->null_experts, (int)d->shared_experts, (double)d->shared_weight,
+        (unsigned long long)run.seed);
 }
 
 /* ----------------------------------------------------------- making calls -- */
@@ -53,6 +64,11 @@ typedef struct wish {
     int score, scope, bounds, grouping, bias, mask,
         ragged; /* ragged 2: many sequences, of which a mask leaves some nothing */
 } wish;
+
+/* Of E: which compete, how long a row of logits is, and which may be listed. */
+static int32_t competing(const seqtopk_desc *d) { return d->experts - d->shared_experts; }
+static int32_t columns(const seqtopk_desc *d) { return d->shared_weight != 0 ? competing(d) : d->experts; }
+static int32_t dispatched(const seqtopk_desc *d) { return d->experts - d->null_experts; }
 
 static void choose_shape(call *c, int grouped) {
     static const int32_t experts[] = {1,  2,  3,  7,  8,  13,  15,  16,  17,  31,  32,  33,   40,
@@ -146,11 +162,11 @@ static void mask_sequences(const call *c, uint8_t *mask) {
 
 static void make_data(call *c, const wish *w) {
     const seqtopk_desc *d = &c->desc;
-    const size_t tokens = (size_t)c->in.tokens, experts = (size_t)d->experts;
+    const size_t tokens = (size_t)c->in.tokens, experts = (size_t)columns(d), biased = (size_t)competing(d);
     const size_t element = d->dtype == SEQTOPK_DTYPE_F32 ? 4 : 2;
     static const int64_t pads[] = {0, 0, 1, 3, SEQTOPK_STRIDE_BROADCAST};
     const int64_t pad = pads[pick(COUNT(pads))];
-    c->in.row_stride = pad > 0 ? d->experts + pad : pad;
+    c->in.row_stride = pad > 0 ? columns(d) + pad : pad;
     const size_t stride = pad > 0 ? experts + (size_t)pad : pad < 0 ? 0 : experts;
     const size_t rows = pad < 0 ? tokens > 0 : tokens, cells = rows ? (rows - 1) * stride + experts : 0;
     unsigned char *logits =
@@ -177,20 +193,33 @@ static void make_data(call *c, const wish *w) {
     guard_freeze(&g_logits);
     c->in.logits = tokens ? logits : NULL;
     if (w->bias) {
-        float *bias = guard_place(&g_bias, experts * sizeof *bias, GUARD_END, 0);
+        float *bias = guard_place(&g_bias, biased * sizeof *bias, GUARD_END, 0);
         const uint32_t excluded = pick(3) ? 0 : 6;
-        for (size_t e = 0; e < experts; e++)
+        for (size_t e = 0; e < biased; e++)
             bias[e] = excluded && pick(excluded) == 0 ? -INFINITY : (float)(random_normal(&run.random) * 0.2);
         guard_freeze(&g_bias);
         c->in.bias = bias;
     }
 }
 
+static int64_t longest_of(const call *c) {
+    int64_t longest = c->in.cu_seqlens ? 0 : c->in.tokens;
+    for (int32_t s = 0; c->in.cu_seqlens && s < c->in.sequences; s++) {
+        const int64_t length = c->in.cu_seqlens[s + 1] - c->in.cu_seqlens[s];
+        longest = length > longest ? length : longest;
+    }
+    return longest;
+}
+
 static void choose_padding(call *c, const seqtopk_plan *plan) {
-    c->pairs = c->in.tokens * c->desc.top_k;
+    c->pairs = c->in.tokens * (c->desc.top_k + c->desc.shared_experts);
     c->width = seqtopk_max_per_token(plan);
     c->padding = (seqtopk_padding)pick(4);
-    if (c->padding != SEQTOPK_PAD_DISTINCT || c->width < c->desc.experts)
+    c->runners = pick(3) ? 0 : 1 + (int32_t)pick(MOST_RUNNERS);
+    c->runners = c->runners < competing(&c->desc) ? c->runners : competing(&c->desc);
+    if (pick(2))
+        c->width = seqtopk_max_width(plan, longest_of(c));
+    if (c->padding != SEQTOPK_PAD_DISTINCT || c->width < dispatched(&c->desc))
         c->width += (int32_t)pick(2);
 }
 
@@ -290,7 +319,7 @@ static seqtopk_status route_by_parts(team *t) {
 /* Routes into `out`, with scratch of exactly the promised size at the end of its page. */
 static seqtopk_status route(const seqtopk_plan *plan, const call *c, const seqtopk_output *out, entry how,
                             int32_t parts, seqtopk_error *error) {
-    const int64_t sequences = c->in.cu_seqlens ? c->in.sequences : 1;
+    const int64_t sequences = c->in.cu_seqlens || c->in.token_seq ? c->in.sequences : 1;
     const size_t size = seqtopk_scratch_size(plan, c->in.tokens, sequences, parts);
     if (!check_that(size > 0, "scratch size is 0"))
         return SEQTOPK_E_VALUE;
@@ -334,28 +363,58 @@ static void place(sheet *s, const call *c, uint32_t wanted) {
     const int64_t stride = pick(2) ? 0 : c->width + (int64_t)pick(4);
     if (c->desc.score != SEQTOPK_SCORE_SOFTMAX)
         wanted &= ~sheet_lse_bit();
-    sheet_place(s, c->in.tokens, c->desc.experts, c->pairs, c->width, stride, c->padding, wanted, pick);
+    sheet_place(s, c->in.tokens, dispatched(&c->desc), c->pairs, c->width, stride, c->padding, wanted, pick);
+    struct beside *beside = s == &base ? &of_base : &of_trial;
+    if (c->desc.null_experts)
+        s->out.null_weights = beside->null_weights;
+    if (c->runners > 0) {
+        s->out.runners = c->runners;
+        s->out.runner_ids = beside->runners;
+        s->out.margins = beside->margins;
+    }
+}
+
+/* The first output that differs in a bit. */
+static const char *difference(const call *c) {
+    if (c->desc.null_experts &&
+        memcmp(of_base.null_weights, of_trial.null_weights, (size_t)c->in.tokens * sizeof *of_base.null_weights))
+        return "null_weights";
+    if (c->runners > 0 && memcmp(of_base.margins, of_trial.margins, (size_t)c->in.tokens * sizeof(float)))
+        return "margins";
+    if (memcmp(of_base.runners, of_trial.runners, (size_t)(c->in.tokens * c->runners) * sizeof(int32_t)))
+        return "runner_ids";
+    return sheet_difference(&base, &trial);
 }
 
 /* ---------------------------------------- the reference against the oracle -- */
 
 /* The library's own keys, from its reference kernels, for the oracle to select by. */
 static void reference_keys(const call *c, const oracle_problem *problem, double *keys, double *scores) {
-    const size_t tokens = (size_t)c->in.tokens, experts = (size_t)c->desc.experts;
+    const size_t tokens = (size_t)c->in.tokens, experts = (size_t)competing(&c->desc);
     const size_t element = c->desc.dtype == SEQTOPK_DTYPE_F32 ? 4 : 2;
     float *shift = check_alloc(tokens, 4), *lse = check_alloc(tokens, 4), *out = check_alloc(tokens * experts, 4);
     seqtopk_rows rows = {.logits = c->in.logits,
                          .stride = (int64_t)element * (c->in.row_stride < 0    ? 0
-                                                       : c->in.row_stride == 0 ? c->desc.experts
+                                                       : c->in.row_stride == 0 ? columns(&c->desc)
                                                                                : c->in.row_stride),
                          .token_mask = c->in.token_mask,
                          .bias = c->in.bias,
                          .shift = shift,
                          .lse = lse,
-                         .experts = c->desc.experts,
-                         .score = (int32_t)c->desc.score};
-    const seqtopk_row *score = check_reference(SEQTOPK_OP_lse, (int32_t)c->desc.dtype);
-    const seqtopk_row *key = check_reference(SEQTOPK_OP_keys, (int32_t)c->desc.dtype);
+                         .experts = competing(&c->desc),
+                         .score = (int32_t)(c->desc.key_from ? SEQTOPK_SCORE_LOGITS : c->desc.score)};
+    const int is_prepared = seqtopk_prepares(&c->desc);
+    const int32_t dtype = (int32_t)(is_prepared ? SEQTOPK_DTYPE_F32 : c->desc.dtype);
+    const seqtopk_row *score = check_reference(SEQTOPK_OP_lse, dtype), *key = check_reference(SEQTOPK_OP_keys, dtype);
+    float *prepared = is_prepared ? check_alloc(tokens * experts, sizeof *prepared) : NULL;
+    if (prepared) {
+        const seqtopk_row *prepare = check_reference(SEQTOPK_OP_prepare_logits, (int32_t)c->desc.dtype);
+        ((seqtopk_prepare_logits_fn *)prepare->function)(&rows, 0, c->in.tokens,
+                                                         c->desc.logit_scale != 0 ? c->desc.logit_scale : 1,
+                                                         c->desc.logit_softcap, prepared);
+        rows.logits = prepared;
+        rows.stride = (int64_t)(4 * experts);
+    }
     ((seqtopk_lse_fn *)score->function)(&rows, 0, c->in.tokens);
     rows.key = (int32_t)oracle_key_of(problem);
     ((seqtopk_keys_fn *)key->function)(&rows, 0, c->in.tokens, out);
@@ -368,17 +427,19 @@ static void reference_keys(const call *c, const oracle_problem *problem, double 
     free(shift);
     free(lse);
     free(out);
+    free(prepared);
 }
 
 static void check_row_lse(const oracle_problem *problem, const float *row_lse) {
     for (int64_t t = 0; row_lse && t < problem->tokens; t++) {
         const double right = problem->top[t] + problem->rest[t], got = row_lse[t];
-        const int fine = right == -INFINITY ? got == right : fabs(got - right) <= 2e-6 + 1.2e-7 * fabs(right);
+        const int fine = right == -INFINITY ? got == right
+                                            : fabs(got - right) <= 2e-6 + 1.2e-7 * fabs(right) + 2 * problem->shaky[t];
         check_that(fine, "row_lse of token %lld is %.9g, float64 says %.9g", (long long)t, got, right);
     }
 }
 
-static void check_against_oracle(const call *c, const oracle_problem *problem, const oracle_choice *right) {
+static void check_lists_of(const call *c, const oracle_problem *problem, const oracle_lists *right) {
     const seqtopk_output *out = &base.out;
     char why[256] = "";
     const size_t n = (size_t)right->selected;
@@ -388,19 +449,45 @@ static void check_against_oracle(const call *c, const oracle_problem *problem, c
     if (!check_that(memcmp(out->token_offsets, right->offsets, ((size_t)c->in.tokens + 1) * 4) == 0,
                     "token_offsets differ from the oracle"))
         return;
-    const int32_t *ids = c->desc.order == SEQTOPK_ORDER_RANK ? right->ranked : right->ascending;
-    check_that(memcmp(out->expert_ids, ids, n * 4) == 0, "expert_ids differ from the oracle");
+    const int is_ranked = c->desc.order == SEQTOPK_ORDER_RANK;
+    check_that(memcmp(out->expert_ids, is_ranked ? right->ranked : right->ids, n * 4) == 0,
+               "expert_ids differ from the oracle");
     check_that(sheet_agrees(&base, why, sizeof why), "%s", why);
-    check_that(oracle_within_band(problem, out->token_offsets, out->expert_ids, why, sizeof why), "float64: %s", why);
-    double *weights = check_alloc(n, sizeof *weights), *tolerance = check_alloc(n, sizeof *tolerance);
-    oracle_weights(problem, out->token_offsets, out->expert_ids, weights, tolerance);
-    for (size_t i = 0; i < n; i++)
-        check_that(tolerance[i] == INFINITY || fabs(out->weights[i] - weights[i]) <= tolerance[i],
-                   "pair %zu: weight %.9g, float64 says %.12g +- %.3g", i, (double)out->weights[i], weights[i],
-                   tolerance[i]);
-    free(weights);
-    free(tolerance);
+    for (int64_t t = 0; t < c->in.tokens; t++)
+        for (int32_t i = right->offsets[t], j; i < right->offsets[t + 1]; i++) {
+            for (j = right->offsets[t]; j + 1 < right->offsets[t + 1] && out->expert_ids[j] != right->ids[i]; j++)
+                ;
+            check_that(right->tolerance[i] == INFINITY ||
+                           fabs(out->weights[j] - right->weights[i]) <= right->tolerance[i],
+                       "pair %d: weight %.9g, float64 says %.12g +- %.3g", i, (double)out->weights[j],
+                       right->weights[i], right->tolerance[i]);
+        }
+    for (int64_t t = 0; c->desc.null_experts && t < c->in.tokens; t++)
+        check_that(right->null_tolerance[t] == INFINITY ||
+                       fabs(of_base.null_weights[t] - right->null_weights[t]) <= right->null_tolerance[t],
+                   "token %lld: null weight %.9g, float64 says %.12g", (long long)t, (double)of_base.null_weights[t],
+                   right->null_weights[t]);
     check_row_lse(problem, out->row_lse);
+}
+
+static void check_against_oracle(const call *c, const oracle_problem *problem, const double *keys, const double *scores,
+                                 const oracle_choice *right) {
+    char why[256] = "";
+    oracle_lists lists;
+    check_that(oracle_within_band(problem, right->offsets, right->ascending, why, sizeof why), "float64: %s", why);
+    if (c->runners > 0) {
+        float *margins = check_alloc((size_t)c->in.tokens, sizeof *margins);
+        int32_t *runners = check_alloc((size_t)(c->in.tokens * c->runners), sizeof *runners);
+        oracle_runners(problem, keys, scores, right, c->runners, runners, margins);
+        check_that(!memcmp(of_base.margins, margins, (size_t)c->in.tokens * sizeof *margins), "margins");
+        check_that(!memcmp(of_base.runners, runners, (size_t)(c->in.tokens * c->runners) * sizeof *runners),
+                   "runner_ids");
+        free(margins);
+        free(runners);
+    }
+    oracle_list(problem, right, &lists);
+    check_lists_of(c, problem, &lists);
+    oracle_lists_free(&lists);
 }
 
 /* Weights must not depend on the order of the list, to the bit. */
@@ -435,9 +522,7 @@ static int names_isa(const char *kernel, const char *isa) {
 /* Kernels that read logits are for one dtype of them; all others take float32 keys or ids. */
 static int reads_logits(const seqtopk_row *row) { return seqtopk_op_reads_logits(row->op); }
 
-static int serves_dtype(const seqtopk_row *row, const seqtopk_desc *desc) {
-    return !reads_logits(row) || row->dtype == (int32_t)desc->dtype;
-}
+static int serves_dtype(const seqtopk_row *row, const seqtopk_desc *desc) { return seqtopk_row_reads(row, desc); }
 
 /* Whether `isa` has a kernel that could serve this stage of this plan. */
 /* With every default in its place, as the predicates of kernels and ways want it. */
@@ -518,7 +603,7 @@ static void check_trial(const seqtopk_plan *plan, const call *c, const char *who
     run.dispatched++;
     const char *spoilt = sheet_spoilt(&trial);
     check_that(!spoilt, "wrote beside %s", spoilt ? spoilt : "");
-    const char *differs = sheet_difference(&base, &trial);
+    const char *differs = difference(c);
     check_that(!differs, "%s differs from the reference", differs ? differs : "");
 }
 
@@ -579,7 +664,7 @@ static void check_ways(const call *c) {
         check_that(status == (serves ? SEQTOPK_OK : SEQTOPK_E_KERNEL), "status %s: %s", seqtopk_status_string(status),
                    error.message);
         if (serves && status == SEQTOPK_OK) {
-            const char *differs = sheet_difference(&base, &trial);
+            const char *differs = difference(c);
             check_that(!differs, "%s differs from the reference", differs ? differs : "");
             check_taken(c, w);
         }
@@ -668,6 +753,82 @@ static void check_given(const call *c) {
     free(ids);
 }
 
+/* The tokens of a call's sequences mixed, each sequence in its order: which token of the call each is, and whose. */
+static void mix_tokens(const call *c, int32_t *from, int32_t *of) {
+    const int32_t sequences = c->in.sequences;
+    int32_t *next = check_alloc((size_t)sequences, sizeof *next);
+    memcpy(next, c->in.cu_seqlens, (size_t)sequences * sizeof *next);
+    const int by_turns = (int)pick(2);
+    for (int64_t t = 0, s = 0; t < c->in.tokens; t++) {
+        do
+            s = by_turns ? (s + 1) % sequences : pick((uint32_t)sequences);
+        while (next[s] == c->in.cu_seqlens[s + 1]);
+        of[t] = (int32_t)s;
+        from[t] = next[s]++;
+    }
+    free(next);
+}
+
+/* Token t of the trial is what token from[t] of the base is, to the bit. */
+static int is_mixed(const call *c, const int32_t *from) {
+    const seqtopk_output *a = &base.out, *b = &trial.out;
+    int same = *a->selected == *b->selected;
+    for (int64_t t = 0; same && t < c->in.tokens; t++) {
+        const int32_t i = a->token_offsets[from[t]], j = b->token_offsets[t], n = a->token_offsets[from[t] + 1] - i;
+        same = b->token_offsets[t + 1] - j == n && memcmp(a->expert_ids + i, b->expert_ids + j, (size_t)n * 4) == 0 &&
+               memcmp(a->weights + i, b->weights + j, (size_t)n * 4) == 0 &&
+               (!a->row_lse || memcmp(a->row_lse + from[t], b->row_lse + t, 4) == 0) &&
+               (c->runners == 0 || (memcmp(of_base.margins + from[t], of_trial.margins + t, 4) == 0 &&
+                                    memcmp(of_base.runners + from[t] * c->runners, of_trial.runners + t * c->runners,
+                                           (size_t)c->runners * 4) == 0)) &&
+               (!c->desc.null_experts || memcmp(of_base.null_weights + from[t], of_trial.null_weights + t, 4) == 0);
+    }
+    return same;
+}
+
+/* A batch whose tokens stand in any order gets what it gets sorted by sequence, in its own order; one by one or by a team. */
+static void check_mixed(const call *c) {
+    const size_t tokens = (size_t)c->in.tokens, element = c->desc.dtype == SEQTOPK_DTYPE_F32 ? 4 : 2;
+    const size_t row = (size_t)columns(&c->desc) * element;
+    const size_t stride = c->in.row_stride > 0 ? (size_t)c->in.row_stride * element : row;
+    int32_t *from = check_alloc(tokens, 4), *of = check_alloc(tokens, 4);
+    unsigned char *logits = check_alloc(tokens * row, 1), *mask = check_alloc(tokens, 1);
+    char why[256] = "";
+    const char *isa;
+    call mixed = *c;
+    mix_tokens(c, from, of);
+    for (size_t t = 0; t < tokens; t++) {
+        memcpy(logits + t * row, (const unsigned char *)c->in.logits + (size_t)from[t] * stride, row);
+        mask[t] = !c->in.token_mask || c->in.token_mask[from[t]];
+    }
+    mixed.in.logits = logits;
+    mixed.in.row_stride = 0;
+    mixed.in.token_mask = c->in.token_mask ? mask : NULL;
+    mixed.in.cu_seqlens = NULL;
+    mixed.in.token_seq = of;
+    seqtopk_plan *wide = make_plan(c, "ref", NULL);
+    mixed.width = seqtopk_max_width(wide, c->in.tokens);
+    seqtopk_plan_destroy(wide);
+    for (int32_t i = 0; (isa = seqtopk_isa_name(i)); i++) {
+        seqtopk_plan *plan = isa_wanted(isa) ? make_plan(c, isa, NULL) : NULL;
+        for (int how = SERIAL; plan && how <= LENT_ONE_BY_ONE; how++) {
+            seqtopk_error error = SEQTOPK_ERROR_INIT;
+            describe(&mixed, "mixed", isa);
+            place(&trial, &mixed, SHEET_ALL);
+            const seqtopk_status status = route(plan, &mixed, &trial.out, (entry)how, how == SERIAL ? 1 : 3, &error);
+            check_that(status == SEQTOPK_OK, "status %s: %s", seqtopk_status_string(status), error.message);
+            check_that(!sheet_spoilt(&trial), "wrote beside an output");
+            check_that(is_mixed(c, from), "tokens in another order get something else");
+            check_that(sheet_agrees(&trial, why, sizeof why), "%s", why);
+        }
+        seqtopk_plan_destroy(plan);
+    }
+    free(from);
+    free(of);
+    free(logits);
+    free(mask);
+}
+
 /* Every way in says that token `first` is the first bad one; -1: that none is. Takes the plan, which may be NULL. */
 static void check_refused(const call *c, seqtopk_plan *plan, const char *who, int64_t first) {
     for (int how = SERIAL; plan && how < LENT_THREADS; how++) {
@@ -714,7 +875,7 @@ static void check_nonfinite(call *c) {
     const size_t size = g_logits.size;
     if (c->in.tokens == 0 || c->in.row_stride < 0)
         return;
-    const int64_t stride = c->in.row_stride ? c->in.row_stride : c->desc.experts;
+    const int64_t stride = c->in.row_stride ? c->in.row_stride : columns(&c->desc);
     unsigned char *copy = check_alloc(size, 1);
     memcpy(copy, g_logits.data, size);
     int64_t first = -1;
@@ -723,7 +884,7 @@ static void check_nonfinite(call *c) {
         good[t] = !c->in.token_mask || c->in.token_mask[t];
     for (int i = 0; i < 3; i++) {
         const int64_t t = pick((uint32_t)c->in.tokens);
-        const size_t at = (size_t)(t * stride) + pick((uint32_t)c->desc.experts);
+        const size_t at = (size_t)(t * stride) + pick((uint32_t)columns(&c->desc));
         if (pick(3))
             random_store_bits(copy, (int)c->desc.dtype, at,
                               random_nan(&run.random, (int)c->desc.dtype, pick(2 * RANDOM_NANS)));
@@ -768,13 +929,13 @@ static void check_call(call *c) {
 
     oracle_problem problem;
     oracle_choice right;
-    const size_t cells = (size_t)c->in.tokens * (size_t)c->desc.experts;
+    const size_t cells = (size_t)c->in.tokens * (size_t)competing(&c->desc);
     double *keys = check_alloc(cells, sizeof *keys), *scores = check_alloc(cells, sizeof *scores);
     oracle_load(&problem, &c->desc, &c->in);
     reference_keys(c, &problem, keys, scores);
     oracle_select(&problem, keys, scores, 1, &right);
     const int64_t failed = run.failed;
-    check_against_oracle(c, &problem, &right);
+    check_against_oracle(c, &problem, keys, scores, &right);
     oracle_choice_free(&right);
     oracle_free(&problem);
     free(keys);
@@ -784,8 +945,11 @@ static void check_call(call *c) {
     if (pick(4) == 0)
         check_other_order(c);
     check_everything_else(c);
-    if (pick(2))
+    if (!c->desc.null_experts && !c->desc.shared_experts && pick(2)) /* lists would have to be completed first */
         check_given(c);
+    if (c->in.cu_seqlens && c->in.tokens > 0 && c->in.row_stride >= 0 && c->desc.scope == SEQTOPK_SCOPE_SEQUENCE &&
+        pick(2))
+        check_mixed(c);
     if (pick(4) == 0)
         check_nonfinite(c);
 }
@@ -913,6 +1077,84 @@ static void large_batches(void) {
     }
 }
 
+/* What a router may say beside score, groups and bias: each form of its own, in both scopes, with all that goes with it. */
+typedef enum form { FORM_QUOTA, FORM_KEY, FORM_PREPARED, FORM_NULL, FORM_SHARED, FORM_SPARSEMIXER, FORMS } form;
+
+/* Of a token's experts at most so many of a group, mostly just so many that K of them are there. */
+static void choose_quota(seqtopk_desc *d) {
+    const int32_t size = d->experts / d->groups, kept = d->group_top_k;
+    d->group_quota = 1 + (int32_t)pick((uint32_t)size);
+    if (kept * d->group_quota < d->top_k || pick(2))
+        d->top_k = kept * d->group_quota;
+    if (d->min_experts > d->top_k)
+        d->min_experts = d->top_k;
+    if (kept == d->groups && pick(2))
+        d->group_top_k = 0;
+}
+
+static void choose_prepared(seqtopk_desc *d) {
+    static const float scales[] = {0.17677669f, 0.5f, 2}, caps[] = {30, 5, 1};
+    const uint32_t both = pick(3);
+    d->logit_scale = both > 0 ? scales[pick(3)] : 0;
+    d->logit_softcap = both < 2 ? caps[pick(3)] : 0;
+    d->key_from = (seqtopk_key_from)(pick(4) == 0);
+}
+
+/* One to three more experts, with weights of their own or not. */
+static void choose_shared(seqtopk_desc *d) {
+    d->shared_experts = 1 + (int32_t)pick(3);
+    d->experts += d->shared_experts;
+    d->shared_weight = d->score == SEQTOPK_SCORE_SOFTMAX || pick(2) ? 0.4f : 0;
+    if (pick(3) == 0)
+        choose_prepared(d);
+}
+
+static void choose_form(call *c, form f) {
+    switch (f) {
+    case FORM_QUOTA: choose_quota(&c->desc); break;
+    case FORM_KEY: c->desc.key_from = SEQTOPK_KEY_FROM_LOGIT; break;
+    case FORM_NULL: c->desc.null_experts = (int32_t)pick((uint32_t)c->desc.experts); break;
+    case FORM_SHARED: choose_shared(&c->desc); break;
+    case FORM_SPARSEMIXER:
+        c->desc.score = SEQTOPK_SCORE_LOGITS;
+        c->desc.norm = SEQTOPK_NORM_SPARSEMIXER;
+        c->desc.norm_jitter = pick(2) ? 0 : 0.2f;
+        break;
+    case FORM_PREPARED: choose_prepared(&c->desc); break;
+    case FORMS: break;
+    }
+}
+
+static void router_forms(void) {
+    static const int32_t experts[] = {2, 6, 8, 16, 34, 64, 64, 96, 128, 256, 512};
+    for (int i = 0; i < (run.quick ? 24 : 96) * FORMS; i++) {
+        const form f = (form)(i % FORMS);
+        const int turn = i / FORMS;
+        const wish w = {.score = turn % 4,
+                        .scope = turn % 3 == 2 ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE,
+                        .bounds = turn / 4 % 4,
+                        .grouping = f == FORM_QUOTA                          ? 1 + turn / 2 % 3
+                                    : turn % 7 == 3 && f != FORM_SPARSEMIXER ? 1 + turn / 7 % 3
+                                                                             : 0,
+                        .bias = turn / 8 & 1 && f != FORM_SPARSEMIXER,
+                        .mask = turn % 5 == 4,
+                        .ragged = turn % 4 == 3 ? 2 : turn % 4 == 1};
+        call c;
+        const int32_t n = experts[pick(COUNT(experts))], few = n < 10 ? n : 10;
+        const int64_t most = (run.quick ? 8000 : 24000) / n;
+        plain_call(&c, n, 1 + (int32_t)pick((uint32_t)few), 1 + pick((uint32_t)(most < 400 ? most : 400)), &w);
+        if (w.grouping && n % 2 == 0)
+            choose_groups(&c, w.grouping);
+        choose_form(&c, f);
+        c.desc.dtype = (seqtopk_dtype)pick(3);
+        c.desc.order = pick(3) ? SEQTOPK_ORDER_EXPERT : SEQTOPK_ORDER_RANK;
+        c.kind = pick(3) ? RANDOM_NORMAL : (random_kind)pick(RANDOM_KINDS);
+        c.aligned = (int)pick(2);
+        make_data(&c, &w);
+        check_call(&c);
+    }
+}
+
 static void open_memory(void) {
     guard_open(&g_logits, (MOST_CELLS + 4 * 2100) * 4 + 1024);
     guard_open(&g_mask, 4096);
@@ -921,8 +1163,8 @@ static void open_memory(void) {
     guard_open(&g_ways, 4096);
     guard_open(&g_fallbacks, 4096);
     guard_open(&g_scratch, 8 << 20);
-    sheet_open(&base, 2100, 2048, MOST_CELLS, 2 * MOST_CELLS);
-    sheet_open(&trial, 2100, 2048, MOST_CELLS, 2 * MOST_CELLS);
+    sheet_open(&base, MOST_TOKENS, 2048, MOST_CELLS, 2 * MOST_CELLS);
+    sheet_open(&trial, MOST_TOKENS, 2048, MOST_CELLS, 2 * MOST_CELLS);
 }
 
 static void close_memory(void) {
@@ -939,6 +1181,7 @@ void check_routes(void) {
     short_sequences();
     misled_samples();
     large_batches();
+    router_forms();
     close_memory();
 }
 
@@ -986,6 +1229,8 @@ static void visit_shapes(const seqtopk_row *forced, trap_function *const *kernel
             c.desc.group_top_k = 4;
             c.desc.group_score = w.bias ? SEQTOPK_GROUP_TOP2 : SEQTOPK_GROUP_MAX;
         }
+        if (forced->op == SEQTOPK_OP_prepare_logits)
+            c.desc.logit_softcap = 30;
         c.desc.dtype = reads_logits(forced) ? (seqtopk_dtype)forced->dtype : (seqtopk_dtype)pick(3);
         do
             make_data(&c, &w);

@@ -332,6 +332,80 @@ static void check_keys(rows_case *c, seqtopk_key key) {
     free(expected);
 }
 
+/* -------------------------------------------------------------- prepared -- */
+
+/* What a router makes of a logit, in float64, and how far from it float32 may be. */
+static double expect_prepared(double x, float scale, float softcap, double *tolerance) {
+    const double y = (double)scale * x, capped = softcap > 0 ? (double)softcap * tanh(y / (double)softcap) : y;
+    const double right = isinf(x) ? x : fmin(fmax(capped, -(double)FLT_MAX), FLT_MAX);
+    *tolerance = 4e-7 * fabs(right) + 4e-45 * (1 + (double)softcap);
+    return right;
+}
+
+static void check_prepared_row(const rows_case *c, const op_case *k, int64_t t) {
+    for (int32_t e = 0; e < c->experts; e++) {
+        double tolerance, x = c->problem.x[t * c->experts + e];
+        const double right =
+            c->problem.masked[t] ? (tolerance = 0) : expect_prepared(x, k->scale, k->softcap, &tolerance);
+        const double got = k->values[(t - c->first) * c->experts + e];
+        check_that(got == right || fabs(got - right) <= tolerance, "row %lld, %.9g becomes %.9g, not %.9g",
+                   (long long)t, x, got, right);
+    }
+}
+
+/* What is no number stays what it is, so that a bad row is still seen as one. */
+static void check_prepared_oddities(const rows_case *c, const seqtopk_row *row, op_case k) {
+    const size_t n = (size_t)c->experts;
+    unsigned char *logits = case_memory(CASE_LOGITS, n, element_of(c->dtype));
+    unsigned char *odd = check_alloc(n, 1);
+    for (size_t e = 0; e < n; e++) {
+        odd[e] = (unsigned char)random_below(&run.random, 4);
+        if (odd[e] == 1)
+            random_store_bits(logits, c->dtype, e,
+                              random_nan(&run.random, c->dtype, random_below(&run.random, 2 * RANDOM_NANS)));
+        else
+            random_store(logits, c->dtype, e, odd[e] == 2 ? INFINITY : odd[e] == 3 ? -INFINITY : 0.25f);
+    }
+    k.rows.logits = logits;
+    k.rows.token_mask = NULL;
+    k.first = 0;
+    k.last = 1;
+    case_place(&k, SEQTOPK_OP_prepare_logits);
+    case_call(&k, row);
+    for (size_t e = 0; e < n; e++)
+        check_that(odd[e] == 1   ? isnan(k.values[e])
+                   : odd[e] == 2 ? k.values[e] == INFINITY
+                   : odd[e] == 3 ? k.values[e] == -INFINITY
+                                 : isfinite(k.values[e]),
+                   "expert %zu, oddity %d, becomes %g", e, odd[e], (double)k.values[e]);
+    free(odd);
+}
+
+static void check_prepare(rows_case *c) {
+    static const float scales[] = {1, 0.17677669f, 30, 1e-30f, 1e30f}, caps[] = {0, 0, 30, 50, 1, 1e-3f, 1e4f};
+    const size_t n = (size_t)(c->last - c->first) * (size_t)c->experts;
+    op_case k = case_of(c, SEQTOPK_KEY_LOGIT);
+    k.scale = scales[random_below(&run.random, 5)];
+    k.softcap = caps[random_below(&run.random, 7)];
+    describe(c, "the reference prepares", "");
+    float *expected = check_alloc(n, sizeof *expected);
+    k.values = expected;
+    case_call(&k, check_reference(SEQTOPK_OP_prepare_logits, c->dtype));
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_prepare_logits, c->dtype));) {
+        size_t where = 0;
+        describe(c, row->name, "");
+        case_place(&k, SEQTOPK_OP_prepare_logits);
+        case_call(&k, row);
+        check_that(case_intact(), "wrote beside its memory");
+        check_that(check_same_bits(expected, k.values, n, &where), "differs from the reference at %zu", where);
+        for (int64_t t = c->first; t < c->last; t++)
+            check_prepared_row(c, &k, t);
+        if (random_below(&run.random, 8) == 0)
+            check_prepared_oddities(c, row, k);
+    }
+    free(expected);
+}
+
 /* --------------------------------------------------------------- weights -- */
 
 /* Lists of random winners: distinct, ascending, none of them at -inf. */
@@ -820,6 +894,7 @@ static void check_rows_case(int32_t experts, int32_t count, int turn) {
         check_keys(&c, SEQTOPK_KEY_SCORE);
         check_weights(&c);
     }
+    check_prepare(&c);
     free_case(&c);
 }
 

@@ -83,14 +83,23 @@ double oracle_score_tolerance(int score, double s) {
     return score == SEQTOPK_SCORE_LOGITS ? 0 : fabs(s) * relative_bound(s) + DENORMAL;
 }
 
+/* What a router makes of its logits before it scores them. */
+static double prepared(const seqtopk_desc *desc, double x) {
+    double scale = desc->logit_scale != 0 ? desc->logit_scale : 1, cap = desc->logit_softcap;
+    return isinf(x) ? x : cap > 0 ? cap * tanh(scale * x / cap) : scale == 1 ? x : saturate(scale * x);
+}
+
 void oracle_load(oracle_problem *problem, const seqtopk_desc *desc, const seqtopk_input *input) {
     memset(problem, 0, sizeof *problem);
     problem->desc = *desc;
+    if (desc->group_quota && !desc->group_top_k)
+        problem->desc.group_top_k = desc->groups;
     problem->tokens = input->tokens;
-    problem->experts = desc->experts;
-    size_t tokens = (size_t)input->tokens, experts = (size_t)desc->experts;
+    problem->experts = problem->desc.experts = desc->experts - desc->shared_experts;
+    size_t tokens = (size_t)input->tokens, experts = (size_t)problem->experts;
+    size_t scored = desc->shared_weight != 0 ? 0 : (size_t)desc->shared_experts;
     size_t stride = input->row_stride == SEQTOPK_STRIDE_BROADCAST ? 0
-                    : input->row_stride == 0                      ? experts
+                    : input->row_stride == 0                      ? experts + scored
                                                                   : (size_t)input->row_stride;
 
     int ragged = input->cu_seqlens != NULL;
@@ -110,13 +119,26 @@ void oracle_load(oracle_problem *problem, const seqtopk_desc *desc, const seqtop
     problem->x = must_alloc(tokens * experts, sizeof *problem->x);
     problem->top = must_alloc(tokens, sizeof *problem->top);
     problem->rest = must_alloc(tokens, sizeof *problem->rest);
+    problem->shared = must_alloc(tokens * scored, sizeof *problem->shared);
+    problem->shaky = must_alloc(tokens, sizeof *problem->shaky);
+    const int is_prepared = desc->logit_softcap > 0 || (desc->logit_scale != 0 && desc->logit_scale != 1);
     for (size_t t = 0; t < tokens; t++) {
         problem->masked[t] = input->token_mask && !input->token_mask[t];
-        for (size_t e = 0; e < experts; e++)
-            problem->x[t * experts + e] =
-                problem->masked[t] ? -INFINITY : oracle_decode(input->logits, (int)desc->dtype, t * stride + e);
+        for (size_t e = 0; e < experts; e++) {
+            double *x = problem->x + t * experts + e;
+            *x = problem->masked[t] ? -INFINITY
+                                    : prepared(desc, oracle_decode(input->logits, (int)desc->dtype, t * stride + e));
+            if (is_prepared && !isinf(*x))
+                problem->shaky[t] =
+                    fmax(problem->shaky[t], 4e-7 * fabs(*x) + 4e-45 * (1 + (double)desc->logit_softcap));
+        }
+        for (size_t i = 0; i < scored; i++)
+            problem->shared[t * scored + i] =
+                problem->masked[t]
+                    ? -INFINITY
+                    : prepared(desc, oracle_decode(input->logits, (int)desc->dtype, t * stride + experts + i));
         if (!problem->masked[t])
-            problem->rest[t] = oracle_lse(problem->x + t * experts, desc->experts, problem->top + t);
+            problem->rest[t] = oracle_lse(problem->x + t * experts, problem->experts, problem->top + t);
     }
 }
 
@@ -127,18 +149,22 @@ void oracle_free(oracle_problem *problem) {
     free(problem->x);
     free(problem->top);
     free(problem->rest);
+    free(problem->shaky);
+    free(problem->shared);
 }
 
 oracle_key oracle_key_of(const oracle_problem *problem) {
     if (problem->bias)
         return ORACLE_KEY_SCORE;
-    if (problem->desc.score == SEQTOPK_SCORE_SOFTMAX && problem->desc.scope == SEQTOPK_SCOPE_SEQUENCE)
+    if (problem->desc.score == SEQTOPK_SCORE_SOFTMAX && problem->desc.scope == SEQTOPK_SCOPE_SEQUENCE &&
+        problem->desc.key_from == SEQTOPK_KEY_FROM_SCORE)
         return ORACLE_KEY_LOGPROB;
     return ORACLE_KEY_LOGIT;
 }
 
 void oracle_keys(const oracle_problem *problem, oracle_key kind, double *keys, double *tolerance) {
     size_t experts = (size_t)problem->experts;
+    const int by = (int)(problem->desc.key_from ? SEQTOPK_SCORE_LOGITS : problem->desc.score);
     for (size_t i = 0; i < (size_t)problem->tokens * experts; i++) {
         size_t t = i / experts, e = i % experts;
         double x = problem->x[i], b = problem->bias ? problem->bias[e] : 0, slack = 0;
@@ -150,12 +176,12 @@ void oracle_keys(const oracle_problem *problem, oracle_key kind, double *keys, d
             keys[i] = saturate(x - problem->top[t] - problem->rest[t]);
             slack = RELATIVE + PER_LOG * fabs(keys[i]);
         } else {
-            double s = oracle_score((int)problem->desc.score, x, problem->top[t], problem->rest[t]);
+            double s = oracle_score(by, x, problem->top[t], problem->rest[t]);
             keys[i] = saturate(s + b);
-            slack = oracle_score_tolerance((int)problem->desc.score, s) + HALF_ULP * fabs(keys[i]) + DENORMAL;
+            slack = oracle_score_tolerance(by, s) + HALF_ULP * fabs(keys[i]) + DENORMAL;
         }
         if (tolerance)
-            tolerance[i] = slack;
+            tolerance[i] = slack + 2 * problem->shaky[t];
     }
 }
 
@@ -240,6 +266,21 @@ static double keep_groups(const oracle_problem *problem, const double *keys, con
     return gap;
 }
 
+/* Leaves of each group of one row its first `quota`, of equals the lower expert. */
+static void keep_quota(const seqtopk_desc *desc, double *keys) {
+    int32_t size = desc->experts / desc->groups;
+    for (int32_t g = 0; desc->group_quota && g < desc->groups; g++)
+        for (int32_t left = size; left > desc->group_quota; left--) {
+            int32_t worst = -1;
+            for (int32_t e = g * size; e < (g + 1) * size; e++)
+                if (!isnan(keys[e]) && (worst < 0 || keys[e] <= keys[worst]))
+                    worst = e;
+            keys[worst] = NAN; /* gone */
+        }
+    for (int32_t e = 0; desc->group_quota && e < desc->experts; e++)
+        keys[e] = isnan(keys[e]) ? -INFINITY : keys[e];
+}
+
 /* --------------------------------------------------------------- selection -- */
 
 typedef struct candidate {
@@ -277,17 +318,21 @@ static size_t gather(const oracle_problem *problem, const double *keys, const do
     unsigned char *keep = must_alloc((size_t)groups, 1);
     double unused;
     size_t count = 0;
+    double *row = must_alloc((size_t)desc->experts, sizeof *row);
     for (int64_t t = first; t < last; t++) {
-        const double *row = keys + t * desc->experts;
+        memcpy(row, keys + t * desc->experts, (size_t)desc->experts * sizeof *row);
         if (problem->masked[t])
             continue;
-        if (groups)
+        if (groups) {
             keep_groups(problem, row, scores ? scores + t * desc->experts : NULL, single, keep, &unused);
+            keep_quota(desc, row);
+        }
         for (int32_t e = 0; e < desc->experts; e++)
             if (row[e] != -INFINITY && (!groups || keep[e / (desc->experts / groups)]))
                 into[count++] = (candidate){row[e], (int32_t)t, e, 0, 0};
     }
     free(keep);
+    free(row);
     return count;
 }
 
@@ -372,7 +417,7 @@ void oracle_choice_free(oracle_choice *choice) {
 typedef struct band {
     const oracle_problem *problem;
     double *keys, *tolerance, *scores;
-    unsigned char *chosen, *keep;
+    unsigned char *chosen, *keep, *closed;
     char *why;
     size_t size;
 } band;
@@ -381,6 +426,38 @@ typedef struct edge {
     double worst_in, best_out; /* worst_in at its most, best_out at its least */
     int64_t in, out;
 } edge;
+
+/*
+ * What a quota leaves open and what it closes, in one row: an expert that was not selected counts no more where its group's
+ * quota is full, but must not be better than the worst of those. How many candidates may be selected; -1: too many were.
+ */
+static int32_t group_within_quota(const band *b, const double *keys, const double *tolerance,
+                                  const unsigned char *chosen, unsigned char *closed) {
+    const seqtopk_desc *desc = &b->problem->desc;
+    const int32_t size = desc->experts / desc->groups;
+    int32_t may = 0;
+    for (int32_t g = 0; g < desc->groups; g++) {
+        int32_t taken = 0, candidates = 0;
+        double worst_in = INFINITY, best_out = -INFINITY;
+        for (int32_t e = g * size; e < (g + 1) * size; e++) {
+            closed[e] = 0;
+            if (keys[e] == -INFINITY || !b->keep[g])
+                continue;
+            candidates++;
+            taken += chosen[e];
+            if (chosen[e])
+                worst_in = fmin(worst_in, keys[e] + tolerance[e]);
+            else
+                best_out = fmax(best_out, keys[e] - tolerance[e]);
+        }
+        if (taken > desc->group_quota || (taken == desc->group_quota && worst_in < best_out))
+            return -1;
+        for (int32_t e = g * size; e < (g + 1) * size && taken == desc->group_quota; e++)
+            closed[e] = !chosen[e];
+        may += candidates < desc->group_quota ? candidates : desc->group_quota;
+    }
+    return may;
+}
 
 static int token_within_band(const band *b, int64_t t, int64_t *eligible, edge *between) {
     const seqtopk_desc *desc = &b->problem->desc;
@@ -411,13 +488,20 @@ static int token_within_band(const band *b, int64_t t, int64_t *eligible, edge *
             return -1;
         }
     }
+    int32_t may = desc->experts;
+    if (desc->group_quota && (may = group_within_quota(b, keys, tolerance, chosen, b->closed)) < 0) {
+        snprintf(b->why, b->size, "token %lld has more of a group than its quota, or not its best", (long long)t);
+        return 0;
+    }
+    most = most < may ? most : may;
+    least = least < may ? least : may;
     for (int32_t e = 0; e < desc->experts; e++) {
         int may_be = keys[e] != -INFINITY && (!grouped || b->keep[e / size]);
         if (chosen[e] && !may_be) {
             snprintf(b->why, b->size, "token %lld expert %d is no candidate", (long long)t, e);
             return 0;
         }
-        if (!may_be)
+        if (!may_be || (desc->group_quota && b->closed[e]))
             continue;
         candidates++;
         taken += chosen[e];
@@ -481,12 +565,13 @@ int oracle_within_band(const oracle_problem *problem, const int32_t *offsets, co
                        size_t size) {
     const seqtopk_desc *desc = &problem->desc;
     size_t tokens = (size_t)problem->tokens, experts = (size_t)problem->experts;
-    band b = {problem, NULL, NULL, NULL, NULL, NULL, why, size};
+    band b = {.problem = problem, .why = why, .size = size};
     b.keys = must_alloc(tokens * experts, sizeof *b.keys);
     b.scores = must_alloc(tokens * experts, sizeof *b.scores);
     b.tolerance = must_alloc(tokens * experts, sizeof *b.tolerance);
     b.chosen = must_alloc(tokens * experts, 1);
     b.keep = must_alloc((size_t)(desc->groups > 1 ? desc->groups : 1), 1);
+    b.closed = must_alloc(experts, 1);
     oracle_keys(problem, ORACLE_KEY_SCORE, b.scores, NULL);
     oracle_keys(problem, oracle_key_of(problem), b.keys, b.tolerance);
 
@@ -509,6 +594,7 @@ int oracle_within_band(const oracle_problem *problem, const int32_t *offsets, co
     free(b.tolerance);
     free(b.chosen);
     free(b.keep);
+    free(b.closed);
     return right;
 }
 
@@ -520,6 +606,12 @@ static int norm_of(const seqtopk_desc *desc) {
     if (desc->norm == SEQTOPK_NORM_SUM && desc->norm_skip_top1 && desc->top_k == 1)
         return SEQTOPK_NORM_NONE;
     return (int)desc->norm;
+}
+
+/* A logit of a token, of a shared expert as well. */
+static double logit_of(const oracle_problem *problem, int64_t t, int32_t id) {
+    return id < problem->experts ? problem->x[t * problem->experts + id]
+                                 : problem->shared[t * problem->desc.shared_experts + id - problem->experts];
 }
 
 /* The logarithm of a score that may be too small for a double. */
@@ -538,8 +630,7 @@ static void weigh_by_logs(const oracle_problem *problem, int64_t t, const int32_
                           double *w, double *slack) {
     double top = -INFINITY, sum = 0;
     for (int32_t i = 0; i < n; i++) {
-        w[i] = log_score((int)problem->desc.score, problem->x[t * problem->experts + ids[i]], problem->top[t],
-                         problem->rest[t]);
+        w[i] = log_score((int)problem->desc.score, logit_of(problem, t, ids[i]), problem->top[t], problem->rest[t]);
         top = fmax(top, w[i]);
     }
     for (int32_t i = 0; i < n; i++)
@@ -550,19 +641,52 @@ static void weigh_by_logs(const oracle_problem *problem, int64_t t, const int32_
     }
 }
 
+/* A softmax over what is near a winner, those before it left out. What rounding may put on either side has no right answer. */
+static void weigh_sparsely(const oracle_problem *problem, int64_t t, const int32_t *ids, int32_t n, double *w,
+                           double *slack) {
+    const double *row = problem->x + t * problem->experts;
+    const double scale = problem->desc.scale != 0 ? problem->desc.scale : 1;
+    const double most = 2 * (problem->desc.norm_jitter != 0 ? (double)problem->desc.norm_jitter : (double)0.01f);
+    unsigned char *gone = must_alloc((size_t)problem->experts, 1), *done = must_alloc((size_t)n, 1);
+    for (int32_t turn = 0; turn < n; turn++) {
+        int32_t best = -1, doubtful = 0;
+        double sum = 0;
+        for (int32_t i = 0; i < n; i++)
+            if (!done[i] &&
+                (best < 0 || row[ids[i]] > row[ids[best]] || (row[ids[i]] == row[ids[best]] && ids[i] < ids[best])))
+                best = i;
+        const double m = row[ids[best]];
+        for (int32_t e = 0; e < problem->experts; e++) {
+            const double factor = fmax(fabs(row[e]), m), far = factor == 0 ? 0 : (m - row[e]) / factor;
+            if (gone[e] || row[e] == -INFINITY)
+                continue;
+            doubtful |= fabs(far - most) < 1e-6;
+            sum += far > most ? 0 : exp(row[e] - m);
+        }
+        w[best] = scale / sum;
+        slack[best] = doubtful ? INFINITY : fabs(w[best]) * relative_bound(1 / sum) + fabs(scale) * DENORMAL + DENORMAL;
+        done[best] = gone[ids[best]] = 1;
+    }
+    free(gone);
+    free(done);
+}
+
 static void weigh_token(const oracle_problem *problem, int64_t t, const int32_t *ids, int32_t n, double *w,
                         double *slack) {
     const seqtopk_desc *desc = &problem->desc;
     double scale = desc->scale != 0 ? desc->scale : 1, sum = 0, size = 0, top = -INFINITY;
     int norm = norm_of(desc);
+    if (norm == SEQTOPK_NORM_SPARSEMIXER) {
+        weigh_sparsely(problem, t, ids, n, w, slack);
+        return;
+    }
     if (norm == SEQTOPK_NORM_SUM && desc->norm_eps == 0 && desc->norm_floor == 0 &&
         desc->score != SEQTOPK_SCORE_LOGITS) {
         weigh_by_logs(problem, t, ids, n, scale, w, slack);
         return;
     }
     for (int32_t i = 0; i < n; i++) {
-        w[i] = oracle_score((int)desc->score, problem->x[t * problem->experts + ids[i]], problem->top[t],
-                            problem->rest[t]);
+        w[i] = oracle_score((int)desc->score, logit_of(problem, t, ids[i]), problem->top[t], problem->rest[t]);
         sum += w[i];
         size += fabs(w[i]);
         top = fmax(top, w[i]);
@@ -603,9 +727,135 @@ static void weigh_token(const oracle_problem *problem, int64_t t, const int32_t 
     }
 }
 
+/* What roundings of the logits themselves add to that. */
+static void add_shaky(const oracle_problem *problem, int64_t t, const int32_t *ids, int32_t n, const double *w,
+                      double *slack) {
+    const seqtopk_desc *desc = &problem->desc;
+    const double scale = fabs(desc->scale != 0 ? desc->scale : 1), shaky = problem->shaky[t];
+    double sum = desc->norm_eps;
+    for (int32_t i = 0; i < n; i++)
+        sum += logit_of(problem, t, ids[i]);
+    for (int32_t i = 0; i < n && shaky > 0; i++) {
+        slack[i] += 4 * shaky * fabs(w[i]);
+        if (desc->score == SEQTOPK_SCORE_LOGITS && norm_of(desc) == SEQTOPK_NORM_NONE)
+            slack[i] += scale * shaky;
+        if (desc->score == SEQTOPK_SCORE_LOGITS && norm_of(desc) == SEQTOPK_NORM_SUM) /* they cancel */
+            slack[i] =
+                fabs(sum) > 4 * n * shaky ? slack[i] + 4 * n * shaky * (scale + fabs(w[i])) / fabs(sum) : INFINITY;
+    }
+}
+
 void oracle_weights(const oracle_problem *problem, const int32_t *offsets, const int32_t *ids, double *weights,
                     double *tolerance) {
-    for (int64_t t = 0; t < problem->tokens; t++)
-        weigh_token(problem, t, ids + offsets[t], offsets[t + 1] - offsets[t], weights + offsets[t],
-                    tolerance + offsets[t]);
+    for (int64_t t = 0; t < problem->tokens; t++) {
+        const int32_t *own = ids + offsets[t], n = offsets[t + 1] - offsets[t];
+        weigh_token(problem, t, own, n, weights + offsets[t], tolerance + offsets[t]);
+        add_shaky(problem, t, own, n, weights + offsets[t], tolerance + offsets[t]);
+    }
+}
+
+/* ------------------------------------------------- experts that do not compete -- */
+
+static void keep_pair(oracle_lists *lists, int32_t id, double weight, double tolerance) {
+    const size_t at = (size_t)lists->selected++;
+    lists->ids[at] = id;
+    lists->weights[at] = weight;
+    lists->tolerance[at] = tolerance;
+}
+
+void oracle_list(const oracle_problem *problem, const oracle_choice *choice, oracle_lists *lists) {
+    const seqtopk_desc *desc = &problem->desc;
+    const int32_t shared = desc->shared_experts, null_from = desc->experts - desc->null_experts;
+    const int is_scored = desc->shared_weight == 0;
+    const size_t tokens = (size_t)problem->tokens, most = (size_t)choice->selected + tokens * (size_t)shared;
+    double *w = must_alloc((size_t)(desc->experts + shared), sizeof *w);
+    double *slack = must_alloc((size_t)(desc->experts + shared), sizeof *slack);
+    int32_t *ids = must_alloc((size_t)(desc->experts + shared), sizeof *ids);
+    int32_t *ranked = must_alloc((size_t)desc->experts, sizeof *ranked);
+    *lists = (oracle_lists){.offsets = must_alloc(tokens + 1, sizeof *lists->offsets),
+                            .ids = must_alloc(most, sizeof *lists->ids),
+                            .ranked = must_alloc(most, sizeof *lists->ranked),
+                            .weights = must_alloc(most, sizeof *lists->weights),
+                            .tolerance = must_alloc(most, sizeof *lists->tolerance),
+                            .null_weights = must_alloc(tokens, sizeof *lists->null_weights),
+                            .null_tolerance = must_alloc(tokens, sizeof *lists->null_tolerance)};
+    for (int64_t t = 0; t < problem->tokens; t++) {
+        const int32_t from = choice->offsets[t], n = choice->offsets[t + 1] - from;
+        int32_t own = 0;
+        int64_t rank = lists->selected;
+        memcpy(ids, choice->ascending + from, (size_t)n * sizeof *ids);
+        memcpy(ranked, choice->ranked + from, (size_t)n * sizeof *ranked);
+        for (int32_t i = 0; i < shared && !problem->masked[t]; i++)
+            if (!is_scored || problem->shared[t * shared + i] != -INFINITY)
+                ids[n + own++] = desc->experts + i;
+        weigh_token(problem, t, ids, n + (is_scored ? own : 0), w, slack);
+        add_shaky(problem, t, ids, n + (is_scored ? own : 0), w, slack);
+        for (int32_t i = 0; i < own && !is_scored; i++) {
+            w[n + i] = desc->shared_weight;
+            slack[n + i] = 0;
+        }
+        for (int32_t i = 0; i < n + own; i++)
+            if (ids[i] >= null_from && ids[i] < desc->experts) {
+                lists->null_weights[t] += w[i];
+                lists->null_tolerance[t] += slack[i] + HALF_ULP * fabs(lists->null_weights[t]) * 2;
+            } else {
+                keep_pair(lists, ids[i], w[i], slack[i]);
+            }
+        for (int32_t i = 0; i < n; i++)
+            if (ranked[i] < null_from)
+                lists->ranked[rank++] = ranked[i];
+        for (int32_t i = 0; i < own; i++)
+            lists->ranked[rank++] = ids[n + i];
+        lists->offsets[t + 1] = (int32_t)lists->selected;
+    }
+    free(w);
+    free(slack);
+    free(ids);
+    free(ranked);
+}
+
+void oracle_runners(const oracle_problem *problem, const double *keys, const double *scores,
+                    const oracle_choice *choice, int32_t runners, int32_t *ids, float *margins) {
+    const seqtopk_desc *desc = &problem->desc;
+    double *row = must_alloc((size_t)desc->experts, sizeof *row), unused;
+    unsigned char *keep = must_alloc((size_t)(desc->groups > 1 ? desc->groups : 1), 1);
+    for (int64_t t = 0; t < problem->tokens; t++) {
+        double worst = INFINITY;
+        memcpy(row, keys + t * desc->experts, (size_t)desc->experts * sizeof *row);
+        if (desc->groups > 1 && !problem->masked[t]) {
+            keep_groups(problem, row, scores + t * desc->experts, 1, keep, &unused);
+            keep_quota(desc, row);
+        }
+        for (int32_t e = 0; e < desc->experts; e++)
+            if (problem->masked[t] || (desc->groups > 1 && !keep[e / (desc->experts / desc->groups)]))
+                row[e] = -INFINITY;
+        for (int32_t i = choice->offsets[t]; i < choice->offsets[t + 1]; i++) {
+            worst = fmin(worst, row[choice->ascending[i]]);
+            row[choice->ascending[i]] = -INFINITY;
+        }
+        margins[t] = INFINITY;
+        for (int32_t i = 0; i < runners; i++) {
+            int32_t best = -1;
+            for (int32_t e = 0; e < desc->experts; e++)
+                if (row[e] != -INFINITY && (best < 0 || row[e] > row[best]))
+                    best = e;
+            if (i == 0 && best >= 0 && worst < INFINITY)
+                margins[t] = (float)worst - (float)row[best];
+            ids[t * runners + i] = best;
+            if (best >= 0)
+                row[best] = -INFINITY;
+        }
+    }
+    free(row);
+    free(keep);
+}
+
+void oracle_lists_free(oracle_lists *lists) {
+    free(lists->offsets);
+    free(lists->ids);
+    free(lists->ranked);
+    free(lists->weights);
+    free(lists->tolerance);
+    free(lists->null_weights);
+    free(lists->null_tolerance);
 }

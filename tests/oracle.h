@@ -18,14 +18,16 @@ typedef enum oracle_key { ORACLE_KEY_LOGIT, ORACLE_KEY_LOGPROB, ORACLE_KEY_SCORE
 
 /* One call, decoded. Made by oracle_load, freed by oracle_free. */
 typedef struct oracle_problem {
-    seqtopk_desc desc;
+    seqtopk_desc desc; /* its experts: those that compete */
     int64_t tokens;
     int32_t experts;
     int32_t sequences;
     int32_t *cu;           /* [sequences + 1] */
     unsigned char *masked; /* [tokens] */
     double *bias;          /* [experts] or NULL */
-    double *x;             /* [tokens, experts]; masked rows hold -inf */
+    double *x;             /* [tokens, experts], scaled and capped; masked rows hold -inf */
+    double *shaky;         /* [tokens]: how far a scaled or capped logit of the row may be from x in float32; else 0 */
+    double *shared;        /* [tokens, shared experts], where those are scored */
     double *top, *rest;    /* [tokens]: log-sum-exp in two parts, for beside a top of 1e38 the rest would be lost */
 } oracle_problem;
 
@@ -68,6 +70,20 @@ void oracle_choice_free(oracle_choice *choice);
  */
 int oracle_within_band(const oracle_problem *problem, const int32_t *offsets, const int32_t *ids, char *why,
                        size_t size);
+
+/* What is listed of a choice: without its null experts, with the shared ones; float64 weights, and the error that each is
+ * allowed. A token's weights follow `ids`; `ranked` has the same, best first, shared ones last. */
+typedef struct oracle_lists {
+    int64_t selected;
+    int32_t *offsets, *ids, *ranked;
+    double *weights, *tolerance;
+    double *null_weights, *null_tolerance; /* [tokens] */
+} oracle_lists;
+void oracle_list(const oracle_problem *problem, const oracle_choice *choice, oracle_lists *lists);
+/* What each token nearly got of a choice by these keys, which are float32: [tokens, runners], and by how much. */
+void oracle_runners(const oracle_problem *problem, const double *keys, const double *scores,
+                    const oracle_choice *choice, int32_t runners, int32_t *ids, float *margins);
+void oracle_lists_free(oracle_lists *lists);
 
 /* float64 weights of the pairs, and the error that each is allowed. */
 void oracle_weights(const oracle_problem *problem, const int32_t *offsets, const int32_t *ids, double *weights,

@@ -300,6 +300,35 @@ static inline vec log_probability(vec x, vec shift, vec lse) {
     return saturated(vec_add(d, vec_sub(loss, lse)));
 }
 
+/* x where it is NaN or infinite, else y. */
+static inline vec if_finite(vec x, vec y) {
+    const vec infinity = vec_set1(INFINITY);
+    return vec_if_lt(vec_sub(vec_set1(0.0f), infinity), x, vec_if_lt(x, infinity, y, x), x);
+}
+
+/* factor * x, finite where x is. */
+static inline vec scaled(vec x, float factor) { return if_finite(x, saturated(vec_mul(x, vec_set1(factor)))); }
+
+/* tanh(x) / x for x up to 0.625, from x * x: a polynomial of Cephes. */
+static inline vec tanh_over(vec u) {
+    vec p = vec_fma(u, vec_set1(-5.70498872745e-3f), vec_set1(2.06390887954e-2f));
+    p = vec_fma(p, u, vec_set1(-5.37397155531e-2f));
+    p = vec_fma(p, u, vec_set1(1.33314422036e-1f));
+    p = vec_fma(p, u, vec_set1(-3.33332819422e-1f));
+    return vec_fma(p, u, vec_set1(1.0f));
+}
+
+/* cap * tanh(factor * x), to 4e-7 of itself; NaN and infinities stay what they are. */
+static inline vec soft_capped(vec x, float factor, float cap) {
+    const vec zero = vec_set1(0.0f), one = vec_set1(1.0f), t = vec_mul(x, vec_set1(factor));
+    const vec size = vec_min(vec_max(t, vec_sub(zero, t)), vec_set1(40.0f)); /* beyond it tanh is 1 */
+    const vec e = exp_full(vec_mul(size, vec_set1(-2.0f)));
+    const vec far = vec_div(vec_sub(one, e), vec_add(one, e));
+    const vec near = vec_mul(size, tanh_over(vec_mul(size, size)));
+    const vec y = vec_mul(vec_if_lt(size, vec_set1(0.625f), near, far), vec_set1(cap));
+    return if_finite(x, vec_if_lt(t, zero, vec_sub(zero, y), y));
+}
+
 /*
  * A row's sum of plain exp(x) counts while it stands between these: then no term overflowed, what underflowed did not
  * matter, and no maximum need be known. Other rows (large offsets, -inf throughout, NaN) take the way over the maximum.

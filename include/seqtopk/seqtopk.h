@@ -158,8 +158,21 @@ typedef enum seqtopk_norm {
     /* Divided by sum + norm_eps, or norm_floor if that is more; 0 where the divisor is 0. Without either the shares are exact
      * to the bound above even where scores are too small for a float32, whose logarithms are taken then. */
     SEQTOPK_NORM_SUM = 2,
-    SEQTOPK_NORM_SOFTMAX = 3 /* softmax over the selected scores */
+    SEQTOPK_NORM_SOFTMAX = 3, /* softmax over the selected scores */
+    /*
+     * SCORE_LOGITS, without bias or groups (Phi-3.5-MoE at inference, where K is 2): the selected from the best on, each weighed
+     * by a softmax over those of all experts, better ones that are selected left out, that are near enough to its own logit m:
+     * (m - x) / max(|x|, m) <= 2 * norm_jitter. A weight is 1 where none is. Reads whole rows again.
+     */
+    SEQTOPK_NORM_SPARSEMIXER = 4
 } seqtopk_norm;
+
+/* What the key is made of: see seqtopk_score. */
+typedef enum seqtopk_key_from {
+    SEQTOPK_KEY_FROM_SCORE = 0, /* s(x) + bias */
+    SEQTOPK_KEY_FROM_LOGIT =
+        1 /* x + bias, while weights are s(x) (Kolibri-1; FlashInfer's TopKSigmoid). Group scores add those up */
+} seqtopk_key_from;
 
 /* How a group of experts is scored, from the scores (with bias) of its experts (DeepSeek-V2, V3; Megatron-LM). */
 typedef enum seqtopk_group_score {
@@ -190,7 +203,7 @@ typedef struct seqtopk_tuning seqtopk_tuning;
  */
 typedef struct seqtopk_desc {
     uint32_t struct_size;
-    int32_t experts; /* E, 1 to 65536 */
+    int32_t experts; /* E, 1 to 65536; null and shared ones among them */
     int32_t top_k;   /* K, 1 to E: the experts a token gets, in sequence scope on average */
     seqtopk_scope scope;
     seqtopk_score score;
@@ -245,6 +258,36 @@ typedef struct seqtopk_desc {
      */
     float min_p;
     float top_p;
+    /*
+     * The most experts that a token gets of one group, its best there, of the groups that it keeps (group_top_k 0: of all).
+     * 0: no such bound; else 1 to E / groups, and groups times that not below top_k. With top_k / groups of each that is
+     * InternS1-Pro's and Pangu Pro's router; in sequence scope it bounds a token's experts group by group.
+     */
+    int32_t group_quota;
+    seqtopk_key_from key_from; /* not with min_p or top_p */
+    /*
+     * What the logits become before anything else, in float32: y = logit_scale * x, or with a softcap c, c * tanh(y / c),
+     * saturated at +-FLT_MAX; -inf stays -inf. All that is said of logits holds for those then. A capped one is within
+     * 4e-7 * |y| of float64. Grok: a softcap of 30; Muse Spark: a scale of 0.1768. Costs a pass over each block of rows.
+     */
+    float logit_scale;   /* 0: 1; else above 0 */
+    float logit_softcap; /* 0: none; else above 0 */
+    /*
+     * The last `null_experts` of E compete and are weighed as others are, but there is no work in them (LongCat's pass on
+     * their input, ZAYA's skips): they are left out of all lists, and seqtopk_output.null_weights has their weights. In
+     * outputs E is the number of the others. 0 to E - 1; not with shared experts.
+     */
+    int32_t null_experts;
+    /*
+     * The last `shared_experts` of E do not compete: every unmasked token gets them, beside its top_k. With shared_weight 0
+     * they are scored like the selected and take part in the norm (Inkling; not for SCORE_SOFTMAX), logits [T, E] have their
+     * columns. Else shared_weight is their weight, norm and scale left out (fused shared experts), and logits are
+     * [T, E - shared_experts]. bias, groups and given_ids are of those that compete; in lists shared ones come
+     * last. A scored one with a logit of -inf is left out. 0 to E - 1.
+     */
+    int32_t shared_experts;
+    float shared_weight;
+    float norm_jitter; /* NORM_SPARSEMIXER: 0 means 0.01; >= 0 */
 } seqtopk_desc;
 #define SEQTOPK_DESC_INIT SEQTOPK_INIT_(seqtopk_desc)
 
@@ -303,11 +346,12 @@ SEQTOPK_API int32_t seqtopk_preset_count(void);
 SEQTOPK_API seqtopk_status seqtopk_preset_get(int32_t index, seqtopk_preset *preset);
 
 /*
- * Sets experts, top_k, score, norm, norm_eps, norm_floor, scale, norm_skip_top1, groups, group_top_k, group_score and
- * group_n of a desc that began with SEQTOPK_DESC_INIT, and leaves all else (scope, bounds, dtype, order, forcing) as it
+ * Sets experts, top_k, score, norm, norm_eps, norm_floor, norm_jitter, scale, norm_skip_top1, groups, group_top_k,
+ * group_score, group_n, group_quota, key_from, logit_scale, logit_softcap, null_experts, shared_experts and shared_weight of
+ * a desc that began with SEQTOPK_DESC_INIT, and leaves all else (scope, bounds, min_p, top_p, dtype, order, forcing) as it
  * is; change afterwards what is to differ. In `name` upper and lower case are one. Any thread may call.
- * SEQTOPK_E_VALUE: there is no such preset, and `error` (may be NULL) names the nearest; or no such parity. On failure
- * *desc stays as it was.
+ * SEQTOPK_E_VALUE: there is no such preset, and `error` (may be NULL) names the nearest; or no such parity.
+ * SEQTOPK_E_UNSUPPORTED: it sets a field that the program's seqtopk_desc ends before. On failure *desc stays as it was.
  */
 SEQTOPK_API seqtopk_status seqtopk_desc_preset(const char *name, seqtopk_parity parity, seqtopk_desc *desc,
                                                seqtopk_error *error);
@@ -327,7 +371,7 @@ typedef enum seqtopk_nonfinite {
 
 typedef struct seqtopk_input {
     uint32_t struct_size;
-    int32_t sequences;  /* S, with cu_seqlens; ignored without */
+    int32_t sequences;  /* S, with cu_seqlens or token_seq; ignored without */
     const void *logits; /* [tokens, E] of the plan's dtype; may be NULL when tokens == 0 */
     int64_t row_stride; /* elements from one row to the next: 0 means E; SEQTOPK_STRIDE_BROADCAST; or >= E */
     int64_t tokens;     /* T, 0 to 2^31-1; T * E may exceed 2^32 */
@@ -351,6 +395,13 @@ typedef struct seqtopk_input {
 
     const float *
         expert_factors; /* [E], finite: what each expert's weights are multiplied by at the very end (Gemma 4, Pangu Pro) */
+
+    /*
+     * [T]: whose each token is, 0 to S - 1, in any order, in place of cu_seqlens: a batch as engines have it. Tokens of one sequence
+     * are in its order; all outputs stay in the caller's. Where sequences do not follow one another in order, rows are copied
+     * together for it, and one thread does all of the call: the first step of part 0. Ignored by token scope and with given_ids.
+     */
+    const int32_t *token_seq;
 } seqtopk_input;
 #define SEQTOPK_INPUT_INIT SEQTOPK_INIT_(seqtopk_input)
 
@@ -400,7 +451,9 @@ typedef struct seqtopk_output {
     int64_t *padded_ids64; /* the same, 64-bit */
     float *padded_weights; /* [T, padded_width] */
     int64_t padded_stride; /* elements from row to row of all these; 0 means padded_width */
-    int32_t padded_width;  /* U: at least the most experts that one token can get (seqtopk_max_per_token) */
+    int32_t
+        padded_width; /* U: at least the most experts that one token can get: seqtopk_max_per_token, or of a batch whose
+                            * longest sequence is known seqtopk_max_width */
 
     /*
      * Blocks of one expert's pairs each: moe_align_block_size of vLLM and SGLang. A slot is a pair's place in the flat padded
@@ -420,7 +473,7 @@ typedef struct seqtopk_output {
     int64_t *selected; /* [1]: N, how many pairs were selected */
 
     /* Which way each sequence went (an index for seqtopk_way_get), and why it is not the one that was meant for it. */
-    int32_t *ways;      /* [S], [1] without cu_seqlens and in token scope */
+    int32_t *ways;      /* [S], [1] without cu_seqlens and token_seq, and in token scope */
     int32_t *fallbacks; /* as many: seqtopk_fallback */
     int64_t *nonfinite; /* [2]: how many rows on_nonfinite has dropped, and the first of those tokens, or -1 */
 
@@ -441,10 +494,23 @@ typedef struct seqtopk_output {
     int64_t *expert_counts;  /* [E]: each expert's pairs, added to what stands there: usage statistics, imatrix */
     int32_t *active_experts; /* [E]: the experts that have pairs, ascending: whose weights are read */
     int32_t *active_count;   /* [1]: how many those are */
+
+    /*
+     * What a token nearly got: its best experts among those that compete for it (groups and quota count, -inf does not) but were
+     * not given, best first; -1 where there are no more. And the margin: by how much the key of its last selected expert is above
+     * that of the first that was not; +inf without either, below 0 where a given selection is not the best. In sequence scope a
+     * token's own experts alone are compared. Each costs the keys of all rows once more.
+     */
+    int32_t *runner_ids; /* [T, runners] */
+    float *margins;      /* [T] */
+    int32_t runners;     /* 1 to E, with runner_ids */
+    int32_t reserved_2;  /* 0 */
+
+    float *null_weights; /* [T]: the sum of a token's weights of null experts, of which the desc has some */
 } seqtopk_output;
 #define SEQTOPK_OUTPUT_INIT SEQTOPK_INIT_(seqtopk_output)
 
-/* The most pairs that `tokens` tokens can be given: tokens * K, online tokens * max_experts, since the budget of past tokens may be
+/* The most pairs that `tokens` tokens can be given: tokens * K, or with shared experts tokens * (K + shared_experts), online tokens * max_experts, since the budget of past tokens may be
  * spent on them. -1 if that exceeds an int32 list, or on bad arguments. */
 SEQTOPK_API int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t tokens);
 
@@ -452,13 +518,18 @@ SEQTOPK_API int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t token
  * A multiple of block_size; -1 where an int32 cannot index them, or on bad arguments. */
 SEQTOPK_API int64_t seqtopk_max_block_slots(const seqtopk_plan *plan, int64_t tokens, int32_t block_size);
 
-/* The most experts that one token can be given: K in token scope; in sequence scope max_experts, or E without. */
+/* The most experts that one token can be given: K in token scope; in sequence scope max_experts, or E without; and the shared. */
 SEQTOPK_API int32_t seqtopk_max_per_token(const seqtopk_plan *plan);
 
+/* The same where no sequence of a batch is longer than `longest` tokens: in sequence scope K for each of them if that is less.
+ * Tokens whose sequences token_seq tells count as one sequence. 0 on bad arguments. */
+SEQTOPK_API int32_t seqtopk_max_width(const seqtopk_plan *plan, int64_t longest);
+
 /*
- * Bytes of scratch that are enough for any call with at most so many tokens, sequences (1 without cu_seqlens) and
- * threads, whatever outputs are asked for. At most 20 bytes for each of tokens * K (28 with bounds), 17 for each token, 768 for
- * each sequence, 224 KiB + 200 * E for each thread, and 64 KiB; tokens * E never enters. 0 on bad arguments.
+ * Bytes of scratch that are enough for any call with at most so many tokens, sequences (1 without cu_seqlens and token_seq) and
+ * threads, whatever outputs are asked for. At most 20 bytes for each of tokens * K (28 with bounds), 22 for each token, 768 for
+ * each sequence, 224 KiB + 200 * E for each thread (with scaled or capped logits 288 KiB + 264 * E), and 96 KiB + 8 * E;
+ * tokens * E never enters. Shared experts add to K. 0 on bad arguments.
  */
 SEQTOPK_API size_t seqtopk_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences, int32_t threads);
 
@@ -481,7 +552,8 @@ SEQTOPK_API seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk
  *     }
  *
  * Where there is nothing to share, which is one token or one part, the first step of part 0 does all, and the others have
- * nothing left to do: seqtopk_route_steps_for says 1 then, which spares a decode step the other barriers. An error is
+ * nothing left to do: seqtopk_route_steps_for says 1 then, which spares a decode step the other barriers. So it is with
+ * token_seq, of which that does not know. An error is
  * then what part 0 returned.
  */
 SEQTOPK_API int32_t seqtopk_route_steps(const seqtopk_plan *plan);

@@ -114,6 +114,7 @@ seqtopk_status seqtopk_cache_create(seqtopk_cache **cache, const seqtopk_cache_d
     for (int32_t l = 0; l < d.layers; l++) {
         layer[l].plan = d.plans ? d.plans[l] : d.plan;
         layer[l].rules = rules_of(&d, layer[l].plan);
+        made->adjusts |= layer[l].plan->adjusts;
         for (int32_t s = 0; s < d.sequences; s++)
             seqtopk_past_init(seqtopk_cache_past(made, l, s), &layer[l].rules);
     }

@@ -12,6 +12,7 @@ typedef struct seqtopk_layer {
 
 struct seqtopk_cache {
     int32_t layers, sequences;
+    int32_t adjusts; /* some layer's lists are changed after they are made (src/route/beside.c) */
     int64_t max_tokens;
     seqtopk_purse purse;
     seqtopk_layer *layer; /* [layers] */

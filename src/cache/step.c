@@ -18,7 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STEPS = 6 };
+/* Where lists are adjusted (src/route/beside.c) weigh and settle come before tell and permute. */
+enum { STEPS = 6, ADJUSTING_STEPS = 8 };
 
 /* What a step has beside a route, its scratch behind the route's. */
 typedef struct seqtopk_cache_call {
@@ -269,7 +270,8 @@ static void sort_row(const seqtopk_cache_call *c, int32_t from, int32_t n) {
 static void enter_row(const seqtopk_cache_call *c, int64_t row, seqtopk_past *past) {
     seqtopk_purse *purse = &c->cache->purse;
     int32_t from;
-    const int32_t n = candidates_of(c, row, &from), masked = is_masked(&c->route, row), key = c->route.rows.key;
+    const int32_t n = candidates_of(c, row, &from), masked = is_masked(&c->route, row);
+    const int32_t key = c->route.by_logit ? SEQTOPK_KEY_LOGIT : c->route.rows.key;
     sort_row(c, from, n);
     if (c->rows.take == SEQTOPK_TAKE_JOINT) {
         seqtopk_past_append(past, &c->layer->rules, key, c->keys, n, masked, c->words, purse);
@@ -333,6 +335,7 @@ static void step_join(seqtopk_cache_call *c) {
     call->sequence->has_keys = 0;
     seqtopk_tell_way(call, 0);
     seqtopk_tell_end(call, at);
+    seqtopk_admit_shared(call);
 }
 
 /* ---------------------------------------------------------- a token alone -- */
@@ -392,8 +395,20 @@ static void do_step(seqtopk_cache_call *c, int32_t step) {
     case 1: seqtopk_step_collect(&c->route); return;
     case 2: step_decide(c); return;
     case 3: step_join(c); return;
-    case 4: seqtopk_step_finish(&c->route); return;
-    case 5: seqtopk_step_permute(&c->route); return;
+    default: break;
+    }
+    if (!c->route.plan->adjusts) {
+        if (step == 4)
+            seqtopk_step_finish(&c->route);
+        else if (step == 5)
+            seqtopk_step_permute(&c->route);
+        return;
+    }
+    switch (step) {
+    case 4: seqtopk_step_weigh(&c->route); return;
+    case 5: seqtopk_settle_lists(&c->route); return;
+    case 6: seqtopk_step_tell(&c->route); return;
+    case 7: seqtopk_step_permute(&c->route); return;
     default: return;
     }
 }
@@ -414,12 +429,15 @@ seqtopk_status seqtopk_cache_step(seqtopk_cache *cache, const seqtopk_cache_rows
     seqtopk_step_collect(&c.route);
     seqtopk_call_mask_dropped(&c.route);
     status = seqtopk_check_logits(&c.route, error);
-    for (int32_t step = 2; step < STEPS && !status; step++)
+    for (int32_t step = 2; step < (c.layer->plan->adjusts ? ADJUSTING_STEPS : STEPS) && !status; step++)
         do_step(&c, step);
     return status;
 }
 
-int32_t seqtopk_cache_parts(const seqtopk_cache *cache) { return cache ? STEPS : 0; }
+/* The same for all layers: a team has one number of barriers. */
+int32_t seqtopk_cache_parts(const seqtopk_cache *cache) {
+    return !cache ? 0 : cache->adjusts ? ADJUSTING_STEPS : STEPS;
+}
 
 seqtopk_status seqtopk_cache_step_part(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const seqtopk_input *input,
                                        const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t step,
@@ -427,8 +445,9 @@ seqtopk_status seqtopk_cache_step_part(seqtopk_cache *cache, const seqtopk_cache
     seqtopk_cache_call c;
     if (seqtopk_error_clear(error))
         return SEQTOPK_E_STRUCT;
-    if (step < 0 || step >= STEPS)
-        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, STEPS - 1);
+    const int32_t most = cache ? seqtopk_cache_parts(cache) : STEPS;
+    if (step < 0 || step >= most)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, (int)most - 1);
     seqtopk_status status = open_step(&c, cache, rows, input, output, scratch, scratch_size, part, parts, error);
     if (status)
         return status;
@@ -489,7 +508,7 @@ seqtopk_status seqtopk_cache_step_parallel(seqtopk_cache *cache, const seqtopk_c
     status = seqtopk_cache_step_part(cache, rows, input, output, scratch, scratch_size, 0, 0, parts, error);
     if (!status)
         status = open_step(&c, cache, rows, input, output, scratch, scratch_size, 0, parts, error);
-    for (t.step = 1; t.step < STEPS && !status; t.step++) {
+    for (t.step = 1; t.step < seqtopk_cache_parts(cache) && !status; t.step++) {
         loan.parallel_for(loan.context, parts, team_task, &t);
         if (t.step == 1)
             status = seqtopk_check_logits(&c.route, error);

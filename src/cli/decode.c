@@ -104,7 +104,8 @@ static int job_allocate(job *j, const char *path, int64_t joint) {
                                 "%s: its tokens could select more pairs than an int32 list can index; split it, or set "
                                 "--max",
                                 path);
-    const bool has_lists = seqtopk_cli_lists_make(l, j->inputs.tokens, j->inputs.experts, j->capacity);
+    const bool has_lists =
+        seqtopk_cli_lists_make(l, j->inputs.tokens, j->desc.experts - j->desc.null_experts, j->capacity);
     j->ns = seqtopk_cli_alloc((unsigned long long)l->tokens, sizeof(float));
     const int64_t most_rows = joint < 1 ? 1 : joint < l->tokens ? joint : l->tokens > 0 ? l->tokens : 1;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
@@ -301,6 +302,7 @@ static int prepare(decode_values *values, uint64_t given, job *j, seqtopk_cli_mo
     int status = seqtopk_cli_model_take(&options, &given, &values->desc, &values->top_k, model);
     if (status == SEQTOPK_OPTIONS_RUN)
         status = check(values, given, model);
+    values->sources.shared = values->desc.shared_weight != 0 ? 0 : values->desc.shared_experts;
     if (status == SEQTOPK_OPTIONS_RUN)
         status = seqtopk_cli_inputs_load(&values->sources, values->desc.dtype, &j->inputs);
     if (status == SEQTOPK_OPTIONS_RUN && model->name && j->inputs.experts != model->experts)

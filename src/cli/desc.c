@@ -10,13 +10,15 @@ static int check_groups(const seqtopk_options *options, uint64_t given, const se
     if (!seqtopk_options_given(options, given, "groups")) {
         if (seqtopk_options_given(options, given, "group-topk"))
             return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "%s: --group-topk needs --groups", command);
+        if (cli->group_quota)
+            return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "%s: --group-quota needs --groups, which it is of", command);
         return SEQTOPK_OPTIONS_RUN;
     }
     if (experts % cli->groups)
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
                                 "%s: --groups %" PRId64 " does not divide %" PRId64 " experts; take a divisor", command,
                                 cli->groups, experts);
-    if (cli->groups > 1 && !seqtopk_options_given(options, given, "group-topk"))
+    if (cli->groups > 1 && !cli->group_quota && !seqtopk_options_given(options, given, "group-topk"))
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "%s: --groups needs --group-topk, the groups that a token keeps",
                                 command);
     if (cli->group_top_k > cli->groups)
@@ -49,7 +51,8 @@ static int check_bounds(const char *command, const seqtopk_cli_desc *cli, int64_
 int seqtopk_cli_desc_fill(const seqtopk_options *options, uint64_t given, const seqtopk_cli_desc *cli, int64_t experts,
                           const char *experts_of, int64_t top_k, seqtopk_desc *desc) {
     const char *command = options->command;
-    bool bounded = cli->scope == SEQTOPK_SCOPE_SEQUENCE;
+    bool bounded = cli->scope == SEQTOPK_SCOPE_SEQUENCE, prunes = cli->min_p > 0 || cli->top_p > 0;
+    const int64_t own = cli->shared_weight != 0 ? 0 : cli->shared_experts; /* that have logits and do not compete */
     if (top_k > experts)
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
                                 "%s: --top-k %" PRId64 " is above the %" PRId64 " experts of %s; take fewer", command,
@@ -57,14 +60,26 @@ int seqtopk_cli_desc_fill(const seqtopk_options *options, uint64_t given, const 
     if (seqtopk_options_given(options, given, "scale") && cli->scale == 0)
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "%s: --scale 0 would make every weight 0; leave it out for 1",
                                 command);
-    int status = check_groups(options, given, cli, experts);
-    if (status == SEQTOPK_OPTIONS_RUN && bounded)
+    if (prunes && bounded)
+        return seqtopk_cli_fail(
+            SEQTOPK_EXIT_USAGE,
+            "%s: --%s is for --scope token: in scope sequence each token gets its own number anyway", command,
+            cli->min_p > 0 ? "min-p" : "top-p");
+    if (cli->shared_weight != 0 && !cli->shared_experts)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "%s: --shared-weight needs --shared-experts, whose weight it is",
+                                command);
+    if (own >= experts || cli->null_experts >= experts)
+        return seqtopk_cli_fail(
+            SEQTOPK_EXIT_USAGE, "%s: --%s-experts %" PRId64 " leaves none of the %" PRId64 " experts of %s; take fewer",
+            command, own >= experts ? "shared" : "null", own >= experts ? own : cli->null_experts, experts, experts_of);
+    int status = check_groups(options, given, cli, experts - own);
+    if (status == SEQTOPK_OPTIONS_RUN && (bounded || prunes))
         status = check_bounds(command, cli, top_k);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
 
     *desc = (seqtopk_desc)SEQTOPK_DESC_INIT;
-    desc->experts = (int32_t)experts;
+    desc->experts = (int32_t)(experts + cli->shared_experts - own);
     desc->top_k = (int32_t)top_k;
     desc->scope = (seqtopk_scope)cli->scope;
     desc->score = (seqtopk_score)cli->score;
@@ -75,6 +90,17 @@ int seqtopk_cli_desc_fill(const seqtopk_options *options, uint64_t given, const 
     desc->norm_floor = cli->floor;
     desc->scale = cli->scale;
     desc->norm_skip_top1 = cli->skip_top1;
+    desc->key_from = (seqtopk_key_from)cli->key_from;
+    desc->logit_scale = cli->logit_scale;
+    desc->logit_softcap = cli->softcap;
+    desc->min_p = cli->min_p;
+    desc->top_p = cli->top_p;
+    desc->null_experts = (int32_t)cli->null_experts;
+    desc->shared_experts = (int32_t)cli->shared_experts;
+    desc->shared_weight = cli->shared_weight;
+    desc->norm_jitter = cli->jitter;
+    if (prunes)
+        desc->min_experts = (int32_t)cli->min;
     if (bounded) {
         desc->min_experts = (int32_t)cli->min;
         desc->max_experts = (int32_t)cli->max;
@@ -82,6 +108,7 @@ int seqtopk_cli_desc_fill(const seqtopk_options *options, uint64_t given, const 
     if (cli->groups > 1) {
         desc->groups = (int32_t)cli->groups;
         desc->group_top_k = (int32_t)cli->group_top_k;
+        desc->group_quota = (int32_t)cli->group_quota;
         desc->group_score = (seqtopk_group_score)cli->group_score;
         desc->group_n = cli->group_score == SEQTOPK_GROUP_TOPN ? (int32_t)cli->group_n : 0;
     }
@@ -97,12 +124,12 @@ int seqtopk_cli_desc_fill(const seqtopk_options *options, uint64_t given, const 
 bool seqtopk_cli_desc_note(const seqtopk_options *options, uint64_t given, const seqtopk_desc *desc, int *next,
                            char note[SEQTOPK_NOTE]) {
     bool summed = desc->norm == SEQTOPK_NORM_SUM, grouped = desc->groups > 1;
-    bool sequence = desc->scope == SEQTOPK_SCOPE_SEQUENCE;
+    bool sequence = desc->scope == SEQTOPK_SCOPE_SEQUENCE, prunes = desc->min_p > 0 || desc->top_p > 0;
     const struct {
         const char *name, *acts;
         bool acting;
     } notes[] = {
-        {"min", "in scope sequence only", sequence},
+        {"min", "in scope sequence only, and with --min-p or --top-p", sequence || prunes},
         {"max", "in scope sequence only", sequence},
         {"lengths", "in scope sequence only", sequence},
         {"cu-seqlens", "in scope sequence only", sequence},
@@ -110,6 +137,7 @@ bool seqtopk_cli_desc_note(const seqtopk_options *options, uint64_t given, const
         {"eps", "with --norm sum only", summed},
         {"floor", "with --norm sum only", summed},
         {"norm-skip-top1", "with --norm sum only", summed},
+        {"jitter", "with --norm sparsemixer only", desc->norm == SEQTOPK_NORM_SPARSEMIXER},
         {"group-topk", "with two groups or more only", grouped},
         {"group-score", "with two groups or more only", grouped},
         {"group-n", "with --group-score topn only", grouped && desc->group_score == SEQTOPK_GROUP_TOPN},

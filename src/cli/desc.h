@@ -15,7 +15,9 @@ typedef struct seqtopk_cli_desc {
     int skip_top1;
     int64_t min, max;
     int64_t groups, group_top_k, group_n;
-    int group_score;
+    int group_score, key_from;
+    int64_t group_quota, null_experts, shared_experts;
+    float logit_scale, softcap, shared_weight, jitter, min_p, top_p;
     int64_t threads;
     const char *isa, *kernel, *way;
     const char *model; /* NULL: none was named; model.h takes it */
@@ -27,10 +29,11 @@ typedef struct seqtopk_cli_desc {
 /* In the order of the enums of seqtopk.h. */
 #define SEQTOPK_WORDS_SCOPE "sequence|token"
 #define SEQTOPK_WORDS_SCORE "softmax|sigmoid|sqrtsoftplus|logits"
-#define SEQTOPK_WORDS_NORM "none|sum|softmax" /* from SEQTOPK_NORM_NONE */
+#define SEQTOPK_WORDS_NORM "none|sum|softmax|sparsemixer" /* from SEQTOPK_NORM_NONE */
 #define SEQTOPK_WORDS_GROUP_SCORE "max|top2|topn"
 #define SEQTOPK_WORDS_DTYPE "f32|bf16|f16"
-#define SEQTOPK_WORDS_ORDER "expert|rank"
+#define SEQTOPK_WORDS_KEY "score|logit"
+#define SEQTOPK_WORDS_ORDER "expert|rank|given"
 #define SEQTOPK_WORDS_PARITY "hf|vllm|llama.cpp"
 
 #define SEQTOPK_ROW_(kind, type, field, flag, argument, least, most, help)                                             \
@@ -47,7 +50,8 @@ typedef struct seqtopk_cli_desc {
         SEQTOPK_ROW_(CHOICE, type, scope, "scope", SEQTOPK_WORDS_SCOPE, 0, 0,                                          \
                      "what experts of a token compete with (default: sequence)"),                                      \
         SEQTOPK_ROW_(CHOICE, type, score, "score", SEQTOPK_WORDS_SCORE, 0, 0, "score of a logit (default: softmax)"),  \
-        SEQTOPK_ROW_(INT, type, min, "min", "N", 0, 65536, "scope sequence: least experts of a token (default: 0)"),   \
+        SEQTOPK_ROW_(INT, type, min, "min", "N", 0, 65536,                                                             \
+                     "least experts of a token; scope sequence, min-p, top-p (default: 0)"),                           \
         SEQTOPK_ROW_(INT, type, max, "max", "N", 1, INT32_MAX,                                                         \
                      "scope sequence: most experts of a token (default: all)"),                                        \
         SEQTOPK_ROW_(INT, type, groups, "groups", "G", 1, 65536, "experts stand in G equal groups"),                   \
@@ -55,6 +59,22 @@ typedef struct seqtopk_cli_desc {
         SEQTOPK_ROW_(CHOICE, type, group_score, "group-score", SEQTOPK_WORDS_GROUP_SCORE, 0, 0,                        \
                      "score of a group: its best, its two or n best added up (default: max)"),                         \
         SEQTOPK_ROW_(INT, type, group_n, "group-n", "N", 1, 65536, "the n of topn (default: K / g)"),                  \
+        SEQTOPK_ROW_(INT, type, group_quota, "group-quota", "N", 1, 65536,                                             \
+                     "most experts of a token in one group, of all groups without --group-topk"),                      \
+        SEQTOPK_ROW_(CHOICE, type, key_from, "key", SEQTOPK_WORDS_KEY, 0, 0,                                           \
+                     "what is compared, and the bias added to (default: score)"),                                      \
+        SEQTOPK_ROW_(FLOAT, type, logit_scale, "logit-scale", "F", FLT_MIN, FLT_MAX,                                   \
+                     "logits are multiplied by this first (default: 1)"),                                              \
+        SEQTOPK_ROW_(FLOAT, type, softcap, "softcap", "C", FLT_MIN, FLT_MAX,                                           \
+                     "logits become C tanh(x / C) first (default: they stay)"),                                        \
+        SEQTOPK_ROW_(FLOAT, type, min_p, "min-p", "P", 0, 1,                                                           \
+                     "scope token: of the K those whose score is P times the best or more"),                           \
+        SEQTOPK_ROW_(FLOAT, type, top_p, "top-p", "P", 0, 1,                                                           \
+                     "scope token, softmax: of the K the fewest that add up to P"),                                    \
+        SEQTOPK_ROW_(INT, type, null_experts, "null-experts", "N", 0, 65535,                                           \
+                     "the last N experts are weighed, and in no list"),                                                \
+        SEQTOPK_ROW_(INT, type, shared_experts, "shared-experts", "N", 0, 65535,                                       \
+                     "every token's, beside its K: the last N experts of the file"),                                   \
         {.kind = SEQTOPK_OPTION_HEADING, .help = "Weights"},                                                           \
         SEQTOPK_ROW_(CHOICE, type, norm, "norm", SEQTOPK_WORDS_NORM, SEQTOPK_NORM_NONE, 0,                             \
                      "what becomes of scores (default: none; score logits: softmax)"),                                 \
@@ -63,6 +83,10 @@ typedef struct seqtopk_cli_desc {
         SEQTOPK_ROW_(FLAG, type, skip_top1, "norm-skip-top1", NULL, 0, 0, "norm sum: not when K is 1"),                \
         SEQTOPK_ROW_(FLOAT, type, scale, "scale", "F", -FLT_MAX, FLT_MAX,                                              \
                      "a last factor of every weight (default: 1)"),                                                    \
+        SEQTOPK_ROW_(FLOAT, type, shared_weight, "shared-weight", "F", -FLT_MAX, FLT_MAX,                              \
+                     "of shared experts, which the file has no logits of then"),                                       \
+        SEQTOPK_ROW_(FLOAT, type, jitter, "jitter", "F", 0, FLT_MAX,                                                   \
+                     "norm sparsemixer: how near is near (default: 0.01)"),                                            \
         {.kind = SEQTOPK_OPTION_HEADING, .help = "Kernels"},                                                           \
         SEQTOPK_ROW_(INT, type, threads, "threads", "N", 1, 1024, "threads that may run at once (default: 1)"),        \
         SEQTOPK_ROW_(TEXT, type, isa, "isa", "NAME", 0, 0, "force an instruction set; see seqtopk info"),              \

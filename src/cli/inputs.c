@@ -227,7 +227,8 @@ static int load_mask(const char *path, seqtopk_cli_inputs *inputs) {
     return status;
 }
 
-static int load_bias(const char *path, seqtopk_cli_inputs *inputs) {
+static int load_bias(const char *path, int64_t shared, seqtopk_cli_inputs *inputs) {
+    const int64_t experts = inputs->experts - shared;
     if (!path)
         return RUN;
     seqtopk_npy *bias = &inputs->bias;
@@ -238,15 +239,57 @@ static int load_bias(const char *path, seqtopk_cli_inputs *inputs) {
     if (bias->dtype != SEQTOPK_NPY_F4)
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: holds %s; a bias is float32", path,
                                 seqtopk_npy_dtype_name(bias->dtype));
-    if (bias->ndim != 1 || bias->count != inputs->experts)
+    if (bias->ndim != 1 || bias->count != experts)
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: has the shape %s; a bias is [E], here (%" PRId64 ",)", path,
-                                seqtopk_npy_shape_text(bias, shape), inputs->experts);
+                                seqtopk_npy_shape_text(bias, shape), experts);
     const float *values = bias->data;
-    for (int64_t e = 0; e < inputs->experts; e++)
+    for (int64_t e = 0; e < experts; e++)
         if (isnan(values[e]) || values[e] == INFINITY)
             return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: the bias of expert %" PRId64 " is %s", path, e,
                                     isnan(values[e]) ? "NaN" : "+inf");
     return RUN;
+}
+
+/* ------------------------------------------------------- a given selection -- */
+
+static int check_given(const char *path, const seqtopk_npy *given, seqtopk_cli_inputs *inputs) {
+    const seqtopk_npy *logits = &inputs->logits;
+    char have[SEQTOPK_NPY_SHAPE_TEXT], all[SEQTOPK_NPY_SHAPE_TEXT];
+    if (given->dtype != SEQTOPK_NPY_I4 && given->dtype != SEQTOPK_NPY_I8)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: holds %s; given experts are int32 or int64", path,
+                                seqtopk_npy_dtype_name(given->dtype));
+    bool flat = given->ndim == 2 && given->shape[0] == inputs->tokens;
+    bool same = given->ndim == 3 && logits->ndim == 3 && given->shape[0] == logits->shape[0] &&
+                given->shape[1] == logits->shape[1];
+    inputs->given_width = given->ndim > 1 ? given->shape[given->ndim - 1] : 0;
+    if ((!flat && !same) || inputs->given_width < 1)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                "%s: has the shape %s, and the logits %s; given experts are [T, N] or [S, T, N]", path,
+                                seqtopk_npy_shape_text(given, have), seqtopk_npy_shape_text(logits, all));
+    inputs->given = seqtopk_cli_alloc((unsigned long long)given->count, sizeof *inputs->given);
+    if (!inputs->given)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for the given experts", path);
+    for (int64_t i = 0; i < given->count; i++) {
+        const int64_t id = integer_at(given, i);
+        if (id >= inputs->experts)
+            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                    "%s: token %" PRId64 " is given expert %" PRId64 ", and the logits have %" PRId64
+                                    "; -1 is none",
+                                    path, i / inputs->given_width, id, inputs->experts);
+        inputs->given[i] = id < 0 ? -1 : (int32_t)id;
+    }
+    return RUN;
+}
+
+static int load_given(const char *path, seqtopk_cli_inputs *inputs) {
+    if (!path)
+        return RUN;
+    seqtopk_npy given;
+    int status = load(path, &given);
+    if (status == RUN)
+        status = check_given(path, &given, inputs);
+    seqtopk_npy_free(&given);
+    return status;
 }
 
 /* ----------------------------------------------------------------- whole -- */
@@ -259,7 +302,9 @@ int seqtopk_cli_inputs_load(const seqtopk_cli_sources *sources, int dtype, seqto
     if (status == RUN)
         status = load_mask(sources->mask, inputs);
     if (status == RUN)
-        status = load_bias(sources->bias, inputs);
+        status = load_bias(sources->bias, sources->shared, inputs);
+    if (status == RUN)
+        status = load_given(sources->given, inputs);
     return status;
 }
 
@@ -268,6 +313,7 @@ void seqtopk_cli_inputs_free(seqtopk_cli_inputs *inputs) {
     seqtopk_npy_free(&inputs->bias);
     free(inputs->cu_seqlens);
     free(inputs->token_mask);
+    free(inputs->given);
 }
 
 seqtopk_input seqtopk_cli_inputs_view(const seqtopk_cli_inputs *inputs) {
@@ -278,6 +324,8 @@ seqtopk_input seqtopk_cli_inputs_view(const seqtopk_cli_inputs *inputs) {
     input.sequences = inputs->cu_seqlens ? (int32_t)inputs->sequences : 0;
     input.token_mask = inputs->token_mask;
     input.bias = inputs->bias.data;
+    input.given_ids = inputs->given;
+    input.given_width = (int32_t)inputs->given_width;
     return input;
 }
 

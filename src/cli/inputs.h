@@ -8,7 +8,8 @@
 #include <seqtopk/seqtopk.h>
 
 typedef struct seqtopk_cli_sources {
-    const char *logits, *lengths, *cu_seqlens, *mask, *bias; /* all but logits may be NULL */
+    const char *logits, *lengths, *cu_seqlens, *mask, *bias, *given; /* all but logits may be NULL */
+    int64_t shared;                                                  /* experts that the bias is not of */
 } seqtopk_cli_sources;
 
 typedef struct seqtopk_cli_inputs {
@@ -19,6 +20,8 @@ typedef struct seqtopk_cli_inputs {
     int32_t *cu_seqlens; /* [sequences + 1], or NULL for one sequence */
     uint8_t *token_mask; /* [tokens] or NULL */
     seqtopk_npy bias;    /* data NULL without */
+    int32_t *given;      /* [tokens, given_width] or NULL */
+    int64_t given_width;
 } seqtopk_cli_inputs;
 
 /*

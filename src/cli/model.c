@@ -30,6 +30,8 @@ static void set_groups(const seqtopk_options *options, const seqtopk_desc *desc,
     if (desc->groups < 2 || seqtopk_options_given(options, *given, "groups"))
         return;
     cli->groups = desc->groups;
+    if (!seqtopk_options_given(options, *given, "group-quota"))
+        cli->group_quota = desc->group_quota;
     if (!seqtopk_options_given(options, *given, "group-topk"))
         cli->group_top_k = desc->group_top_k;
     if (!seqtopk_options_given(options, *given, "group-score"))
@@ -70,6 +72,20 @@ int seqtopk_cli_model_take(const seqtopk_options *options, uint64_t *given, seqt
         cli->floor = desc.norm_floor;
     if (!seqtopk_options_given(options, *given, "scale"))
         cli->scale = desc.scale;
+    if (!seqtopk_options_given(options, *given, "key"))
+        cli->key_from = (int)desc.key_from;
+    if (!seqtopk_options_given(options, *given, "logit-scale"))
+        cli->logit_scale = desc.logit_scale;
+    if (!seqtopk_options_given(options, *given, "softcap"))
+        cli->softcap = desc.logit_softcap;
+    if (!seqtopk_options_given(options, *given, "null-experts"))
+        cli->null_experts = desc.null_experts;
+    if (!seqtopk_options_given(options, *given, "shared-experts"))
+        cli->shared_experts = desc.shared_experts;
+    if (!seqtopk_options_given(options, *given, "shared-weight"))
+        cli->shared_weight = desc.shared_weight;
+    if (!seqtopk_options_given(options, *given, "jitter"))
+        cli->jitter = desc.norm_jitter;
     cli->skip_top1 |= desc.norm_skip_top1;
     set_groups(options, &desc, cli, given);
     return SEQTOPK_OPTIONS_RUN;

@@ -88,11 +88,33 @@ static const char *group_score_of(const entry *e, char text[SEQTOPK_WORD]) {
 
 static const char *groups_of(const entry *e, char text[CELL]) {
     char word[SEQTOPK_WORD];
-    if (e->desc.groups > 1)
+    if (e->desc.groups > 1 && e->desc.group_quota)
+        snprintf(text, CELL, "%" PRId32 " of each of %" PRId32, e->desc.group_quota, e->desc.groups);
+    else if (e->desc.groups > 1)
         snprintf(text, CELL, "%" PRId32 " of %" PRId32 ", %s", e->desc.group_top_k, e->desc.groups,
                  group_score_of(e, word));
     else
         snprintf(text, CELL, "-");
+    return text;
+}
+
+/* What a router says beside score, groups and norm; "-": nothing. */
+static const char *form_of(const entry *e, char text[CELL]) {
+    const seqtopk_desc *d = &e->desc;
+    char value[CELL];
+    snprintf(text, CELL, "-");
+    if (d->key_from == SEQTOPK_KEY_FROM_LOGIT)
+        snprintf(text, CELL, "key from the logit");
+    if (d->logit_scale > 0)
+        snprintf(text, CELL, "logits times %.20s", number(d->logit_scale, value));
+    if (d->logit_softcap > 0)
+        snprintf(text, CELL, "logits capped at %.20s", number(d->logit_softcap, value));
+    if (d->null_experts)
+        snprintf(text, CELL, "%" PRId32 " null experts", d->null_experts);
+    if (d->shared_experts)
+        snprintf(text, CELL, "%" PRId32 " shared experts", d->shared_experts);
+    if (d->norm_jitter > 0)
+        snprintf(text, CELL, "jitter %.20s", number(d->norm_jitter, value));
     return text;
 }
 
@@ -142,6 +164,8 @@ static void print_one(const entry *e, int parity) {
                e->desc.norm_skip_top1 ? ", not where K is 1" : "", parity_text(parity));
     putchar('\n');
     printf("scale      %s\n", number(e->desc.scale, scale));
+    if (strcmp(form_of(e, groups), "-"))
+        printf("form       %s\n", groups);
     printf("source     %s\nnumbers    %s\n", row->source, row->numbers);
     printf("second     %s\n", *row->second_source ? row->second_source : "nobody was found yet who says so too");
     if (*row->note)
@@ -150,17 +174,17 @@ static void print_one(const entry *e, int parity) {
 
 /* The cells are plain words: nothing in them means anything to Markdown. */
 static void print_markdown(int parity) {
-    char score[SEQTOPK_WORD], norm[SEQTOPK_WORD], groups[CELL], eps[CELL], floor[CELL], scale[CELL];
-    puts("| model | E / K | score | groups | norm | eps | floor | scale | source | second source | note |\n"
-         "|---|---|---|---|---|---|---|---|---|---|---|");
+    char score[SEQTOPK_WORD], norm[SEQTOPK_WORD], groups[CELL], eps[CELL], floor[CELL], scale[CELL], form[CELL];
+    puts("| model | E / K | score | groups | norm | eps | floor | scale | form | source | second source | note |\n"
+         "|---|---|---|---|---|---|---|---|---|---|---|---|");
     for (int32_t i = 0; i < seqtopk_presets_size; i++) {
         const entry e = entry_of(i, parity);
         const seqtopk_preset_row *row = e.row;
-        printf("| %s%s%s | %" PRId32 " / %" PRId32 " | %s%s | %s | %s | %s | %s | %s | %s%s%s | %s | %s |\n", row->name,
-               *row->also ? ", " : "", row->also, e.desc.experts, e.desc.top_k, score_of(&e, score),
+        printf("| %s%s%s | %" PRId32 " / %" PRId32 " | %s%s | %s | %s | %s | %s | %s | %s | %s%s%s | %s | %s |\n",
+               row->name, *row->also ? ", " : "", row->also, e.desc.experts, e.desc.top_k, score_of(&e, score),
                row->is_biased ? " + bias" : "", groups_of(&e, groups), norm_of(&e, norm),
                guard(&e, e.desc.norm_eps, eps), guard(&e, e.desc.norm_floor, floor), number(e.desc.scale, scale),
-               row->source, strcmp(row->source, row->numbers) ? "; numbers: " : "",
+               form_of(&e, form), row->source, strcmp(row->source, row->numbers) ? "; numbers: " : "",
                strcmp(row->source, row->numbers) ? row->numbers : "",
                *row->second_source ? row->second_source : "**none**", row->note);
     }
@@ -186,6 +210,13 @@ static void json_one(seqtopk_json *json, const entry *e) {
     seqtopk_json_real(json, "floor", typed(e->desc.norm_floor));
     seqtopk_json_bool(json, "norm_skip_top1", e->desc.norm_skip_top1);
     seqtopk_json_real(json, "scale", typed(e->desc.scale));
+    seqtopk_json_int(json, "group_quota", e->desc.group_quota);
+    seqtopk_json_text(json, "key", seqtopk_options_word(SEQTOPK_WORDS_KEY, (int)e->desc.key_from, word));
+    seqtopk_json_real(json, "logit_scale", e->desc.logit_scale > 0 ? typed(e->desc.logit_scale) : 1);
+    seqtopk_json_real(json, "softcap", typed(e->desc.logit_softcap));
+    seqtopk_json_int(json, "null_experts", e->desc.null_experts);
+    seqtopk_json_int(json, "shared_experts", e->desc.shared_experts);
+    seqtopk_json_real(json, "jitter", typed(e->desc.norm_jitter));
     seqtopk_json_bool(json, "tuned", row->is_tuned);
     seqtopk_json_text(json, "source", row->source);
     seqtopk_json_text(json, "numbers", row->numbers);

@@ -178,6 +178,26 @@ static const char *word(const char *words, int place, char text[SEQTOPK_WORD]) {
     return seqtopk_options_word(words, place, text);
 }
 
+/* What a router says beside score, norm and groups. */
+static void print_form(const seqtopk_desc *d) {
+    if (d->group_quota)
+        printf(", %" PRId32 " of a group at most", d->group_quota);
+    if (d->key_from == SEQTOPK_KEY_FROM_LOGIT)
+        printf(", keys from logits");
+    if (d->logit_scale != 0 && d->logit_scale != 1)
+        printf(", logits times %g", (double)d->logit_scale);
+    if (d->logit_softcap > 0)
+        printf(", capped at %g", (double)d->logit_softcap);
+    if (d->min_p > 0)
+        printf(", min-p %g", (double)d->min_p);
+    if (d->top_p > 0)
+        printf(", top-p %g", (double)d->top_p);
+    if (d->null_experts)
+        printf(", %" PRId32 " null experts", d->null_experts);
+    if (d->shared_experts)
+        printf(", %" PRId32 " shared experts", d->shared_experts);
+}
+
 static void print_text(const seqtopk_cli_report *r, const statistics *s) {
     const seqtopk_cli_inputs *in = r->inputs;
     const seqtopk_desc *d = r->desc;
@@ -201,6 +221,9 @@ static void print_text(const seqtopk_cli_report *r, const statistics *s) {
     if (d->groups > 1)
         printf(", %" PRId32 " of %" PRId32 " groups by %s", d->group_top_k, d->groups,
                word(SEQTOPK_WORDS_GROUP_SCORE, (int)d->group_score, a));
+    print_form(d);
+    if (in->given)
+        printf(", a given selection");
     printf("\nselected   %" PRId64 " of a budget of %" PRId64 " (%" PRId64 " tokens x %" PRId32 ")\n",
            r->lists->selected, s->budget, in->unmasked, d->top_k);
     printf("time       %.1f us, %.1f ns a token (%s%" PRId32 ", %" PRId32 " thread%s)\n", r->median_ns / 1e3,
@@ -250,6 +273,15 @@ static void print_json(const seqtopk_cli_report *r, const statistics *s) {
     seqtopk_json_int(&j, "max", seqtopk_max_per_token(r->plan));
     seqtopk_json_int(&j, "groups", d->groups > 1 ? d->groups : 1);
     seqtopk_json_int(&j, "group_top_k", d->groups > 1 ? d->group_top_k : 1);
+    seqtopk_json_int(&j, "group_quota", d->group_quota);
+    seqtopk_json_text(&j, "key", word(SEQTOPK_WORDS_KEY, (int)d->key_from, text));
+    seqtopk_json_real(&j, "logit_scale", d->logit_scale != 0 ? (double)d->logit_scale : 1);
+    seqtopk_json_real(&j, "softcap", (double)d->logit_softcap);
+    seqtopk_json_real(&j, "min_p", (double)d->min_p);
+    seqtopk_json_real(&j, "top_p", (double)d->top_p);
+    seqtopk_json_int(&j, "null_experts", d->null_experts);
+    seqtopk_json_int(&j, "shared_experts", d->shared_experts);
+    seqtopk_json_bool(&j, "given", in->given != NULL);
     seqtopk_json_int(&j, "budget", s->budget);
     seqtopk_json_int(&j, "selected", r->lists->selected);
     seqtopk_cli_taken_json(&j, r->lists->ways, r->lists->fallbacks, r->lists->sequences);

@@ -38,6 +38,8 @@ static const seqtopk_option rows[] = {
      "bool or integers, [T] or [S, T]: tokens at 0 are not routed"},
     {SEQTOPK_OPTION_TEXT, false, "bias", "FILE.npy", AT(sources.bias), 0, 0,
      "selection bias, float32 [E]; weights do not see it"},
+    {SEQTOPK_OPTION_TEXT, false, "given", "FILE.npy", AT(sources.given), 0, 0,
+     "int [T, N] or [S, T, N], -1 for none: these are weighed and listed"},
     {.kind = SEQTOPK_OPTION_HEADING, .help = "Output"},
     {SEQTOPK_OPTION_TEXT, false, "out", "DIR", AT(out), 0, 0, "write the lists into this directory"},
     {SEQTOPK_OPTION_FLAG, false, "json", NULL, AT(json), 0, 0, "report one JSON object"},
@@ -49,7 +51,7 @@ static const seqtopk_options options = {
     "Selects experts for every token, and shows what came out.",
     "--out writes token_offsets.npy i32 [T+1], expert_ids.npy i32 [N], weights.npy f32 [N] (by token), and\n"
     "expert_offsets.npy i32 [E+1], expert_tokens.npy i32 [N], expert_slots.npy i32 [N] (by expert; slots index the\n"
-    "lists by token).\n\n"
+    "lists by token). With --null-experts also null_weights.npy f32 [T].\n\n"
     "Examples:\n"
     "  seqtopk route logits.npy --top-k 8 --min 1 --max 10\n"
     "  seqtopk route logits.npy --model deepseek-v3 --bias bias.npy --scope token --parity vllm\n"
@@ -94,7 +96,8 @@ static int job_allocate(job *j, const char *path) {
                                 path, (int)j->desc.top_k);
     j->scratch_size = seqtopk_scratch_size(j->plan, j->inputs.tokens, sequences, j->desc.threads);
     j->scratch = seqtopk_cli_alloc(j->scratch_size, 1);
-    const bool has_lists = seqtopk_cli_lists_make(l, j->inputs.tokens, j->inputs.experts, j->out.capacity);
+    const bool has_lists =
+        seqtopk_cli_lists_make(l, j->inputs.tokens, j->desc.experts - j->desc.null_experts, j->out.capacity);
     j->out.token_offsets = l->token_offsets;
     j->out.expert_ids = l->expert_ids;
     j->out.weights = l->weights;
@@ -102,10 +105,12 @@ static int job_allocate(job *j, const char *path) {
     j->out.expert_tokens = l->expert_tokens;
     j->out.expert_slots = l->expert_slots;
     j->out.selected = &l->selected;
+    if (j->desc.null_experts)
+        l->null_weights = j->out.null_weights = seqtopk_cli_alloc((unsigned long long)j->inputs.tokens, sizeof(float));
     l->sequences = j->desc.scope == SEQTOPK_SCOPE_TOKEN ? 1 : sequences;
     l->ways = j->out.ways = seqtopk_cli_alloc((unsigned long long)l->sequences, sizeof(int32_t));
     l->fallbacks = j->out.fallbacks = seqtopk_cli_alloc((unsigned long long)l->sequences, sizeof(int32_t));
-    if (!j->scratch || !has_lists || !l->ways || !l->fallbacks)
+    if (!j->scratch || !has_lists || !l->ways || !l->fallbacks || (j->desc.null_experts && !l->null_weights))
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for lists of %lld pairs", path,
                                 (long long)j->out.capacity);
     j->in = seqtopk_cli_inputs_view(&j->inputs);
@@ -190,6 +195,7 @@ static int run(route_values *values, uint64_t given, job *j) {
     const char *path = values->sources.logits;
     seqtopk_cli_model model;
     int status = take_model(values, &given, &model);
+    values->sources.shared = values->desc.shared_weight != 0 ? 0 : values->desc.shared_experts;
     if (status == SEQTOPK_OPTIONS_RUN)
         status = seqtopk_cli_inputs_load(&values->sources, values->desc.dtype, &j->inputs);
     if (status == SEQTOPK_OPTIONS_RUN)

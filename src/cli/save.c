@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILES = 6 };
+enum { FILES = 7 };
 
 typedef struct file {
     const char *name;
@@ -42,6 +42,7 @@ void seqtopk_cli_lists_free(seqtopk_cli_lists *lists) {
     free(lists->expert_offsets);
     free(lists->expert_tokens);
     free(lists->expert_slots);
+    free(lists->null_weights);
     free(lists->ways);
     free(lists->fallbacks);
 }
@@ -54,7 +55,7 @@ static bool path_of(char path[PATH_MAX], const char *directory, const char *name
 
 static int write_all(const char *directory, const file *files, int *written) {
     char path[PATH_MAX], message[SEQTOPK_NPY_MESSAGE];
-    for (*written = 0; *written < FILES; ++*written) {
+    for (*written = 0; *written < FILES && files[*written].name; ++*written) {
         const file *f = &files[*written];
         if (!path_of(path, directory, f->name, true))
             return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "--out: %s", strerror(ENAMETOOLONG));
@@ -66,7 +67,7 @@ static int write_all(const char *directory, const file *files, int *written) {
 
 static int rename_all(const char *directory, const file *files) {
     char from[PATH_MAX], to[PATH_MAX];
-    for (int i = 0; i < FILES; i++) {
+    for (int i = 0; i < FILES && files[i].name; i++) {
         path_of(from, directory, files[i].name, true); /* fitted before, and `to` is shorter */
         path_of(to, directory, files[i].name, false);
         if (rename(from, to))
@@ -83,6 +84,7 @@ int seqtopk_cli_save(const char *directory, const seqtopk_cli_lists *lists) {
         {"expert_offsets.npy", SEQTOPK_NPY_I4, lists->experts + 1, lists->expert_offsets},
         {"expert_tokens.npy", SEQTOPK_NPY_I4, lists->selected, lists->expert_tokens},
         {"expert_slots.npy", SEQTOPK_NPY_I4, lists->selected, lists->expert_slots},
+        {lists->null_weights ? "null_weights.npy" : NULL, SEQTOPK_NPY_F4, lists->tokens, lists->null_weights},
     };
     int written = 0;
     if (mkdir(directory, 0777) && errno != EEXIST)

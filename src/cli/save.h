@@ -6,13 +6,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* As in seqtopk_output. */
+/* As in seqtopk_output; experts: that lists may name. */
 typedef struct seqtopk_cli_lists {
     int64_t tokens, experts, selected;
     int32_t *token_offsets, *expert_ids;
     float *weights;
     int32_t *expert_offsets, *expert_tokens, *expert_slots;
     int64_t sequences;
+    float *null_weights;       /* [tokens], where there are null experts; else NULL */
     int32_t *ways, *fallbacks; /* [sequences]; reported, not saved */
 } seqtopk_cli_lists;
 

@@ -13,7 +13,7 @@ static const char *given(const char *field, const char *variable) {
 }
 
 static int fits(const seqtopk_row *row, const seqtopk_desc *desc, uint32_t reach) {
-    return (row->dtype == (int32_t)desc->dtype || !seqtopk_op_reads_logits(row->op)) && row->applies(desc) &&
+    return seqtopk_row_reads(row, desc) && row->applies(desc) &&
            (row->op >= SEQTOPK_KERNEL_OPS || (reach >> row->op & 1));
 }
 

@@ -126,11 +126,17 @@ static seqtopk_plan *finish(const seqtopk_draft *d) {
     plan->min_experts = seqtopk_least_of_token(&plan->desc);
     plan->max_experts = seqtopk_most_of_token(&plan->desc);
     plan->pairs = plan->desc.scope == SEQTOPK_SCOPE_ONLINE ? plan->max_experts : plan->desc.top_k;
-    plan->most_tokens = INT32_MAX / plan->pairs;
+    plan->beside = plan->desc.shared_experts;
+    plan->columns = plan->desc.experts + (plan->desc.shared_weight == 0.0f ? plan->beside : 0);
+    plan->dispatched = plan->desc.experts + plan->beside - plan->desc.null_experts;
+    plan->adjusts = plan->beside > 0 || plan->desc.null_experts > 0;
+    plan->most_tokens = INT32_MAX / (plan->pairs + plan->beside);
     plan->way = d->way;
     const seqtopk_ask unbiased = seqtopk_plan_ask(plan);
     plan->is_keyed = seqtopk_is_keyed(&unbiased);
-    plan->is_plain = plan->desc.order == SEQTOPK_ORDER_EXPERT && !seqtopk_prunes(&plan->desc);
+    plan->is_plain = plan->desc.order == SEQTOPK_ORDER_EXPERT && plan->desc.norm != SEQTOPK_NORM_SPARSEMIXER &&
+                     plan->desc.key_from == SEQTOPK_KEY_FROM_SCORE && !seqtopk_prunes(&plan->desc) &&
+                     !seqtopk_prepares(&plan->desc) && plan->desc.group_quota == 0 && !plan->adjusts;
     for (int32_t r = 0; r < ranges; r++)
         plan->kernels[r].tokens_from = from[r];
     gather(plan);
@@ -193,19 +199,34 @@ void seqtopk_plan_destroy(seqtopk_plan *plan) { free(plan); }
 int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t tokens) {
     if (!plan || tokens < 0 || tokens > plan->most_tokens)
         return -1;
-    return tokens * plan->pairs;
+    return tokens * (plan->pairs + plan->beside);
 }
 
 int64_t seqtopk_max_block_slots(const seqtopk_plan *plan, int64_t tokens, int32_t block_size) {
     const int64_t pairs = seqtopk_max_selected(plan, tokens);
     if (pairs < 0 || block_size < 1)
         return -1;
-    const int64_t experts = pairs < plan->desc.experts ? pairs : plan->desc.experts;
+    const int64_t experts = pairs < plan->dispatched ? pairs : plan->dispatched;
     const int64_t slots = (pairs + experts * (block_size - 1)) / block_size * block_size;
     return slots > INT32_MAX ? -1 : slots;
 }
 
-int32_t seqtopk_max_per_token(const seqtopk_plan *plan) { return plan ? plan->max_experts : 0; }
+int32_t seqtopk_max_per_token(const seqtopk_plan *plan) {
+    if (!plan)
+        return 0;
+    const int32_t most = plan->max_experts + plan->beside;
+    return most < plan->dispatched ? most : plan->dispatched;
+}
+
+int32_t seqtopk_max_width(const seqtopk_plan *plan, int64_t longest) {
+    const int32_t most = seqtopk_max_per_token(plan);
+    if (!plan || longest < 0 || plan->desc.scope != SEQTOPK_SCOPE_SEQUENCE)
+        return longest < 0 ? 0 : most;
+    if (longest >= most) /* K is at least 1 */
+        return most;
+    const int64_t width = longest * plan->desc.top_k + plan->beside;
+    return width < most ? (int32_t)width : most;
+}
 
 int32_t seqtopk_plan_choice_count(const seqtopk_plan *plan) { return plan ? plan->first[SEQTOPK_OPS] : 0; }
 

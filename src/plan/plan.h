@@ -39,14 +39,18 @@ typedef struct seqtopk_kernels {
 } seqtopk_kernels;
 
 struct seqtopk_plan {
-    seqtopk_desc desc; /* defaults resolved; isa and kernel are not kept */
+    seqtopk_desc desc;  /* defaults resolved, shared experts not counted; isa and kernel are not kept */
+    int32_t columns;    /* of a row of logits */
+    int32_t dispatched; /* experts that lists may name: E of all outputs */
+    int32_t beside;     /* pairs that each token has beside those that compete: its shared experts */
+    int32_t adjusts;    /* lists are changed after they are made: null or shared experts */
     /* Every token's first min_experts candidates are selected, those after its first max_experts never are: the desc's
      * in sequence scope, K and K in token scope, max_experts both online, where the past decides how many of those stay. */
     int32_t min_experts, max_experts;
     int32_t pairs;                  /* for each token there is space for so many: K; online max_experts */
     int32_t way;                    /* the forced one; -1: none */
     int32_t is_keyed;               /* seqtopk_is_keyed, whether there is a bias or not */
-    int32_t is_plain;               /* experts ascend, and none is pruned */
+    int32_t is_plain;               /* experts ascend, and a router says no more than score, bias, groups and norm */
     int64_t most_tokens;            /* the most tokens whose pairs int32 lists can index */
     int64_t work_rows;              /* for whose keys a part's scratch has space */
     int32_t ranges;                 /* of T between which no decision changes */

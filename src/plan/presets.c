@@ -7,14 +7,16 @@
 #include <string.h>
 
 const seqtopk_preset_row seqtopk_presets[] = {
-#define SEQTOPK_PRESET(name, also, experts, top_k, score, biased, groups, kept, group_n, norm, eps, floor, scale,      \
-                       skip_top1, tuned, source, numbers, second_source, note)                                         \
+#define SEQTOPK_PRESET_MORE(name, also, experts, top_k, score, biased, groups, kept, group_n, norm, eps, floor, scale, \
+                            skip_top1, tuned, source, numbers, second_source, note, ...)                               \
     {name,   also,    experts,       top_k,     SEQTOPK_SCORE_##score,                                                 \
      biased, groups,  kept,          group_n,   SEQTOPK_NORM_##norm,                                                   \
      eps,    floor,   scale,         skip_top1, tuned,                                                                 \
-     source, numbers, second_source, note},
+     source, numbers, second_source, note,      {__VA_ARGS__}},
+#define SEQTOPK_PRESET(...) SEQTOPK_PRESET_MORE(__VA_ARGS__, .logit_scale = 0)
 #include "src/plan/presets.def"
 #undef SEQTOPK_PRESET
+#undef SEQTOPK_PRESET_MORE
 };
 const int32_t seqtopk_presets_size = sizeof seqtopk_presets / sizeof *seqtopk_presets;
 
@@ -150,6 +152,24 @@ static void set_groups(const seqtopk_preset_row *row, seqtopk_desc *desc) {
     desc->group_n = 0;
 }
 
+static void set_more(const seqtopk_preset_more *more, seqtopk_desc *desc) {
+    desc->logit_scale = more->logit_scale;
+    desc->logit_softcap = more->logit_softcap;
+    desc->key_from = more->key_from;
+    desc->group_quota = more->group_quota;
+    desc->null_experts = more->null_experts;
+    desc->shared_experts = more->shared_experts;
+    desc->shared_weight = 0.0f;
+    desc->norm_jitter = more->norm_jitter;
+}
+
+/* A program whose struct ends before what the router says would route otherwise without a word. */
+static int is_known(const seqtopk_desc *theirs, const seqtopk_preset_row *row) {
+    static const seqtopk_preset_more none;
+    return memcmp(&row->more, &none, sizeof none) == 0 ||
+           theirs->struct_size >= SEQTOPK_END_OF(seqtopk_desc, norm_jitter);
+}
+
 static int is_parity(seqtopk_parity parity) {
     switch (parity) {
     case SEQTOPK_PARITY_HUGGING_FACE:
@@ -177,12 +197,19 @@ seqtopk_status seqtopk_desc_preset(const char *name, seqtopk_parity parity, seqt
                             "there is no preset '%.60s'; the nearest:%s; seqtopk_preset_get lists all", name,
                             seqtopk_presets_nearest(name, nearest));
     const seqtopk_preset_row *row = seqtopk_presets + index;
+    if (!is_known(desc, row))
+        return seqtopk_fail(
+            error, SEQTOPK_E_UNSUPPORTED, -1,
+            "preset '%s' sets fields of seqtopk_desc that this program was compiled without: compile it "
+            "with this library's header",
+            row->name);
     ours.experts = row->experts;
     ours.top_k = row->top_k;
     ours.score = row->score;
     ours.scale = row->scale;
     set_norm(row, parity, &ours);
     set_groups(row, &ours);
+    set_more(&row->more, &ours);
     seqtopk_give_struct(desc, &ours, sizeof ours);
     return SEQTOPK_OK;
 }

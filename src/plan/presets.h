@@ -5,6 +5,14 @@
 
 #include <seqtopk/seqtopk.h>
 
+/* What few routers say: the fields of a desc, by their names. */
+typedef struct seqtopk_preset_more {
+    float logit_scale, logit_softcap;
+    seqtopk_key_from key_from;
+    int32_t group_quota, null_experts, shared_experts;
+    float norm_jitter;
+} seqtopk_preset_more;
+
 /* presets.def says what the columns mean. */
 typedef struct seqtopk_preset_row {
     const char *name, *also;
@@ -16,6 +24,7 @@ typedef struct seqtopk_preset_row {
     float eps, floor, scale;
     int32_t skip_top1, is_tuned;
     const char *source, *numbers, *second_source, *note;
+    seqtopk_preset_more more;
 } seqtopk_preset_row;
 
 extern const seqtopk_preset_row seqtopk_presets[];

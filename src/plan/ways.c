@@ -22,7 +22,14 @@ enum {
     MOST_TOP_K_OF_LANES = 12
 };
 
-int seqtopk_is_grouped(const seqtopk_desc *desc) { return desc->groups > 1 && desc->group_top_k < desc->groups; }
+int seqtopk_row_reads(const seqtopk_row *row, const seqtopk_desc *desc) {
+    const int is_prepared = seqtopk_prepares(desc) && row->op != SEQTOPK_OP_prepare_logits;
+    return !seqtopk_op_reads_logits(row->op) || row->dtype == (int32_t)(is_prepared ? SEQTOPK_DTYPE_F32 : desc->dtype);
+}
+
+int seqtopk_loses_groups(const seqtopk_desc *desc) { return desc->groups > 1 && desc->group_top_k < desc->groups; }
+
+int seqtopk_is_grouped(const seqtopk_desc *desc) { return seqtopk_loses_groups(desc) || desc->group_quota > 0; }
 
 int seqtopk_is_keyed(const seqtopk_ask *ask) {
     const int by_sequence = ask->desc->scope == SEQTOPK_SCOPE_SEQUENCE;
@@ -78,6 +85,7 @@ static const char *topk_logits_why_not(const seqtopk_ask *ask) {
 /* What rough keys cannot decide. */
 static const char *not_by_rough_keys(const seqtopk_ask *ask) {
     return !seqtopk_is_grouped(ask->desc)              ? NULL
+           : ask->desc->group_quota > 0                ? "a quota of each group: it is taken from exact keys"
            : ask->desc->groups > MOST_GROUPS           ? "more than 64 groups"
            : ask->desc->group_n > 2                    ? "groups scored by more than their best two"
            : ask->desc->group_n > 1 && !ask->is_biased ? "no bias, but groups scored by sums: logits do not add up"
@@ -106,6 +114,8 @@ static const char *short_logits_why_not(const seqtopk_ask *ask) {
         why = keyed(ask);
     if (why)
         return why;
+    if (seqtopk_prepares(ask->desc))
+        return "scaled or capped logits: it reads the caller's";
     if (ask->min_experts > 0 || ask->max_experts < ask->desc->experts)
         return "bounds on the experts of a token";
     return ask->desc->experts < LEAST_EXPERTS_OF_LANES ? "E below 40"
@@ -176,7 +186,9 @@ uint32_t seqtopk_ways_reach(const seqtopk_desc *desc) {
         reach |= seqtopk_ways_why_never(way, desc) ? 0 : seqtopk_ways[way].kernels;
     if (desc->scope == SEQTOPK_SCOPE_ONLINE)
         reach |= NEEDS(rank_keys) | NEEDS(weigh_ranked) | NEEDS(count_words) | NEEDS(pick_words) | NEEDS(pick_keys);
-    return seqtopk_is_grouped(desc) ? reach | NEEDS(mask_groups) : reach;
+    if (seqtopk_prepares(desc))
+        reach |= NEEDS(prepare_logits);
+    return seqtopk_loses_groups(desc) ? reach | NEEDS(mask_groups) : reach;
 }
 
 int32_t seqtopk_way_index(const char *name) {

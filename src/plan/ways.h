@@ -50,12 +50,28 @@ static inline int32_t seqtopk_least_of_token(const seqtopk_desc *desc) {
     return desc->scope == SEQTOPK_SCOPE_SEQUENCE ? desc->min_experts : seqtopk_most_of_token(desc);
 }
 
-/* Whether groups keep any expert from being selected. */
+/* Whether rows are made ready before kernels read them: scaled or capped, or since they are made anew as float32. */
+static inline int seqtopk_prepares(const seqtopk_desc *desc) {
+    if (desc->norm == SEQTOPK_NORM_SPARSEMIXER && desc->dtype != SEQTOPK_DTYPE_F32)
+        return 1;
+    return desc->logit_softcap > 0.0f || (desc->logit_scale != 0.0f && desc->logit_scale != 1.0f);
+}
+
+/* Whether a row of the registry is for the logits of such a plan, or reads none. */
+int seqtopk_row_reads(const seqtopk_row *row, const seqtopk_desc *desc);
+
+/* Whether a token loses groups, and whether these or a quota in each keep any expert from being selected. */
+int seqtopk_loses_groups(const seqtopk_desc *desc);
 int seqtopk_is_grouped(const seqtopk_desc *desc);
 
 /* Whether keys of whole rows must be made, which one pass over the logits cannot: a bias, groups, or min_experts
  * above 16. */
 int seqtopk_is_keyed(const seqtopk_ask *ask);
+
+/* Whether quotas leave a token no more candidates than `most`. */
+static inline int seqtopk_leaves_upto(const seqtopk_desc *desc, int32_t most) {
+    return desc->group_quota > 0 && desc->group_top_k * desc->group_quota <= most;
+}
 
 /* The ops of all ways that may serve calls of such a description, and those that a call of any way may need. */
 uint32_t seqtopk_ways_reach(const seqtopk_desc *desc);

@@ -69,8 +69,8 @@ static seqtopk_status check_given(const seqtopk_plan *plan, const seqtopk_input 
 
 /* What needs no logits: the lists of a given selection without its weights. */
 static int needs_logits(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_output *out) {
-    return !in->given_ids || out->weights || out->padded_weights || out->routing_probs || out->row_lse ||
-           plan->desc.order == SEQTOPK_ORDER_RANK;
+    return !in->given_ids || out->weights || out->padded_weights || out->routing_probs || out->null_weights ||
+           out->row_lse || plan->desc.order == SEQTOPK_ORDER_RANK;
 }
 
 static int is_nonfinite(seqtopk_nonfinite on_nonfinite) {
@@ -91,10 +91,10 @@ static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input 
         return seqtopk_fail(error, SEQTOPK_E_OVERFLOW, -1,
                             "%lld tokens of top_k %d are more pairs than int32 lists can index; route fewer tokens",
                             (long long)in->tokens, (int)plan->desc.top_k);
-    if (in->row_stride < SEQTOPK_STRIDE_BROADCAST || (in->row_stride > 0 && in->row_stride < experts))
+    if (in->row_stride < SEQTOPK_STRIDE_BROADCAST || (in->row_stride > 0 && in->row_stride < plan->columns))
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
                             "input.row_stride is %lld; it must be 0 (experts), SEQTOPK_STRIDE_BROADCAST or >= %d",
-                            (long long)in->row_stride, (int)experts);
+                            (long long)in->row_stride, (int)plan->columns);
     if (in->row_stride > 0 && in->tokens && in->row_stride > PTRDIFF_MAX / 4 / in->tokens)
         return seqtopk_fail(error, SEQTOPK_E_OVERFLOW, -1,
                             "input.row_stride is %lld: so many rows reach beyond the address space",
@@ -108,13 +108,22 @@ static seqtopk_status check_input(const seqtopk_plan *plan, const seqtopk_input 
             seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                          "input.bias with desc.min_p or top_p: which of a token's experts is best is told by their "
                          "scores there, which a bias contradicts");
+    if (!status && in->bias && plan->desc.norm == SEQTOPK_NORM_SPARSEMIXER)
+        status = seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                              "input.bias with SEQTOPK_NORM_SPARSEMIXER, which weighs the best logits: leave it NULL");
     if (!status && in->expert_factors)
-        status = check_factors(in->expert_factors, experts, error);
+        status = check_factors(in->expert_factors, experts + plan->beside, error);
     if (!status && in->given_ids)
         status = check_given(plan, in, error);
     if (!status && !in->given_ids && plan->desc.order == SEQTOPK_ORDER_GIVEN)
         status = seqtopk_fail(error, SEQTOPK_E_NULL, -1,
                               "input.given_ids is NULL, but desc.order is SEQTOPK_ORDER_GIVEN: give a selection");
+    if (!status && in->cu_seqlens && in->token_seq && plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE)
+        status = seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
+                              "input.cu_seqlens and token_seq both say where sequences are; leave one NULL");
+    if (!status && in->token_seq && in->sequences < 0)
+        status = seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "input.sequences is %d; it must not be negative",
+                              (int)in->sequences);
     if (!status && in->cu_seqlens && plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE)
         status = check_sequences(in, error);
     return status;
@@ -133,33 +142,45 @@ static int is_padding(seqtopk_padding padding) {
 /* Whether every expert, and what pads, is a number that ids of `most` + 1 values can tell apart. */
 static int are_ids_in(const seqtopk_plan *plan, seqtopk_padding padding, int32_t most, int is_signed) {
     const int one_more = padding == SEQTOPK_PAD_EXPERTS || (padding == SEQTOPK_PAD_MINUS_ONE && !is_signed);
-    return plan->desc.experts - !one_more <= most;
+    return plan->dispatched - !one_more <= most;
 }
 
-static seqtopk_status check_padded(const seqtopk_plan *plan, const seqtopk_output *out, seqtopk_error *error) {
+/* The most experts that a token of this call can get. */
+static int32_t widest(const seqtopk_plan *plan, const seqtopk_input *in) {
+    int64_t longest = in->cu_seqlens ? 0 : in->tokens;
+    for (int32_t s = 0; in->cu_seqlens && plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE && s < in->sequences; s++) {
+        const int64_t length = in->cu_seqlens[s + 1] - in->cu_seqlens[s];
+        longest = length > longest ? length : longest;
+    }
+    return seqtopk_max_width(plan, longest);
+}
+
+static seqtopk_status check_padded(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_output *out,
+                                   seqtopk_error *error) {
+    const int32_t most = out->padded_width < seqtopk_max_per_token(plan) ? widest(plan, in) : out->padded_width;
     if (!is_padding(out->padding))
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "output.padding is %d, which is no seqtopk_padding",
                             (int)out->padding);
-    if (out->padded_width < plan->max_experts)
+    if (out->padded_width < most)
         return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
                             "output.padded_width is %d, but a token can get %d experts: widen it or set "
                             "desc.max_experts",
-                            (int)out->padded_width, (int)plan->max_experts);
-    if (out->padding == SEQTOPK_PAD_DISTINCT && out->padded_width > plan->desc.experts)
+                            (int)out->padded_width, (int)most);
+    if (out->padding == SEQTOPK_PAD_DISTINCT && out->padded_width > plan->dispatched)
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
                             "output.padded_width is %d: there are not so many distinct experts (%d)",
-                            (int)out->padded_width, (int)plan->desc.experts);
+                            (int)out->padded_width, (int)plan->dispatched);
     if (out->padded_stride && out->padded_stride < out->padded_width)
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1, "output.padded_stride is %lld, less than padded_width (%d)",
                             (long long)out->padded_stride, (int)out->padded_width);
     if (out->padded_ids16 && !are_ids_in(plan, out->padding, INT16_MAX, 1))
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
                             "output.padded_ids16 cannot hold %d experts and their padding: take padded_ids",
-                            (int)plan->desc.experts);
+                            (int)plan->dispatched);
     if (out->padded_ids8 && !are_ids_in(plan, out->padding, UINT8_MAX, 0))
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
                             "output.padded_ids8 cannot hold %d experts and their padding: take padded_ids16",
-                            (int)plan->desc.experts);
+                            (int)plan->dispatched);
     return SEQTOPK_OK;
 }
 
@@ -195,10 +216,17 @@ static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input
         out->capacity < most)
         return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1, "output.capacity is %lld; %lld tokens of top_k %d need %lld",
                             (long long)out->capacity, (long long)in->tokens, (int)plan->desc.top_k, (long long)most);
+    if (out->runner_ids && (out->runners < 1 || out->runners > plan->desc.experts))
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
+                            "output.runners is %d; with runner_ids it must be 1 to the experts that compete (%d)",
+                            (int)out->runners, (int)plan->desc.experts);
+    if (out->null_weights && !plan->desc.null_experts)
+        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                            "output.null_weights without desc.null_experts: no expert is null; leave it NULL");
     if (out->row_lse && plan->desc.score != SEQTOPK_SCORE_SOFTMAX)
         return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                             "output.row_lse is made for the softmax score only; leave it NULL");
-    seqtopk_status status = padded ? check_padded(plan, out, error) : SEQTOPK_OK;
+    seqtopk_status status = padded ? check_padded(plan, in, out, error) : SEQTOPK_OK;
     if (!status && (out->block_slots || out->block_experts || out->block_total))
         status = check_blocks(plan, in->tokens, out, padded, error);
     return status;
@@ -221,13 +249,14 @@ static void *take(arena *a, int64_t count, size_t size) {
 static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t tokens, int64_t sequences, uintptr_t base,
                       int32_t part, int32_t parts) {
     const int32_t experts = plan->desc.experts;
-    const int64_t pairs = tokens * plan->pairs;
+    const int32_t all = experts + plan->beside;
+    const int64_t pairs = tokens * plan->pairs, listed = tokens * (plan->pairs + plan->beside);
     arena a = {base, 0};
     call->reports = take(&a, parts, sizeof *call->reports);
     call->runs = take(&a, sequences + parts, sizeof *call->runs);
     call->sequence = take(&a, sequences, sizeof *call->sequence);
     if (plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE) {
-        const int64_t places = 2 * pairs + SEQTOPK_CANDIDATES_SLACK * (sequences + parts);
+        const int64_t places = pairs + listed + SEQTOPK_CANDIDATES_SLACK * (sequences + parts);
         call->candidates.keys = take(&a, places, sizeof *call->candidates.keys);
         call->candidates.ids = take(&a, places, sizeof *call->candidates.ids);
         /* `order` differs from `keys` only where there are bounds. */
@@ -235,25 +264,30 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
         if (plan->min_experts > 0 || plan->max_experts < experts)
             call->candidates.order = take(&a, places, sizeof *call->candidates.order);
         call->candidates.counts = take(&a, tokens, sizeof *call->candidates.counts);
+        call->order = take(&a, tokens, sizeof *call->order);
+        call->starts = take(&a, sequences + 1, sizeof *call->starts);
+        call->sorted_mask = take(&a, tokens, sizeof *call->sorted_mask);
+        call->gathered = take(&a, seqtopk_gathered_rows(plan) * plan->columns, sizeof *call->gathered);
     }
     call->mask = take(&a, tokens, sizeof *call->mask);
     call->rows.shift = take(&a, tokens, sizeof(float));
     call->rows.lse = take(&a, tokens, sizeof(float));
     call->token_offsets = take(&a, tokens + 1, sizeof(int32_t));
-    call->reservoir = take(&a, pairs, 2 * sizeof(float));
+    call->reservoir = take(&a, listed, 2 * sizeof(float));
     call->expert_ids = (int32_t *)(void *)call->reservoir;
-    call->list_weights = (float *)((uintptr_t)call->reservoir + (size_t)pairs * sizeof(float));
-    call->histograms = take(&a, (int64_t)parts * experts, sizeof(int32_t));
+    call->list_weights = (float *)((uintptr_t)call->reservoir + (size_t)listed * sizeof(float));
+    call->histograms = take(&a, (int64_t)parts * all, sizeof(int32_t));
     for (int32_t p = 0; p < parts; p++) {
         seqtopk_work work;
         work.keys = take(&a, plan->work_rows * experts + SEQTOPK_CANDIDATES_SLACK, sizeof(float));
         work.spare = take(&a, plan->work_rows * experts + SEQTOPK_CANDIDATES_SLACK, sizeof(float));
         work.key_ids = take(&a, plan->work_rows * experts + SEQTOPK_CANDIDATES_SLACK, sizeof(uint16_t));
-        work.scores = take(&a, experts, sizeof(float));
-        work.values = take(&a, 2 * (int64_t)experts, sizeof(float));
-        work.ids = take(&a, experts, sizeof(int32_t));
-        work.group_ids = take(&a, experts, sizeof(int32_t));
+        work.scores = take(&a, all, sizeof(float));
+        work.values = take(&a, 2 * (int64_t)all, sizeof(float));
+        work.ids = take(&a, all, sizeof(int32_t));
+        work.group_ids = take(&a, all, sizeof(int32_t));
         work.words = take(&a, SEQTOPK_COLLECT_WORK(experts), sizeof(uint64_t));
+        work.prepared = seqtopk_prepares(&plan->desc) ? take(&a, plan->work_rows * plan->columns, sizeof(float)) : NULL;
         if (p == part)
             call->work = work;
     }
@@ -281,7 +315,8 @@ static size_t dtype_size(seqtopk_dtype dtype) {
 static seqtopk_key key_of(const seqtopk_desc *desc, const seqtopk_input *in) {
     if (in->bias)
         return SEQTOPK_KEY_SCORE;
-    if (desc->score == SEQTOPK_SCORE_SOFTMAX && desc->scope != SEQTOPK_SCOPE_TOKEN)
+    if (desc->score == SEQTOPK_SCORE_SOFTMAX && desc->scope != SEQTOPK_SCOPE_TOKEN &&
+        desc->key_from == SEQTOPK_KEY_FROM_SCORE)
         return SEQTOPK_KEY_LOGPROB;
     return SEQTOPK_KEY_LOGIT;
 }
@@ -290,7 +325,7 @@ static void describe_rows(seqtopk_call *call) {
     const seqtopk_desc *desc = &call->plan->desc;
     const seqtopk_input *in = &call->in;
     const int64_t elements = in->row_stride == SEQTOPK_STRIDE_BROADCAST ? 0
-                             : in->row_stride == 0                      ? desc->experts
+                             : in->row_stride == 0                      ? call->plan->columns
                                                                         : in->row_stride;
     call->rows.logits = in->logits;
     call->rows.stride = elements * (int64_t)dtype_size(desc->dtype);
@@ -298,7 +333,10 @@ static void describe_rows(seqtopk_call *call) {
     call->rows.bias = in->bias;
     call->rows.experts = desc->experts;
     call->rows.ahead = (int32_t)call->kernels->ahead;
-    call->rows.score = (int32_t)desc->score;
+    call->is_raw = seqtopk_prepares(desc);
+    call->by_logit = desc->key_from == SEQTOPK_KEY_FROM_LOGIT;
+    /* To whoever selects, such a router scores by the logits; seqtopk_weigh_tokens knows better. */
+    call->rows.score = (int32_t)(call->by_logit ? SEQTOPK_SCORE_LOGITS : desc->score);
     call->rows.key = (int32_t)key_of(desc, in);
     call->weighing = (seqtopk_weighing){(int32_t)desc->norm, desc->norm_eps, desc->norm_floor, desc->scale, -INFINITY};
     if (desc->norm == SEQTOPK_NORM_SUM && desc->norm_eps == 0.0f && desc->norm_floor == 0.0f &&
@@ -306,9 +344,10 @@ static void describe_rows(seqtopk_call *call) {
         call->weighing.least = SEQTOPK_LEAST_SCORE;
 }
 
-/* A forced way must serve every sequence of the call. */
-static seqtopk_status check_forced_way(const seqtopk_call *call, seqtopk_error *error) {
+seqtopk_status seqtopk_check_way(const seqtopk_call *call, seqtopk_error *error) {
     seqtopk_ask ask = seqtopk_plan_ask(call->plan);
+    if (call->plan->way < 0 || call->in.given_ids)
+        return SEQTOPK_OK;
     ask.is_biased = call->is_biased;
     for (int64_t s = 0; s < call->sequences; s++) {
         int64_t begin, end, first, last;
@@ -342,7 +381,7 @@ static inline __attribute__((always_inline)) void settle(seqtopk_call *call, voi
     if (call->out.weights)
         call->list_weights = call->out.weights;
     describe_rows(call);
-    call->callers_mask = call->in.token_mask;
+    call->own_mask = call->callers_mask = call->in.token_mask;
     if (call->in.on_nonfinite == SEQTOPK_NONFINITE_ERROR)
         call->mask = NULL;
     call->is_biased = call->in.bias != NULL;
@@ -368,8 +407,11 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
         return status;
     if (plan->desc.scope != SEQTOPK_SCOPE_SEQUENCE)
         call->in.cu_seqlens = NULL;
+    if (plan->desc.scope != SEQTOPK_SCOPE_SEQUENCE || call->in.given_ids)
+        call->in.token_seq = NULL;
     call->plan = plan;
-    call->sequences = call->in.cu_seqlens ? call->in.sequences : 1;
+    call->places = NULL;
+    call->sequences = call->in.cu_seqlens || call->in.token_seq ? call->in.sequences : 1;
     call->part = part;
     call->parts = parts;
     const uintptr_t base = base_of(scratch);
@@ -382,7 +424,7 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
                             "scratch has %zu bytes; this call needs %zu (seqtopk_scratch_size)", scratch_size, needed);
     call->kernels = seqtopk_plan_kernels(plan, call->in.tokens);
     settle(call, scratch, scratch_size, needed);
-    return plan->way < 0 || call->in.given_ids ? SEQTOPK_OK : check_forced_way(call, error);
+    return call->in.token_seq ? SEQTOPK_OK : seqtopk_check_way(call, error);
 }
 
 /* ---------------------------------------------------------- a token alone -- */
@@ -390,14 +432,16 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
 /* Whether nothing is asked of the token but to be listed, weighed and, in rows of int32, padded. */
 static int is_plain(const seqtopk_input *in, const seqtopk_output *out) {
     const uintptr_t asked = (uintptr_t)in->token_mask | (uintptr_t)in->given_ids | (uintptr_t)in->expert_factors |
-                            (uintptr_t)in->cu_seqlens | (uintptr_t)out->expert_offsets | (uintptr_t)out->expert_tokens |
-                            (uintptr_t)out->expert_slots | (uintptr_t)out->padded_ids64 | (uintptr_t)out->block_slots |
-                            (uintptr_t)out->block_experts | (uintptr_t)out->block_total | (uintptr_t)out->routing_map |
-                            (uintptr_t)out->routing_probs | (uintptr_t)out->row_lse | (uintptr_t)out->ways |
-                            (uintptr_t)out->fallbacks | (uintptr_t)out->nonfinite | (uintptr_t)out->padded_ids16 |
-                            (uintptr_t)out->padded_ids8 | (uintptr_t)out->pair_tokens | (uintptr_t)out->pair_places |
-                            (uintptr_t)out->expert_ends | (uintptr_t)out->expert_counts |
-                            (uintptr_t)out->active_experts | (uintptr_t)out->active_count;
+                            (uintptr_t)in->cu_seqlens | (uintptr_t)in->token_seq | (uintptr_t)out->expert_offsets |
+                            (uintptr_t)out->expert_tokens | (uintptr_t)out->expert_slots |
+                            (uintptr_t)out->padded_ids64 | (uintptr_t)out->block_slots | (uintptr_t)out->block_experts |
+                            (uintptr_t)out->block_total | (uintptr_t)out->routing_map | (uintptr_t)out->routing_probs |
+                            (uintptr_t)out->row_lse | (uintptr_t)out->ways | (uintptr_t)out->fallbacks |
+                            (uintptr_t)out->nonfinite | (uintptr_t)out->padded_ids16 | (uintptr_t)out->padded_ids8 |
+                            (uintptr_t)out->pair_tokens | (uintptr_t)out->pair_places | (uintptr_t)out->expert_ends |
+                            (uintptr_t)out->expert_counts | (uintptr_t)out->active_experts |
+                            (uintptr_t)out->active_count | (uintptr_t)out->runner_ids | (uintptr_t)out->margins |
+                            (uintptr_t)out->null_weights;
     return asked == 0 && out->fill_tail == 0 && in->on_nonfinite == SEQTOPK_NONFINITE_ERROR;
 }
 
@@ -427,13 +471,14 @@ int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const se
     call->kernels = seqtopk_plan_kernels(plan, 1);
     call->sequences = call->parts = 1;
     call->part = 0;
+    call->places = NULL;
     const seqtopk_input *in = &call->in;
     const int is_biased = in->bias != NULL;
     if (!plan->is_plain || !is_plain(in, &call->out) || !in->logits ||
         call->kernels->way[is_biased][SEQTOPK_LENGTH_ALONE] != SEQTOPK_WAY_topk_scores ||
         call->out.capacity < plan->pairs || in->row_stride < 0 ||
         (in->row_stride > 0 && in->row_stride < plan->desc.experts) ||
-        (seqtopk_wants_padded(call) && check_padded(plan, &call->out, NULL)))
+        (seqtopk_wants_padded(call) && check_padded(plan, in, &call->out, NULL)))
         return 0;
     const size_t needed = lay_out_one(call, plan, base_of(scratch));
     if (scratch_size < needed)

@@ -44,6 +44,7 @@ typedef struct seqtopk_work {
     int32_t *ids;       /* [E] */
     int32_t *group_ids; /* [E] */
     uint64_t *words;    /* [SEQTOPK_COLLECT_WORK(E)] */
+    float *prepared;    /* [work_rows, columns], where rows are prepared */
 } seqtopk_work;
 
 typedef struct seqtopk_call {
@@ -53,7 +54,13 @@ typedef struct seqtopk_call {
     int64_t sequences;
     int32_t part, parts;
     int32_t is_biased, is_keyed; /* see src/plan/ways.h */
-    const uint8_t *callers_mask; /* in.token_mask as it came: in and rows may have the mask below in its place */
+    int32_t is_raw;              /* rows are the caller's, and prepare.c makes them ready for kernels */
+    const int32_t *places;       /* [T]: which of the caller's rows each is; NULL: the same. See sorted.c */
+    int64_t place_step;          /* of which every so many-th counts: of a sample */
+    int32_t by_logit;            /* keys are logits, of which rows.score says so too; weights are scores all the same */
+    const uint8_t *own_mask;     /* in.token_mask as it came */
+    const uint8_t
+        *callers_mask; /* the same, or sorted as tokens are: in and rows may have the mask below in its place */
 
     seqtopk_rows rows;
     seqtopk_weighing weighing;
@@ -63,6 +70,9 @@ typedef struct seqtopk_call {
     size_t left;  /* and so many bytes of it */
 
     /* In scratch, shared by the parts. */
+    int32_t *order, *starts;             /* [T], [S + 1]: where tokens of sequences are together (sorted.c) */
+    uint8_t *sorted_mask;                /* [T] */
+    float *gathered;                     /* [gathered_rows, columns] */
     uint8_t *mask;                       /* [T]: of the tokens that are left where bad rows are dropped; else NULL */
     seqtopk_report *reports;             /* [parts] */
     seqtopk_sequence *sequence;          /* [sequences] */
@@ -81,6 +91,11 @@ typedef struct seqtopk_call {
 seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
                                  const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
                                  int32_t parts, seqtopk_error *error);
+
+/* Whether shared experts are scored and take part in the norm. */
+static inline int seqtopk_scores_shared(const seqtopk_plan *plan) {
+    return plan->beside > 0 && plan->desc.shared_weight == 0.0f;
+}
 
 /* The same for one token alone, asked for no more than its lists and a padded row, which topk_scores serves: in fewer steps.
  * The kernel looks at its bias. Returns 0 if it is not such a call, or one that is to be told what is wrong with it: open it as any other. */
@@ -166,6 +181,38 @@ static inline int64_t seqtopk_call_budget(const seqtopk_call *call, int64_t firs
     return seqtopk_unmasked(call->in.token_mask, first, last) * call->plan->desc.top_k;
 }
 
+/*
+ * prepare.c: the tokens [first, last) as a call of their own, numbered from 0, whose rows are ready for kernels, in this
+ * part's scratch: until the next rows are prepared there. At most seqtopk_prepared_at_once of them.
+ */
+seqtopk_call seqtopk_prepare(const seqtopk_call *call, int64_t first, int64_t last);
+static inline int64_t seqtopk_gathered_rows(const seqtopk_plan *plan) {
+    const int64_t rows = 4096 / plan->columns;
+    return rows < 1 ? 1 : rows < plan->work_rows ? rows : plan->work_rows;
+}
+static inline int64_t seqtopk_prepared_at_once(const seqtopk_call *call) {
+    return call->work.prepared ? call->plan->work_rows : seqtopk_gathered_rows(call->plan);
+}
+
+/* Which of the caller's tokens a row is. */
+static inline int64_t seqtopk_place(const seqtopk_call *call, int64_t row) {
+    return call->places ? call->places[row * call->place_step] : row;
+}
+
+/*
+ * sorted.c: from token_seq, the tokens of each sequence together, in their order, and after lists are weighed and settled
+ * all back in the caller's.
+ */
+seqtopk_status seqtopk_check_token_seq(const seqtopk_call *call, seqtopk_error *error);
+void seqtopk_sort_tokens(seqtopk_call *call);
+void seqtopk_unsort_tokens(seqtopk_call *call);
+
+/* The ops of that name on this call's rows; prepared first if need be. */
+int64_t seqtopk_rows_lse(const seqtopk_call *call, int64_t first, int64_t last);
+void seqtopk_rows_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys);
+void seqtopk_rows_weigh(const seqtopk_call *call, const seqtopk_weighing *how, int64_t first, int64_t last,
+                        const int32_t *offsets, const int32_t *ids, float *weights);
+
 /* The lists to write, with keys in the places of weights; with has_keys scores, if weights can be computed from
  * those. */
 seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys);
@@ -174,11 +221,40 @@ seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys);
  * logits. */
 void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores);
 
+/* NORM_SPARSEMIXER: weights of tokens [first, last), from their whole rows. */
+void seqtopk_mix_sparsely(const seqtopk_call *call, int64_t first, int64_t last);
+
 /* min_p and top_p: drops what they leave out of a run's lists, and puts plain scores in the places of weights. */
 void seqtopk_prune(const seqtopk_call *call, int64_t first, int64_t last, seqtopk_run *run);
 
 /* After weights: the factor of each expert. */
 void seqtopk_apply_factors(const seqtopk_call *call, int64_t first, int64_t last);
+
+/* What tokens [first, last) nearly got; before lists are settled. */
+void seqtopk_tell_runners(const seqtopk_call *call, int64_t first, int64_t last);
+
+/*
+ * beside.c: experts beside those that compete. Bad logits among the columns of shared ones: the first such token of
+ * [first, last), or -1. Then what one part does to all lists: shared experts that take part in the norm enter before lists
+ * are weighed; afterwards those of a fixed weight do, and null ones leave.
+ */
+int64_t seqtopk_bad_shared(const seqtopk_call *call, int64_t first, int64_t last);
+void seqtopk_admit_shared(const seqtopk_call *call);
+void seqtopk_settle_lists(const seqtopk_call *call);
+
+/* Whether any weight is asked for. */
+int seqtopk_wants_weights(const seqtopk_call *call);
+
+/* Whether a logit of the caller's row is -inf: such an expert is never selected, not even where it is given or shared. */
+int seqtopk_call_is_excluded(const seqtopk_call *call, int64_t token, int32_t expert);
+
+/* How many shared experts a token has: they stay behind the others in every order. */
+static inline int32_t seqtopk_shared_of(const seqtopk_call *call, int64_t token) {
+    int32_t n = 0;
+    for (int32_t i = call->token_offsets[token + 1]; call->plan->beside && i > call->token_offsets[token]; i--)
+        n += call->expert_ids[i - 1] >= call->rows.experts;
+    return n;
+}
 
 /* Lists a token's experts, and their weights, in the order that they were given in. */
 void seqtopk_order_as_given(const seqtopk_call *call, int64_t token);
@@ -197,8 +273,13 @@ void seqtopk_finish_lists(const seqtopk_call *call, int64_t first, int64_t last)
 int seqtopk_wants_experts(const seqtopk_call *call);
 void seqtopk_list_experts(const seqtopk_call *call);
 
-/* What a route does in a step (route.c), of which the decoding of src/cache has some in common. */
+/* A forced way must serve every sequence of the call. */
+seqtopk_status seqtopk_check_way(const seqtopk_call *call, seqtopk_error *error);
+
+/* What a route does in a step (route.c), of which the decoding of src/cache has some in common. Finish is weigh and tell. */
 void seqtopk_step_collect(const seqtopk_call *call);
+void seqtopk_step_weigh(const seqtopk_call *call);
+void seqtopk_step_tell(const seqtopk_call *call);
 void seqtopk_step_finish(const seqtopk_call *call);
 void seqtopk_step_permute(const seqtopk_call *call);
 

@@ -38,13 +38,22 @@ int seqtopk_estimate_bound(const seqtopk_call *call, int64_t first, int64_t last
     const int64_t tokens = last - first, n = sampled_rows(call, tokens);
     if (n < 1)
         return 0;
+    if (seqtopk_leaves_upto(&call->plan->desc, call->plan->desc.top_k)) { /* all that is left counts */
+        *low = -1e30f;
+        return 1;
+    }
     float shift[MOST_ROWS], lse[MOST_ROWS];
     uint8_t mask[MOST_ROWS];
     const int64_t step = tokens / n, from = first + step / 2;
     seqtopk_call sample = *call; /* the same call with these rows alone: groups and bounds apply */
     seqtopk_rows *rows = &sample.rows;
-    rows->logits = (const char *)rows->logits + from * rows->stride;
-    rows->stride *= step;
+    if (call->places) {
+        sample.places += from;
+        sample.place_step = step;
+    } else {
+        rows->logits = (const char *)rows->logits + from * rows->stride;
+        rows->stride *= step;
+    }
     rows->shift = shift;
     rows->lse = lse;
     rows->token_mask = NULL;
@@ -56,7 +65,7 @@ int seqtopk_estimate_bound(const seqtopk_call *call, int64_t first, int64_t last
         routed = seqtopk_unmasked(mask, 0, n);
     }
     sample.in.token_mask = rows->token_mask;
-    if (call->kernels->lse(rows, 0, n) >= 0)
+    if (seqtopk_rows_lse(&sample, 0, n) >= 0)
         return 0;
     seqtopk_candidate_keys(&sample, 0, n, call->work.keys);
     const double place = place_in_sample(call, routed, share);

@@ -14,7 +14,7 @@ int seqtopk_wants_experts(const seqtopk_call *call) {
 /* cursors: where this part's first pair of each expert goes; offsets: where each expert's pairs begin. An expert's
  * pairs are listed part after part, hence in the order of tokens. */
 static void find_places(const seqtopk_call *call, int32_t *restrict cursors, int32_t *restrict offsets) {
-    const int32_t experts = call->rows.experts;
+    const int32_t experts = call->plan->dispatched;
     int32_t at = 0;
     memset(cursors, 0, (size_t)experts * sizeof *cursors);
     memcpy(offsets, call->histograms, (size_t)experts * sizeof *offsets);
@@ -34,14 +34,15 @@ static void find_places(const seqtopk_call *call, int32_t *restrict cursors, int
 }
 
 static int32_t pairs_of(const seqtopk_call *call, const int32_t *offsets, int32_t expert) {
-    const int32_t end = expert + 1 < call->rows.experts ? offsets[expert + 1] : call->token_offsets[call->in.tokens];
+    const int32_t end =
+        expert + 1 < call->plan->dispatched ? offsets[expert + 1] : call->token_offsets[call->in.tokens];
     return end - offsets[expert];
 }
 
 /* What one part writes for all. */
 static void tell_experts(const seqtopk_call *call, const int32_t *offsets) {
     const seqtopk_output *out = &call->out;
-    const int32_t experts = call->rows.experts;
+    const int32_t experts = call->plan->dispatched;
     int32_t active = 0;
     if (out->expert_offsets) {
         memcpy(out->expert_offsets, offsets, (size_t)experts * sizeof *offsets);
@@ -70,7 +71,7 @@ static void find_blocks(const seqtopk_call *call, const int32_t *offsets, int32_
     const int64_t most = seqtopk_max_selected(call->plan, call->in.tokens);
     const int32_t none = (int32_t)(seqtopk_wants_padded(call) ? call->in.tokens * (int64_t)out->padded_width : most);
     int32_t at = 0;
-    for (int32_t e = 0; e < call->rows.experts; e++) {
+    for (int32_t e = 0; e < call->plan->dispatched; e++) {
         const int32_t pairs = pairs_of(call, offsets, e), end = at + (pairs + size - 1) / size * size;
         begins[e] = at;
         for (int32_t i = at + pairs; call->part == 0 && i < end; i++)
@@ -117,6 +118,6 @@ void seqtopk_list_experts(const seqtopk_call *call) {
     }
     seqtopk_call_share(call, call->part, &first, &last);
     if (call->out.expert_tokens || call->out.expert_slots)
-        call->kernels->scatter(call->token_offsets, call->expert_ids, first, last, call->rows.experts, cursors, offsets,
-                               call->out.expert_tokens, call->out.expert_slots);
+        call->kernels->scatter(call->token_offsets, call->expert_ids, first, last, call->plan->dispatched, cursors,
+                               offsets, call->out.expert_tokens, call->out.expert_slots);
 }

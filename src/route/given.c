@@ -20,13 +20,12 @@ static int32_t given_of(const seqtopk_call *call, int64_t t, const int32_t **ids
 
 static int is_masked(const seqtopk_call *call, int64_t t) { return call->in.token_mask && !call->in.token_mask[t]; }
 
-/* Whether a logit is -inf: such an expert is never selected, not even here. */
-static int is_excluded(const seqtopk_call *call, int64_t t, int32_t expert) {
+int seqtopk_call_is_excluded(const seqtopk_call *call, int64_t t, int32_t expert) {
     uint32_t whole;
     uint16_t half;
     if (!call->rows.logits)
         return 0;
-    const char *row = (const char *)call->rows.logits + t * call->rows.stride;
+    const char *row = (const char *)call->rows.logits + seqtopk_place(call, t) * call->rows.stride;
     switch (call->plan->desc.dtype) {
     case SEQTOPK_DTYPE_F32:
         memcpy(&whole, row + (size_t)expert * sizeof whole, sizeof whole);
@@ -49,7 +48,7 @@ static int32_t mark_given(const seqtopk_call *call, int64_t t, uint64_t *marks) 
             continue;
         if (id >= call->rows.experts || marks[id / 64] >> id % 64 & 1)
             return -1;
-        if (is_excluded(call, t, id))
+        if (seqtopk_call_is_excluded(call, t, id))
             continue;
         marks[id / 64] |= UINT64_C(1) << id % 64;
         count++;
@@ -62,10 +61,10 @@ int64_t seqtopk_given_collect(const seqtopk_call *call, int64_t s, int64_t first
     const int padded = seqtopk_wants_padded(call);
     (void)s;
     run->size = 0;
-    const int64_t bad = call->rows.logits ? call->kernels->lse(&call->rows, first, last) : -1;
+    const int64_t bad = call->rows.logits ? seqtopk_rows_lse(call, first, last) : -1;
     for (int64_t t = first; t < last && bad < 0 && report->bad_given < 0; t++) {
         const int32_t n = is_masked(call, t) ? 0 : mark_given(call, t, call->work.words);
-        if (n < 0 || (padded && n > call->out.padded_width))
+        if (n < 0 || (padded && n + call->plan->beside > call->out.padded_width))
             report->bad_given = t;
         else
             run->size += n;
@@ -100,7 +99,9 @@ int64_t seqtopk_given_list(const seqtopk_call *call, int64_t s, int64_t first, i
 }
 
 void seqtopk_order_as_given(const seqtopk_call *call, int64_t token) {
-    const int32_t from = call->token_offsets[token], n = call->token_offsets[token + 1] - from;
+    const int32_t from = call->token_offsets[token];
+    const int32_t n = call->token_offsets[token + 1] - from - seqtopk_shared_of(call, token);
+    const int32_t dispatched = call->plan->dispatched;
     int32_t *ids = call->expert_ids + from, listed = 0;
     float *weights = call->list_weights + from, *weight_of = call->work.values;
     const int32_t *given, width = given_of(call, token, &given);
@@ -109,7 +110,7 @@ void seqtopk_order_as_given(const seqtopk_call *call, int64_t token) {
     for (int32_t i = 0; i < n; i++)
         weight_of[ids[i]] = weights[i];
     for (int32_t i = 0; i < width; i++)
-        if (given[i] >= 0 && !is_excluded(call, token, given[i])) {
+        if (given[i] >= 0 && given[i] < dispatched && !seqtopk_call_is_excluded(call, token, given[i])) {
             ids[listed] = given[i];
             weights[listed++] = weight_of[given[i]];
         }

@@ -22,22 +22,69 @@ static void bound(const seqtopk_call *call, float *keys) {
         keys[ids[i]] = INFINITY;
 }
 
+/* The largest of keys [n]. Four at a time, since each comparison waits for the one before. */
+static float largest(const float *keys, int32_t n) {
+    float best[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+    int32_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        for (int lane = 0; lane < 4; lane++)
+            best[lane] = keys[i + lane] > best[lane] ? keys[i + lane] : best[lane];
+    for (; i < n; i++)
+        best[0] = keys[i] > best[0] ? keys[i] : best[0];
+    for (int lane = 1; lane < 4; lane++)
+        best[0] = best[lane] > best[0] ? best[lane] : best[0];
+    return best[0];
+}
+
+/* A quota of one, as the published models have it. */
+static void keep_first(float *keys, int32_t size) {
+    const float best = largest(keys, size);
+    int32_t first = 0;
+    while (keys[first] < best)
+        first++;
+    for (int32_t e = 0; e < size; e++)
+        keys[e] = e == first ? keys[e] : -INFINITY;
+}
+
+/* Of each group [size] of a row the first `quota`; the keys of all others become -inf. */
+static void keep_quota(const seqtopk_call *call, float *keys) {
+    const int32_t groups = call->plan->desc.groups, size = call->plan->desc.experts / groups;
+    int32_t *ids = call->work.ids;
+    float *kept = call->work.values;
+    for (int32_t g = 0; g < groups; g++, keys += size) {
+        if (call->plan->desc.group_quota == 1) {
+            keep_first(keys, size);
+            continue;
+        }
+        const int32_t n = call->kernels->topk_row(keys, size, call->plan->desc.group_quota, ids);
+        for (int32_t i = 0; i < n; i++)
+            kept[i] = keys[ids[i]];
+        for (int32_t e = 0; e < size; e++)
+            keys[e] = -INFINITY;
+        for (int32_t i = 0; i < n; i++)
+            keys[ids[i]] = kept[i];
+    }
+}
+
 void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys) {
     const seqtopk_desc *desc = &call->plan->desc;
-    const int grouped = seqtopk_is_grouped(desc);
-    call->kernels->keys(&call->rows, first, last, keys);
-    for (int64_t t = first; t < last && grouped; t++, keys += desc->experts) {
+    const int loses = seqtopk_loses_groups(desc);
+    seqtopk_rows_keys(call, first, last, keys);
+    for (int64_t t = first; t < last && (loses || desc->group_quota); t++, keys += desc->experts) {
         const float *scores = keys;
         if (call->in.token_mask && !call->in.token_mask[t])
             continue;
-        if (desc->group_n > 1 && call->rows.key != SEQTOPK_KEY_SCORE) {
-            seqtopk_rows rows = call->rows;
-            rows.key = SEQTOPK_KEY_SCORE;
-            call->kernels->keys(&rows, t, t + 1, call->work.scores);
+        if (loses && desc->group_n > 1 && call->rows.key != SEQTOPK_KEY_SCORE) {
+            seqtopk_call by_score = *call;
+            by_score.rows.key = SEQTOPK_KEY_SCORE;
+            seqtopk_rows_keys(&by_score, t, t + 1, call->work.scores);
             scores = call->work.scores;
         }
-        call->kernels->mask_groups(scores, keys, desc->experts, desc->groups, desc->group_n, desc->group_top_k,
-                                   call->work.values);
+        if (loses)
+            call->kernels->mask_groups(scores, keys, desc->experts, desc->groups, desc->group_n, desc->group_top_k,
+                                       call->work.values);
+        if (desc->group_quota)
+            keep_quota(call, keys);
     }
 }
 
@@ -47,7 +94,7 @@ static void row_keys(const void *context, int64_t token, float *keys) {
 
 seqtopk_scoring seqtopk_scoring_of(const seqtopk_call *call) {
     const seqtopk_desc *desc = &call->plan->desc;
-    return (seqtopk_scoring){.groups = seqtopk_is_grouped(desc) ? desc->groups : 1,
+    return (seqtopk_scoring){.groups = seqtopk_loses_groups(desc) ? desc->groups : 1,
                              .group_n = desc->group_n,
                              .group_top_k = desc->group_top_k,
                              .keys = call->work.spare,
@@ -60,7 +107,9 @@ seqtopk_scoring seqtopk_scoring_of(const seqtopk_call *call) {
 
 void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys) {
     const int32_t experts = call->plan->desc.experts;
-    const int bounded = call->plan->min_experts > 0 || call->plan->max_experts < experts;
+    const seqtopk_desc *desc = &call->plan->desc;
+    const int32_t left = desc->group_quota ? desc->group_top_k * desc->group_quota : experts; /* by then */
+    const int bounded = call->plan->min_experts > 0 || call->plan->max_experts < left;
     seqtopk_grouped_keys(call, first, last, keys);
     for (int64_t t = first; t < last && bounded; t++, keys += experts)
         if (!call->in.token_mask || call->in.token_mask[t])

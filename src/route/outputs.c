@@ -7,13 +7,14 @@
 
 /* Lists the token's experts best first. Their weights, computed while experts ascended, move along. */
 static void order_by_rank(const seqtopk_call *call, int64_t token) {
-    const int32_t from = call->token_offsets[token], n = call->token_offsets[token + 1] - from;
+    const int32_t from = call->token_offsets[token];
+    const int32_t n = call->token_offsets[token + 1] - from - seqtopk_shared_of(call, token);
     int32_t *ids = call->expert_ids + from;
     float *weights = call->list_weights + from, *keys = call->work.keys, *selected = call->work.scores;
     float *weight_of = call->work.values;
     if (n < 2)
         return;
-    call->kernels->keys(&call->rows, token, token + 1, keys);
+    seqtopk_rows_keys(call, token, token + 1, keys);
     for (int32_t e = 0; e < call->rows.experts; e++)
         selected[e] = -INFINITY;
     for (int32_t i = 0; i < n; i++) {
@@ -26,7 +27,7 @@ static void order_by_rank(const seqtopk_call *call, int64_t token) {
 }
 
 static void write_dense(const seqtopk_call *call, int64_t token) {
-    const int32_t experts = call->rows.experts;
+    const int32_t experts = call->plan->dispatched;
     uint8_t *map = call->out.routing_map ? call->out.routing_map + token * experts : NULL;
     float *probs = call->out.routing_probs ? call->out.routing_probs + token * experts : NULL;
     if (map)
@@ -49,48 +50,63 @@ static void write_marks(const seqtopk_call *call, int64_t token) {
         padded += token * (out->padded_stride ? out->padded_stride : out->padded_width);
     for (int32_t i = 0; padded && i < out->padded_width; i++)
         padded[i] = NAN;
-    for (int32_t e = 0; out->routing_probs && e < call->rows.experts; e++)
-        out->routing_probs[token * call->rows.experts + e] = NAN;
+    for (int32_t e = 0; out->routing_probs && e < call->plan->dispatched; e++)
+        out->routing_probs[token * call->plan->dispatched + e] = NAN;
     if (out->row_lse)
         out->row_lse[token] = NAN;
 }
 
-static int wants_weights(const seqtopk_call *call) {
-    return call->out.weights || call->out.padded_weights || call->out.routing_probs;
+int seqtopk_wants_weights(const seqtopk_call *call) {
+    const seqtopk_output *out = &call->out;
+    return out->weights || out->padded_weights || out->routing_probs || out->null_weights;
 }
 
 /* Where a score's own roundings count, its logit is needed once more. */
 static int needs_logits(const seqtopk_call *call) {
-    return call->rows.score == SEQTOPK_SCORE_SQRTSOFTPLUS && call->weighing.norm == SEQTOPK_NORM_SOFTMAX;
+    return call->plan->desc.score == SEQTOPK_SCORE_SQRTSOFTPLUS && call->weighing.norm == SEQTOPK_NORM_SOFTMAX;
 }
 
 seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys) {
     return (seqtopk_lists){.offsets = call->token_offsets,
                            .ids = call->expert_ids,
                            .keys = call->list_weights,
-                           .to_scores = has_keys && wants_weights(call) && !needs_logits(call),
+                           .to_scores = has_keys && seqtopk_wants_weights(call) && !needs_logits(call),
                            .score = call->rows.score};
 }
 
-void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores) {
+/* Whether what stands in the places of weights becomes weights without the logits. */
+static int weigh_what_stands(const seqtopk_call *call, int64_t first, int64_t last, int has_scores) {
     const seqtopk_weighing *how = &call->weighing;
+    const seqtopk_score score = call->plan->desc.score;
+    const int by_logit = call->by_logit;
     const int has_keys = call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE && !call->is_biased;
-    if (!wants_weights(call))
+    if (needs_logits(call) || seqtopk_scores_shared(call->plan) || (by_logit && score == SEQTOPK_SCORE_SOFTMAX) ||
+        !(has_keys || has_scores))
+        return 0;
+    if (has_keys || by_logit)
+        return call->kernels->weigh_keys((int32_t)score, how, first, last, call->token_offsets, call->list_weights);
+    return (how->norm == SEQTOPK_NORM_NONE && how->scale == 1.0f) ||
+           call->kernels->weigh_keys(SEQTOPK_SCORE_LOGITS, how, first, last, call->token_offsets, call->list_weights);
+}
+
+void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores) {
+    seqtopk_call own = *call;
+    own.rows.score = (int32_t)call->plan->desc.score;
+    /* Who selects by logits needs no normaliser. */
+    if (call->by_logit && own.rows.score == SEQTOPK_SCORE_SOFTMAX && (seqtopk_wants_weights(call) || call->out.row_lse))
+        seqtopk_rows_lse(&own, first, last);
+    if (call->plan->desc.norm == SEQTOPK_NORM_SPARSEMIXER) {
+        if (seqtopk_wants_weights(call))
+            seqtopk_mix_sparsely(call, first, last);
         return;
-    if (has_keys && !needs_logits(call) &&
-        call->kernels->weigh_keys(call->rows.score, how, first, last, call->token_offsets, call->list_weights))
-        return;
-    if (has_scores && how->norm == SEQTOPK_NORM_NONE && how->scale == 1.0f && !needs_logits(call))
-        return;
-    if (has_scores && !needs_logits(call) &&
-        call->kernels->weigh_keys(SEQTOPK_SCORE_LOGITS, how, first, last, call->token_offsets, call->list_weights))
-        return;
-    call->kernels->weigh_logits(&call->rows, how, first, last, call->token_offsets, call->expert_ids,
-                                call->list_weights);
+    }
+    if (seqtopk_wants_weights(call) && !weigh_what_stands(call, first, last, has_scores))
+        seqtopk_rows_weigh(&own, &call->weighing, first, last, call->token_offsets, call->expert_ids,
+                           call->list_weights);
 }
 
 void seqtopk_apply_factors(const seqtopk_call *call, int64_t first, int64_t last) {
-    if (!wants_weights(call))
+    if (!seqtopk_wants_weights(call))
         return;
     for (int64_t i = call->token_offsets[first]; i < call->token_offsets[last]; i++)
         call->list_weights[i] *= call->in.expert_factors[call->expert_ids[i]];

@@ -19,7 +19,7 @@ static inline void put_id(const seqtopk_output *out, int64_t row, int32_t i, int
 /* From column n on the lowest experts that are not among ids [n]. */
 static void pad_distinct(const seqtopk_call *call, const int32_t *ids, int32_t n, int64_t row) {
     unsigned char *taken = (unsigned char *)call->work.scores;
-    memset(taken, 0, (size_t)call->rows.experts);
+    memset(taken, 0, (size_t)call->plan->dispatched);
     for (int32_t i = 0; i < n; i++)
         taken[ids[i]] = 1;
     for (int32_t i = n, e = 0; i < call->out.padded_width; e++)
@@ -36,7 +36,7 @@ static void write_padded_ids(const seqtopk_call *call, const int32_t *ids, int32
     switch (out->padding) {
     case SEQTOPK_PAD_DISTINCT: pad_distinct(call, ids, n, row); return;
     case SEQTOPK_PAD_MINUS_ONE: break;
-    case SEQTOPK_PAD_EXPERTS: pad = call->rows.experts; break;
+    case SEQTOPK_PAD_EXPERTS: pad = call->plan->dispatched; break;
     case SEQTOPK_PAD_FIRST: pad = n > 0 ? ids[0] : 0; break;
     }
     for (int32_t i = n; i < out->padded_width; i++)

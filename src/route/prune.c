@@ -13,6 +13,11 @@ static void score_token(const seqtopk_call *call, int64_t token, int32_t from, i
     static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f, .least = -INFINITY};
     const int32_t own[] = {0, n};
     seqtopk_rows row = call->rows;
+    if (call->is_raw) {
+        row = seqtopk_prepare(call, token, token + 1).rows;
+        call->kernels->weigh_logits(&row, &plain, 0, 1, own, call->expert_ids + from, call->list_weights + from);
+        return;
+    }
     row.logits = (const char *)row.logits + token * row.stride;
     row.shift += token;
     row.lse += token;

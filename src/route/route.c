@@ -23,6 +23,32 @@ static const struct {
 
 /* ---------------------------------------------------------------- collect -- */
 
+/*
+ * A run of tokens that do not compete, whose rows have to be prepared: block by block, each as a call of its own. Returns and
+ * leaves in *run what the way would of the whole.
+ */
+static int64_t collect_blocks(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
+    const int64_t begin = first * call->plan->pairs;
+    int64_t at = begin;
+    for (int64_t t = first, next; t < last; t = next) {
+        next = seqtopk_block_end(t, last, seqtopk_prepared_at_once(call));
+        seqtopk_call some = seqtopk_prepare(call, t, next);
+        some.token_offsets += t;
+        some.expert_ids += at;
+        some.list_weights += at;
+        const int64_t bad = ways[run->way].collect(&some, s, 0, next - t, run);
+        if (bad >= 0)
+            return t + bad;
+        if (run->size < 0)
+            return -1;
+        for (int64_t row = t; row < next; row++)
+            call->token_offsets[row] += (int32_t)at;
+        at += run->size;
+    }
+    run->size = at - begin;
+    return -1;
+}
+
 /* Collects one run by the way that the plan chose, or by the one that takes over where that cannot serve the data. */
 static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int way) {
     seqtopk_run *run = call->runs + s + call->part;
@@ -30,13 +56,22 @@ static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, i
     run->fallback = SEQTOPK_FALLBACK_NONE;
     run->is_cut = 0;
     for (;;) {
-        const int64_t bad = ways[run->way].collect(call, s, first, last, run);
+        const int by_blocks = call->is_raw && ways[run->way].cut == seqtopk_topk_cut;
+        const int64_t bad =
+            by_blocks ? collect_blocks(call, s, first, last, run) : ways[run->way].collect(call, s, first, last, run);
         if (bad < 0 && run->size > 0 && run->way != SEQTOPK_WAY_given && seqtopk_prunes(&call->plan->desc))
             seqtopk_prune(call, first, last, run);
         if (bad >= 0 || run->size >= 0)
             return bad;
         run->way = (int16_t)seqtopk_ways[run->way].instead;
     }
+}
+
+/* The first bad row of [first, last), or -1. */
+static int64_t next_bad(const seqtopk_call *call, int64_t first, int64_t last) {
+    const int64_t bad = first < last ? seqtopk_rows_lse(call, first, last) : -1;
+    const int64_t other = first < last ? seqtopk_bad_shared(call, first, bad < 0 ? last : bad) : -1;
+    return other < 0 ? bad : other;
 }
 
 /*
@@ -48,9 +83,10 @@ static int64_t collect_without_bad(const seqtopk_call *call, int64_t s, int64_t 
     seqtopk_report *report = call->reports + call->part;
     seqtopk_call rest = *call;
     seqtopk_call_mask_dropped(&rest);
-    if (report->first_dropped < 0)
-        report->first_dropped = bad;
-    for (; bad >= 0; bad = bad + 1 < last ? call->kernels->lse(&rest.rows, bad + 1, last) : -1) {
+    for (; bad >= 0; bad = next_bad(&rest, bad + 1, last)) {
+        const int64_t token = seqtopk_place(call, bad);
+        if (report->first_dropped < 0 || token < report->first_dropped)
+            report->first_dropped = token;
         call->mask[bad] = 0;
         report->dropped++;
     }
@@ -79,8 +115,13 @@ void seqtopk_step_collect(const seqtopk_call *call) {
             continue;
         seqtopk_call_sequence(call, s, &begin, &end);
         const seqtopk_length length = seqtopk_call_length(call, begin, end, first, last);
-        const int way = call->in.given_ids ? SEQTOPK_WAY_given : call->kernels->way[call->is_biased][length];
+        int way = call->in.given_ids ? SEQTOPK_WAY_given : call->kernels->way[call->is_biased][length];
+        if (call->places && way == SEQTOPK_WAY_short_logits) /* it reads the caller's rows */
+            way = SEQTOPK_WAY_short_keys;
         report->bad_token = collect_run(call, s, first, last, way);
+        const int64_t bad = report->bad_token;
+        const int64_t other = seqtopk_bad_shared(call, first, bad < 0 ? last : bad);
+        report->bad_token = other < 0 ? bad : other;
         if (report->bad_token >= 0 && call->mask)
             report->bad_token = collect_without_bad(call, s, first, last, report->bad_token, way);
     }
@@ -171,8 +212,8 @@ static void step_emit(const seqtopk_call *call) {
 
 /* ------------------------------------------------------ weigh and permute -- */
 
-/* Weights, padded and dense rows of this part's tokens, and how many pairs of theirs each expert has. */
-void seqtopk_step_finish(const seqtopk_call *call) {
+/* Weights of this part's tokens. */
+void seqtopk_step_weigh(const seqtopk_call *call) {
     int64_t first, last;
     for (int64_t s = 0; s < call->sequences; s++)
         if (seqtopk_call_run(call, s, call->part, &first, &last))
@@ -180,15 +221,28 @@ void seqtopk_step_finish(const seqtopk_call *call) {
     seqtopk_call_share(call, call->part, &first, &last);
     if (call->in.expert_factors)
         seqtopk_apply_factors(call, first, last);
+    if (call->out.runner_ids || call->out.margins)
+        seqtopk_tell_runners(call, first, last);
+}
+
+/* Padded and dense rows of this part's tokens, and how many pairs of theirs each expert has. */
+void seqtopk_step_tell(const seqtopk_call *call) {
+    int64_t first, last;
+    seqtopk_call_share(call, call->part, &first, &last);
     seqtopk_finish_tokens(call, first, last);
     if (call->out.pair_tokens || call->out.fill_tail)
         seqtopk_finish_lists(call, first, last);
     if (!seqtopk_wants_experts(call))
         return;
-    int32_t *histogram = call->histograms + (int64_t)call->part * call->rows.experts;
-    memset(histogram, 0, (size_t)call->rows.experts * sizeof *histogram);
+    int32_t *histogram = call->histograms + (int64_t)call->part * call->plan->dispatched;
+    memset(histogram, 0, (size_t)call->plan->dispatched * sizeof *histogram);
     const int32_t from = call->token_offsets[first];
     call->kernels->histogram(call->expert_ids + from, call->token_offsets[last] - from, histogram);
+}
+
+void seqtopk_step_finish(const seqtopk_call *call) {
+    seqtopk_step_weigh(call);
+    seqtopk_step_tell(call);
 }
 
 void seqtopk_step_permute(const seqtopk_call *call) {
@@ -199,13 +253,17 @@ void seqtopk_step_permute(const seqtopk_call *call) {
 typedef void step_fn(const seqtopk_call *call);
 static step_fn *const steps[] = {seqtopk_step_collect, step_cut, step_count, step_emit, seqtopk_step_finish,
                                  seqtopk_step_permute};
-enum { STEPS = sizeof steps / sizeof *steps };
+/* Where lists are adjusted there is a step before they are weighed and one after. */
+static step_fn *const adjusting_steps[] = {
+    seqtopk_step_collect, step_cut,          step_count,          step_emit, seqtopk_admit_shared, seqtopk_step_weigh,
+    seqtopk_settle_lists, seqtopk_step_tell, seqtopk_step_permute};
+enum { STEPS = sizeof steps / sizeof *steps, ADJUSTING_STEPS = sizeof adjusting_steps / sizeof *adjusting_steps };
 
-int32_t seqtopk_route_steps(const seqtopk_plan *plan) { return plan ? STEPS : 0; }
+int32_t seqtopk_route_steps(const seqtopk_plan *plan) { return !plan ? 0 : plan->adjusts ? ADJUSTING_STEPS : STEPS; }
 
 /* The same of a selection that was given, whose pairs are counted by then. */
 static seqtopk_status check_given(const seqtopk_call *call, seqtopk_error *error) {
-    const int64_t most = seqtopk_max_selected(call->plan, call->in.tokens);
+    const int64_t most = call->in.tokens * call->plan->pairs;
     int64_t pairs = 0;
     for (int32_t p = 0; p < call->parts; p++) {
         const int64_t token = call->reports[p].bad_given;
@@ -261,11 +319,33 @@ static seqtopk_status open_call(seqtopk_call *call, const seqtopk_plan *plan, co
     return seqtopk_call_open(call, plan, input, output, scratch, scratch_size, part, parts, error);
 }
 
+/* Of all bad rows, the first in the caller's order. */
+static void find_first_bad(const seqtopk_call *call) {
+    int64_t *bad = &call->reports->bad_token, first = INT64_MAX;
+    for (int64_t row = *bad; call->places && row >= 0; row = next_bad(call, row + 1, call->in.tokens)) {
+        const int64_t token = seqtopk_place(call, row);
+        first = token < first ? token : first;
+    }
+    *bad = first < INT64_MAX ? first : *bad;
+}
+
 /* All steps of a call that was opened for one part. */
 static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
+    seqtopk_status status = SEQTOPK_OK;
+    if (call->in.token_seq) {
+        status = seqtopk_check_token_seq(call, error);
+        if (status)
+            return status;
+        seqtopk_sort_tokens(call);
+        status = seqtopk_check_way(call, error);
+        call->reports->bad_token = -1;
+        if (status)
+            return status;
+    }
     seqtopk_step_collect(call);
+    find_first_bad(call);
     seqtopk_call_mask_dropped(call);
-    const seqtopk_status status = seqtopk_check_logits(call, error);
+    status = seqtopk_check_logits(call, error);
     if (status)
         return status;
     if (are_listed(call)) {
@@ -274,7 +354,16 @@ static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
         step_cut(call);
         step_emit(call);
     }
-    seqtopk_step_finish(call);
+    if (!call->plan->adjusts && !call->places) {
+        seqtopk_step_finish(call);
+        seqtopk_step_permute(call);
+        return SEQTOPK_OK;
+    }
+    seqtopk_admit_shared(call);
+    seqtopk_step_weigh(call);
+    seqtopk_settle_lists(call);
+    seqtopk_unsort_tokens(call);
+    seqtopk_step_tell(call);
     seqtopk_step_permute(call);
     return SEQTOPK_OK;
 }
@@ -301,7 +390,7 @@ seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk_input *inpu
 static int is_for_one(int64_t tokens, int32_t parts) { return parts == 1 || tokens <= 1; }
 
 int32_t seqtopk_route_steps_for(const seqtopk_plan *plan, int64_t tokens, int32_t parts) {
-    return !plan ? 0 : is_for_one(tokens, parts) ? 1 : STEPS;
+    return !plan ? 0 : is_for_one(tokens, parts) ? 1 : seqtopk_route_steps(plan);
 }
 
 seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input *input, const seqtopk_output *output,
@@ -310,14 +399,17 @@ seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input 
     seqtopk_call call;
     if (seqtopk_error_clear(error))
         return SEQTOPK_E_STRUCT;
-    if (step < 0 || step >= STEPS)
-        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, STEPS - 1);
+    const int32_t most = plan ? seqtopk_route_steps(plan) : STEPS;
+    if (step < 0 || step >= most)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, (int)most - 1);
     seqtopk_status status = open_call(&call, plan, input, output, scratch, scratch_size, part, parts, error);
-    if (!status && is_for_one(call.in.tokens, parts)) {
+    if (!status && (is_for_one(call.in.tokens, parts) || call.in.token_seq)) {
         if (step == 0 && part > 0)
             return SEQTOPK_OK;
         if (parts > 1)
             status = open_call(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
+        if (!status && step > 0)
+            status = seqtopk_check_token_seq(&call, error);
         return status ? status : step == 0 ? route_alone(&call, error) : seqtopk_check_logits(&call, error);
     }
     if (!status && step > 0) {
@@ -325,7 +417,7 @@ seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input 
         status = seqtopk_check_logits(&call, error);
     }
     if (!status)
-        steps[step](&call);
+        (plan->adjusts ? adjusting_steps : steps)[step](&call);
     return status;
 }
 
@@ -371,11 +463,11 @@ seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_in
         return status;
     const int64_t worthwhile = 1 + call.in.tokens * plan->desc.experts / call.kernels->share;
     const int32_t parts = worthwhile < loan.threads ? (int32_t)worthwhile : loan.threads;
-    if (parts == 1)
+    if (parts == 1 || call.in.token_seq)
         return seqtopk_route(plan, input, output, scratch, scratch_size, error);
     team t = {plan, input, output, scratch, scratch_size, 0, parts};
     status = open_call(&call, plan, input, output, scratch, scratch_size, 0, parts, error);
-    for (; t.step < STEPS && !status; t.step++) {
+    for (; t.step < seqtopk_route_steps(plan) && !status; t.step++) {
         loan.parallel_for(loan.context, parts, team_task, &t);
         status = seqtopk_check_logits(&call, error);
     }

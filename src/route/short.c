@@ -19,7 +19,7 @@ int64_t seqtopk_short_logits_collect(const seqtopk_call *call, int64_t s, int64_
 
 int64_t seqtopk_short_keys_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
     const int32_t experts = call->rows.experts;
-    const int64_t budget = seqtopk_call_budget(call, first, last), bad = call->kernels->lse(&call->rows, first, last);
+    const int64_t budget = seqtopk_call_budget(call, first, last), bad = seqtopk_rows_lse(call, first, last);
     if (bad >= 0)
         return bad;
     if (budget < 1)

@@ -82,7 +82,7 @@ static seqtopk_cut find_cut(const seqtopk_call *call, int64_t first, int64_t las
 int64_t seqtopk_staged_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
     (void)s;
     run->size = 0; /* nothing is kept: keys are made again where they are needed */
-    return call->kernels->lse(&call->rows, first, last);
+    return seqtopk_rows_lse(call, first, last);
 }
 
 int seqtopk_staged_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence) {

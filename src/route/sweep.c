@@ -31,6 +31,37 @@ static int64_t collect_scores(const seqtopk_call *call, int64_t first, int64_t l
     return call->kernels->collect_scores(&call->rows, first, last, low, call->plan->min_experts, &how, candidates);
 }
 
+/* What is left of the space for candidates behind those that there are. */
+static seqtopk_candidates behind(const seqtopk_candidates *candidates) {
+    seqtopk_candidates some = *candidates;
+    some.keys += candidates->size;
+    some.order += candidates->size;
+    some.ids += candidates->size;
+    some.capacity -= candidates->size;
+    return some;
+}
+
+/* Rows that have to be prepared are collected from block by block. */
+static int64_t collect_ready(const seqtopk_call *call, int64_t first, int64_t last, float low, collect_fn *collect,
+                             seqtopk_candidates *candidates) {
+    if (!call->is_raw)
+        return collect(call, first, last, low, candidates);
+    candidates->size = 0;
+    for (int64_t t = first, next; t < last; t = next) {
+        seqtopk_candidates some = behind(candidates);
+        next = seqtopk_block_end(t, last, seqtopk_prepared_at_once(call));
+        const seqtopk_call ready = seqtopk_prepare(call, t, next);
+        some.counts += t;
+        const int64_t bad = collect(&ready, 0, next - t, low, &some);
+        if (bad >= 0)
+            return t + bad;
+        candidates->size = some.size < 0 ? -1 : candidates->size + some.size;
+        if (some.size < 0)
+            return -1;
+    }
+    return -1;
+}
+
 /*
  * Where a token's experts are bounded, candidates are bounded while they are in the cache, some rows after the other:
  * before that a token may have many more than will stay, and all together than there is space for.
@@ -41,13 +72,9 @@ static int64_t collect_bounded(const seqtopk_call *call, int64_t first, int64_t 
     const int64_t quarter = (last - first) / 4 / LEAST * LEAST;
     const int64_t rows = quarter > AT_ONCE ? AT_ONCE : quarter < LEAST ? LEAST : quarter;
     for (int64_t t = first, next; t < last; t = next) {
-        seqtopk_candidates some = *candidates;
+        seqtopk_candidates some = behind(candidates);
         next = seqtopk_block_end(t, last, rows);
-        some.keys += candidates->size;
-        some.order += candidates->size;
-        some.ids += candidates->size;
-        some.capacity -= candidates->size;
-        const int64_t bad = collect(call, t, next, low, &some);
+        const int64_t bad = collect_ready(call, t, next, low, collect, &some);
         if (bad >= 0)
             return bad;
         if (some.size < 0) {
@@ -62,7 +89,7 @@ static int64_t collect_bounded(const seqtopk_call *call, int64_t first, int64_t 
 
 static int64_t sweep_by(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
                         collect_fn *collect, seqtopk_candidates *candidates) {
-    return candidates->order == candidates->keys ? collect(call, first, last, run->low, candidates)
+    return candidates->order == candidates->keys ? collect_ready(call, first, last, run->low, collect, candidates)
                                                  : collect_bounded(call, first, last, run->low, collect, candidates);
 }
 
@@ -83,7 +110,7 @@ static int64_t sweep_keys(const seqtopk_call *call, int64_t first, int64_t last,
     const int64_t block = seqtopk_call_block(call);
     for (int64_t t = first, next; t < last && candidates->size >= 0; t = next) {
         next = seqtopk_block_end(t, last, block);
-        const int64_t bad = next > *looked ? call->kernels->lse(&call->rows, t, next) : -1;
+        const int64_t bad = next > *looked ? seqtopk_rows_lse(call, t, next) : -1;
         if (bad >= 0)
             return bad;
         *looked = next > *looked ? next : *looked;

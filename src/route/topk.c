@@ -35,7 +35,9 @@ static int64_t list_keys(const seqtopk_call *call, const float *keys, int64_t at
     const int32_t experts = call->rows.experts, top_k = call->plan->pairs;
     int32_t count;
     seqtopk_candidates few = own_candidates(call, &count);
-    const seqtopk_kth kth = call->kernels->select_keys(keys, experts, top_k, call->work.spare);
+    const seqtopk_kth kth = seqtopk_leaves_upto(&call->plan->desc, top_k)
+                                ? (seqtopk_kth){-INFINITY, 0, 0}
+                                : call->kernels->select_keys(keys, experts, top_k, call->work.spare);
     int32_t ties = kth.key > -INFINITY ? top_k - (int32_t)kth.above : 0;
     call->kernels->collect_keys(keys, experts, 0, 1, kth.key > -INFINITY ? kth.key : -FLT_MAX, &few);
     for (int32_t i = 0; i < count; i++) {
@@ -108,7 +110,7 @@ int64_t seqtopk_topk_rows_collect(const seqtopk_call *call, int64_t s, int64_t f
     (void)s;
     for (int64_t t = first, next; t < last; t = next) {
         next = seqtopk_block_end(t, last, block);
-        const int64_t bad = call->kernels->lse(&call->rows, t, next);
+        const int64_t bad = seqtopk_rows_lse(call, t, next);
         if (bad >= 0)
             return bad;
         seqtopk_grouped_keys(call, t, next, call->work.keys);

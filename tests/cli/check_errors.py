@@ -212,10 +212,17 @@ def side_files(c):
         ("--bias", np.zeros((1, 8), np.float32), ["(1, 8)"]),
         ("--bias", np.zeros(8), ["<f8"]),
         ("--bias", np.zeros(8, np.float16), ["float16"]),
+        ("--given", np.zeros((11, 2), np.int32), ["(11, 2)", "(12, 8)"]),
+        ("--given", np.zeros(12, np.int32), ["(12,)"]),
+        ("--given", np.zeros((12, 0), np.int64), ["(12, 0)"]),
+        ("--given", np.zeros((12, 2), np.float32), ["float32"]),
+        ("--given", np.full((12, 2), 8, np.int64), ["token 0", "expert 8", "-1"]),
     ):
         path = c.file("side.npy", data)
         c.fails(1, [path, *words], "route", x, "--top-k", 2, flag, path)
-    for flag in ("--cu-seqlens", "--mask", "--bias"):
+    twice = c.file("twice.npy", np.zeros((12, 2), np.int32))
+    c.fails(1, ["given_ids", "token 0", "twice"], "route", x, "--top-k", 2, "--given", twice)
+    for flag in ("--cu-seqlens", "--mask", "--bias", "--given"):
         c.fails(1, ["nowhere.npy"], "route", x, "--top-k", 2, flag, c.folder / "nowhere.npy")
     c.fails(1, ["side.npy", "(4, 3)"], "route", x3, "--top-k", 2, "--mask", c.file("side.npy", np.ones((4, 3), bool)))
     c.works("route", x3, "--top-k", 2, "--mask", c.file("side.npy", np.ones((3, 4), bool)))
@@ -255,6 +262,22 @@ def usage(c):
         for bad in ("-1", "nan", "inf", "1e", "0x1p3", "1e39", "1e-60", "", "1,5", "-1e-30"):
             route([flag, f"'{bad}'"], f"{flag}={bad}")
     route(["--scale 0"], "--scale", 0)
+    for flag in ("--softcap", "--logit-scale", "--min-p", "--top-p", "--jitter"):
+        route([flag, "'-1'"], flag, -1)
+    route(["--min-p", "'1.5'"], "--min-p", 1.5)
+    route(["--min-p", "--scope token"], "--min-p", 0.1)
+    route(["--top-p", "--scope token"], "--top-p", 0.5)
+    route(["top_p", "softmax"], "--top-p", 0.5, "--scope", "token", "--score", "sigmoid")
+    route(["min_p", "logits"], "--min-p", 0.5, "--scope", "token", "--score", "logits")
+    route(["--group-quota", "--groups"], "--group-quota", 1)
+    route(["group_quota", "top_k is 2"], "--groups", 4, "--group-quota", 1, "--group-topk", 1)
+    route(["--null-experts 8", "8 experts"], "--null-experts", 8)
+    route(["--shared-experts 8", "8 experts"], "--shared-experts", 8, "--score", "sigmoid")
+    route(["shared_experts", "softmax"], "--shared-experts", 1)
+    route(["--shared-weight", "--shared-experts"], "--shared-weight", 1)
+    route(["null_experts", "shared_experts"], "--null-experts", 1, "--shared-experts", 1, "--shared-weight", 1)
+    route(["sparsemixer", "logits"], "--norm", "sparsemixer")
+    c.fails(1, ["given_ids", "order"], "route", x, "--top-k", 2, "--order", "given")
     route(["--scale", "'nan'"], "--scale", "nan")
     route(["--min 3", "--top-k 2"], "--min", 3)
     route(["--max 1", "--min 2"], "--min", 2, "--max", 1)

@@ -36,7 +36,6 @@ BY_HAND = {
     "minimax-m2": (256, 8, True, {"score": "sigmoid", "norm": "sum"}),
     "lfm2-8b": (32, 4, True, {"score": "sigmoid", "norm": "sum", "eps": 1e-6}),
     "ernie-4.5": (64, 6, True, {"norm": "sum", "floor": 1e-12}),
-    "longcat": (768, 12, True, {"norm": "none", "scale": 6.0}),
     "mixtral": (8, 2, False, {"norm": "sum"}),
     "qwen2-moe": (60, 4, False, {"norm": "none"}),
     "gpt-oss": (128, 4, False, {"score": "logits", "norm": "softmax"}),
@@ -77,7 +76,7 @@ def listing(c):
     c.holds("vLLM guards nothing", all(r["eps"] == r["floor"] == 0 for r in by_parity["vllm"]))
     c.holds("llama.cpp clamps every sum", all(
         (r["eps"], np.float32(r["floor"])) == (0, FLOOR if r["norm"] == "sum" else 0) for r in by_parity["llama.cpp"]))
-    c.holds("numbers are as typed", {r["eps"] for r in rows} == {0, 1e-20, 1e-6}, {r["eps"] for r in rows})
+    c.holds("numbers are as typed", {r["eps"] for r in rows} == {0, 1e-20, 1e-6, 1e-15}, {r["eps"] for r in rows})
     single = [r["name"] for r in rows if r["second_source"] is None]
     c.holds("every row has a source, and some one only", all(r["source"] and r["numbers"] for r in rows) and single)
 
@@ -121,12 +120,96 @@ def flags_of(r):
         flags += ["--eps", r["eps"], "--floor", r["floor"]]
     if r["groups"] > 1:
         flags += ["--groups", r["groups"], "--group-topk", r["group_top_k"], "--group-score", r["group_score"]]
+    if r["group_quota"]:
+        flags += ["--group-quota", r["group_quota"]]
+    if r["logit_scale"] != 1:
+        flags += ["--logit-scale", r["logit_scale"]]
+    if r["softcap"]:
+        flags += ["--softcap", r["softcap"]]
+    if r["jitter"]:
+        flags += ["--jitter", r["jitter"]]
+    flags += ["--key", r["key"], "--null-experts", r["null_experts"], "--shared-experts", r["shared_experts"]]
     return flags + (["--norm-skip-top1"] if r["norm_skip_top1"] else [])
+
+
+def token_scope(r, x, b):
+    """A published router on float64 [T, E], one token after the other, as its class computes it: for each token a dict of
+    expert and weight, and how near the choice was to another one."""
+    x = x.astype(np.float64)
+    shared, null = r["shared_experts"], r["null_experts"]
+    competing = x.shape[1] - shared
+    y = r["logit_scale"] * x
+    if r["softcap"]:
+        y = r["softcap"] * np.tanh(y / r["softcap"])
+    sigmoid = lambda z: 1 / (1 + np.exp(-z))
+    score = {"softmax": lambda z: np.exp(z - z.max()) / np.exp(z - z.max()).sum(), "sigmoid": sigmoid,
+             "sqrtsoftplus": lambda z: np.sqrt(np.log1p(np.exp(z))), "logits": lambda z: z}[r["score"]]
+    for row in y:
+        s = score(row)
+        key = (row if r["key"] == "logit" else s)[:competing] + (b if r["bias"] else 0)
+        alive, gap = np.ones(competing, bool), np.inf
+        if r["groups"] > 1:
+            of = key.reshape(r["groups"], -1)
+            best = -np.sort(-of, axis=1)
+            worth = best[:, 0] if r["group_score"] == "max" else best[:, 0] + best[:, 1]
+            order = np.argsort(-worth, kind="stable")
+            kept = r["group_top_k"]
+            gap = worth[order[kept - 1]] - worth[order[kept]] if kept < r["groups"] else np.inf
+            alive = np.repeat(np.isin(np.arange(r["groups"]), order[:kept]), of.shape[1])
+            if r["group_quota"]:
+                place = np.argsort(np.argsort(-of, axis=1, kind="stable"), axis=1, kind="stable")
+                alive &= (place < r["group_quota"]).reshape(-1)
+                gap = min(gap, (best[:, r["group_quota"] - 1] - best[:, r["group_quota"]]).min())
+        order = [e for e in np.argsort(-key, kind="stable") if alive[e]]
+        chosen = order[:r["top_k"]]
+        if len(order) > len(chosen):
+            gap = min(gap, key[order[len(chosen) - 1]] - key[order[len(chosen)]])
+        all_ = chosen + list(range(competing, competing + shared))
+        if r["norm"] == "sparsemixer":
+            rest, weights = list(row), []
+            for e in chosen:
+                m = row[e]
+                others = np.array(rest)
+                far = (m - others) / np.maximum(np.abs(others), m) - 2 * r["jitter"]
+                gap = min(gap, np.abs(far).min())
+                weights.append(1 / np.exp(others[far <= 0] - m).sum())
+                rest.remove(m)
+            w = np.array(weights)
+        else:
+            w = s[all_]
+            if r["norm"] == "softmax":
+                w = np.exp(w - w.max()) / np.exp(w - w.max()).sum()
+            elif r["norm"] == "sum":
+                w = w / max(w.sum() + r["eps"], r["floor"])
+        w = w * r["scale"]
+        listed = {e: v for e, v in zip(all_, w) if e < competing - null or e >= competing}
+        yield listed, sum(v for e, v in zip(all_, w) if competing - null <= e < competing), gap
+
+
+def each_in_numpy(c):
+    """Every model of the list, token by token, by an implementation that shares nothing with the library."""
+    for r in c.rows():
+        x, b, x_file, _ = c.logits(r["experts"])
+        b = b[:r["experts"] - r["shared_experts"]]
+        found = c.routed(x_file, "--model", r["name"], "--scope", "token",
+                         *(["--bias", c.file("b.npy", b)] if r["bias"] else []))
+        offsets, ids, weights = (found[n] for n in ("token_offsets.npy", "expert_ids.npy", "weights.npy"))
+        null = np.load(c.folder / "out" / "null_weights.npy") if r["null_experts"] else np.zeros(len(x))
+        wrong = []
+        for t, (listed, absent, gap) in enumerate(token_scope(r, x, b)):
+            own = dict(zip(ids[offsets[t]:offsets[t + 1]].tolist(), weights[offsets[t]:offsets[t + 1]].tolist()))
+            if gap > 1e-5 and own.keys() != listed.keys():
+                wrong.append((t, "ids", sorted(own), sorted(listed)))
+            elif gap > 1e-5 and not (all(abs(own[e] - v) <= 1e-5 * abs(v) + 1e-9 for e, v in listed.items())
+                                     and abs(null[t] - absent) <= 1e-5 * abs(absent) + 1e-9):
+                wrong.append((t, "weights", own, listed, null[t], absent))
+        c.holds(f"{r['name']} as its class computes it", not wrong, wrong[:1])
 
 
 def as_typed(c):
     for number, r in enumerate(c.rows()):
-        _, _, x, b = c.logits(r["experts"])
+        _, bias, x, _ = c.logits(r["experts"])
+        b = c.file("b.npy", bias[:r["experts"] - r["shared_experts"]])
         for parity in PARITIES if number % 6 == 0 else PARITIES[number % 3:number % 3 + 1]:
             more = ["--scope", ("token", "sequence")[number % 2]] + (["--bias", b] if r["bias"] else [])
             row = c.rows(r["name"], "--parity", parity)[0]
@@ -192,6 +275,34 @@ def overridden(c):
     c.holds("bench --model", (r["model"], r["experts"], r["top_k"]) == ("minimax-text-01", 32, 2), r)
 
 
+def replayed(c):
+    """A selection that is given back is weighed as it was; min_p and top_p leave the best of it."""
+    x, _, x_file, _ = c.logits(64)
+    once = c.routed(x_file, "--model", "olmoe", "--scope", "token", "--order", "rank")
+    rows = c.file("rows.npy", once["expert_ids.npy"].reshape(len(x), 8))
+    again = c.routed(x_file, "--model", "olmoe", "--given", rows, "--order", "given")
+    c.holds("a given selection", all(np.array_equal(once[n], again[n]) for n in FILES))
+    some = np.full((len(x), 3), -1, np.int64)
+    some[:, 1] = np.arange(len(x)) % 64
+    given = c.routed(x_file, "--top-k", 2, "--given", c.file("some.npy", some))
+    c.holds("-1 is none", np.array_equal(given["expert_ids.npy"], some[:, 1]), given["expert_ids.npy"])
+    p = np.exp(x - x.max(axis=1, keepdims=True), dtype=np.float64)
+    p /= p.sum(axis=1, keepdims=True)
+    best = -np.sort(-p, axis=1)[:, :8]
+    fewer = c.routed(x_file, "--model", "olmoe", "--scope", "token", "--min-p", 0.3)
+    c.holds("min-p", np.array_equal(np.diff(fewer["token_offsets.npy"]), (best >= 0.3 * best[:, :1]).sum(axis=1)))
+    fewer = c.routed(x_file, "--model", "olmoe", "--scope", "token", "--top-p", 0.4, "--min", 2)
+    count = np.maximum(2, np.minimum(8, 1 + (np.cumsum(best, axis=1) < 0.4).sum(axis=1)))
+    c.holds("top-p", np.array_equal(np.diff(fewer["token_offsets.npy"]), count))
+    shared = c.routed(x_file, "--top-k", 4, "--scope", "token", "--shared-experts", 2, "--shared-weight", 0.4)
+    ids, weights = (shared[n].reshape(len(x), 6) for n in ("expert_ids.npy", "weights.npy"))
+    c.holds("shared experts of a fixed weight", (ids[:, 4:] == [64, 65]).all() and (weights[:, 4:] == np.float32(0.4)).all())
+    r = json.loads(c.works("route", x_file, "--top-k", 4, "--null-experts", 16, "--softcap", 20, "--key", "logit",
+                           "--json"))
+    keys = ("null_experts", "softcap", "key", "logit_scale", "given")
+    c.holds("the report", [r[k] for k in keys] == [16, 20, "logit", 1, False] and len(r["tokens_per_expert"]) == 48, r)
+
+
 def usage(c):
     _, _, x, _ = c.logits(64)
     fails = lambda words, *arguments: c.fails(2, words, *arguments)
@@ -227,7 +338,7 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         c = Models(shlex.split(args.wrapper) + [args.seqtopk], pathlib.Path(folder))
-        for checks in (listing, documented, as_typed, by_hand, small_sums, overridden, usage):
+        for checks in (listing, documented, as_typed, each_in_numpy, by_hand, small_sums, overridden, replayed, usage):
             checks(c)
     print(f"{c.passed} passed, {c.failed} failed")
     return 1 if c.failed else 0

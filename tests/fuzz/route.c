@@ -31,7 +31,7 @@ static int32_t take_size(source *s, int32_t most) {
     return how < 250 ? (int32_t)(take(s, 2) % ((uint32_t)most + 1)) : (int32_t)take(s, 4);
 }
 
-static char context[256]; /* what is being routed */
+static char context[512]; /* what is being routed */
 
 static void fail(const char *what) {
     fprintf(stderr, "fuzz: %s: %s\n", what, context);
@@ -43,16 +43,45 @@ enum { MOST_TOKENS = 40, MOST_EXPERTS = 300, MOST_PAIRS = MOST_TOKENS * MOST_EXP
 typedef struct lists {
     int32_t offsets[MOST_TOKENS + 2], ids[MOST_PAIRS + 1], expert_offsets[MOST_EXPERTS + 2], tokens[MOST_PAIRS + 1],
         slots[MOST_PAIRS + 1];
-    uint32_t weights[MOST_PAIRS + 1];
+    uint32_t weights[MOST_PAIRS + 1], null_weights[MOST_TOKENS];
     int64_t selected;
 } lists;
+
+/* What a router may say beside: mostly one thing of them, and at times nonsense. */
+static void take_form(source *s, seqtopk_desc *d) {
+    const uint32_t form = take(s, 1);
+    if (form % 8 == 0)
+        d->key_from = (seqtopk_key_from)(take(s, 1) % 3);
+    if (form % 8 == 1)
+        d->logit_scale = take(s, 1) & 3 ? 0.25f : take_float(s);
+    if (form % 8 == 1 || form % 8 == 2)
+        d->logit_softcap = take(s, 1) & 3 ? 30.0f : take_float(s);
+    if (form % 8 == 3)
+        d->group_quota = take_size(s, 8);
+    if (form % 8 == 4)
+        d->null_experts = take_size(s, 16);
+    if (form % 8 == 5) {
+        d->shared_experts = take_size(s, 3);
+        d->shared_weight = take(s, 1) & 1 ? 0.5f : take(s, 1) & 3 ? 0 : take_float(s);
+    }
+    if (form % 8 == 6 && take(s, 1) & 3) {
+        d->score = SEQTOPK_SCORE_LOGITS;
+        d->norm = SEQTOPK_NORM_SPARSEMIXER;
+    }
+    if (form % 8 == 6 && take(s, 1) & 1)
+        d->norm_jitter = take_float(s);
+    if (form % 8 == 7) {
+        d->min_p = take_float(s);
+        d->top_p = take(s, 1) & 1 ? take_float(s) : 0;
+    }
+}
 
 static void take_desc(source *s, seqtopk_desc *d) {
     d->experts = take_size(s, MOST_EXPERTS);
     d->top_k = take_size(s, take(s, 1) & 1 ? 8 : MOST_EXPERTS);
     d->scope = (seqtopk_scope)(take(s, 1) % 8 == 7 ? take(s, 1) : take(s, 1) % 2);
     d->score = (seqtopk_score)(take(s, 1) % 5);
-    d->norm = (seqtopk_norm)(take(s, 1) % 5);
+    d->norm = (seqtopk_norm)(take(s, 1) % 6);
     if (take(s, 1) & 1) {
         d->norm_eps = take_float(s);
         d->norm_floor = take_float(s);
@@ -71,11 +100,14 @@ static void take_desc(source *s, seqtopk_desc *d) {
     }
     d->dtype = (seqtopk_dtype)(take(s, 1) % 4);
     d->order = (seqtopk_order)(take(s, 1) % 3);
+    if (take(s, 1) & 1)
+        take_form(s, d);
 }
 
 /* What must hold of any lists, whatever was asked for. */
 static void check_lists(const seqtopk_desc *d, int64_t tokens, const lists *l) {
-    if (l->offsets[0] != 0 || l->offsets[tokens] != l->selected || l->selected > tokens * d->top_k)
+    if (l->offsets[0] != 0 || l->offsets[tokens] != l->selected ||
+        l->selected > tokens * (d->top_k + d->shared_experts))
         fail("token_offsets");
     for (int64_t t = 0; t < tokens; t++) {
         uint8_t seen[MOST_EXPERTS] = {0};
@@ -85,7 +117,7 @@ static void check_lists(const seqtopk_desc *d, int64_t tokens, const lists *l) {
             if (l->ids[i] < 0 || l->ids[i] >= d->experts || seen[l->ids[i]]++)
                 fail("an id is out of range or there twice");
     }
-    for (int32_t e = 0; e < d->experts; e++)
+    for (int32_t e = 0; e < d->experts - d->null_experts; e++)
         for (int32_t i = l->expert_offsets[e]; i < l->expert_offsets[e + 1]; i++)
             if (l->slots[i] < 0 || l->slots[i] >= l->selected || l->ids[l->slots[i]] != e ||
                 (i > l->expert_offsets[e] && l->tokens[i] <= l->tokens[i - 1]))
@@ -107,12 +139,20 @@ static seqtopk_status route(const seqtopk_desc *desc, const char *isa, int parts
     snprintf(context, sizeof context,
              "%s x%d T %lld E %d K %d scope %d score %d norm %d eps %g floor %g scale %g min %d max %d groups %d/%d "
              "score %d "
-             "n %d dtype %d order %d stride %lld S %d%s%s%s bad rows %d",
+             "n %d dtype %d order %d stride %lld S %d%s%s%s bad rows %d key %d logits * %g cap %g quota %d null %d "
+             "shared %d, %g "
+             "jitter %g min_p %g top_p %g",
              isa, parts, (long long)in->tokens, (int)d.experts, (int)d.top_k, (int)d.scope, (int)d.score, (int)d.norm,
              (double)d.norm_eps, (double)d.norm_floor, (double)d.scale, (int)d.min_experts, (int)d.max_experts,
              (int)d.group_top_k, (int)d.groups, (int)d.group_score, (int)d.group_n, (int)d.dtype, (int)d.order,
-             (long long)in->row_stride, in->cu_seqlens ? (int)in->sequences : -1, in->token_mask ? " mask" : "",
-             in->bias ? " bias" : "", in->given_ids ? " given" : "", (int)in->on_nonfinite);
+             (long long)in->row_stride, in->cu_seqlens || in->token_seq ? (int)in->sequences : -1,
+             in->token_mask ? " mask" : "", in->bias ? " bias" : "",
+             in->given_ids   ? " given"
+             : in->token_seq ? " mixed"
+                             : "",
+             (int)in->on_nonfinite, (int)d.key_from, (double)d.logit_scale, (double)d.logit_softcap, (int)d.group_quota,
+             (int)d.null_experts, (int)d.shared_experts, (double)d.shared_weight, (double)d.norm_jitter,
+             (double)d.min_p, (double)d.top_p);
     memset(l, 0x5a, sizeof *l);
     seqtopk_status status = seqtopk_plan_create(&plan, &d, &error);
     if (status || seqtopk_max_selected(plan, in->tokens) < 0) {
@@ -128,7 +168,9 @@ static seqtopk_status route(const seqtopk_desc *desc, const char *isa, int parts
     out.expert_slots = l->slots;
     out.capacity = seqtopk_max_selected(plan, in->tokens);
     out.selected = &l->selected;
-    const size_t size = seqtopk_scratch_size(plan, in->tokens, in->cu_seqlens ? in->sequences : 1, parts);
+    out.null_weights = d.null_experts > 0 ? (float *)(void *)l->null_weights : NULL;
+    const size_t size =
+        seqtopk_scratch_size(plan, in->tokens, in->cu_seqlens || in->token_seq ? in->sequences : 1, parts);
     uint8_t *scratch = malloc(size ? size : 1);
     if (!scratch)
         fail("no memory");
@@ -162,6 +204,8 @@ static const char *difference(const seqtopk_desc *d, int64_t tokens, const lists
         return "expert_ids";
     if (memcmp(a->weights, b->weights, n))
         return "weights";
+    if (memcmp(a->null_weights, b->null_weights, d->null_experts > 0 ? (size_t)tokens * sizeof(float) : 0))
+        return "null_weights";
     if (memcmp(a->tokens, b->tokens, n) || memcmp(a->slots, b->slots, n))
         return "expert-major lists";
     return NULL;
@@ -214,6 +258,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             cu[in.sequences] = (int32_t)in.tokens;
         }
         in.cu_seqlens = cu;
+    }
+    int32_t token_seq[MOST_TOKENS];
+    if (take(&s, 1) % 4 == 0) { /* in any order; at times beside cu_seqlens, or of no sequence */
+        in.token_seq = token_seq;
+        if (take(&s, 1) & 7)
+            in.cu_seqlens = NULL;
+        in.sequences = (int32_t)(take(&s, 1) % 7);
+        for (int i = 0; i < MOST_TOKENS; i++) {
+            const int32_t any = (int32_t)(take(&s, 1) % 8);
+            token_seq[i] = in.sequences > 0 && any < 7 ? any % in.sequences : any - 4;
+        }
     }
     if (take(&s, 1) & 1) {
         for (int i = 0; i < MOST_TOKENS; i++)

@@ -45,8 +45,8 @@ Test(plan, version) {
 /* The header's bound on scratch. */
 static size_t bound(const seqtopk_desc *desc, int64_t tokens, int64_t sequences, int32_t threads) {
     const int bounded = desc->min_experts > 0 || desc->max_experts > 0;
-    return (size_t)((bounded ? 28 : 20) * tokens * desc->top_k + 17 * tokens + 768 * sequences +
-                    ((224 << 10) + 200 * (int64_t)desc->experts) * threads + (64 << 10));
+    return (size_t)((bounded ? 28 : 20) * tokens * desc->top_k + 22 * tokens + 768 * sequences +
+                    ((224 << 10) + 200 * (int64_t)desc->experts) * threads + (96 << 10) + 8 * desc->experts);
 }
 
 Test(plan, scratch_size) {

@@ -34,7 +34,9 @@ static const char *shouted(const char *name, char text[64]) {
 
 /* No padding stands before `threads`. */
 static int same_router(const seqtopk_desc *a, const seqtopk_desc *b) {
-    return memcmp(a, b, SEQTOPK_END_OF(seqtopk_desc, threads)) == 0 && a->isa == b->isa && a->kernel == b->kernel &&
+    const size_t more = offsetof(seqtopk_desc, min_p), end = SEQTOPK_END_OF(seqtopk_desc, norm_jitter);
+    return memcmp((const char *)a + more, (const char *)b + more, end - more) == 0 &&
+           memcmp(a, b, SEQTOPK_END_OF(seqtopk_desc, threads)) == 0 && a->isa == b->isa && a->kernel == b->kernel &&
            a->tuning == b->tuning && a->way == b->way;
 }
 
@@ -130,6 +132,32 @@ Test(presets, some_by_hand) {
                   .norm = SEQTOPK_NORM_SOFTMAX, .scale = 1);
     EXPECT_ROUTER("hunyuan-large", SEQTOPK_PARITY_VLLM, .experts = 16, .top_k = 1, .norm = SEQTOPK_NORM_SUM, .scale = 1,
                   .norm_skip_top1 = 1);
+}
+
+/* What the router's own fields are, typed from their publications. */
+Test(presets, some_forms_by_hand) {
+    EXPECT_ROUTER("grok-1", SEQTOPK_PARITY_VLLM, .experts = 8, .top_k = 2, .norm = SEQTOPK_NORM_SUM, .scale = 1,
+                  .logit_softcap = 30);
+    EXPECT_ROUTER("intern-s1-pro", SEQTOPK_PARITY_VLLM, .experts = 512, .top_k = 8, .norm = SEQTOPK_NORM_SUM,
+                  .scale = 1, .groups = 8, .group_top_k = 8, .group_quota = 1);
+    EXPECT_ROUTER("kolibri-1", SEQTOPK_PARITY_HUGGING_FACE, .experts = 384, .top_k = 6, .score = SEQTOPK_SCORE_SIGMOID,
+                  .norm = SEQTOPK_NORM_NONE, .scale = 1, .key_from = SEQTOPK_KEY_FROM_LOGIT);
+    EXPECT_ROUTER("inkling", SEQTOPK_PARITY_HUGGING_FACE, .experts = 258, .top_k = 6, .score = SEQTOPK_SCORE_SIGMOID,
+                  .norm = SEQTOPK_NORM_SUM, .scale = 8, .shared_experts = 2);
+    EXPECT_ROUTER("longcat", SEQTOPK_PARITY_HUGGING_FACE, .experts = 768, .top_k = 12, .norm = SEQTOPK_NORM_NONE,
+                  .scale = 6, .null_experts = 256);
+    EXPECT_ROUTER("phi-3.5-moe", SEQTOPK_PARITY_HUGGING_FACE, .experts = 16, .top_k = 2, .score = SEQTOPK_SCORE_LOGITS,
+                  .norm = SEQTOPK_NORM_SPARSEMIXER, .scale = 1, .norm_jitter = 0.01f);
+}
+
+/* A program compiled before these fields is not handed a router that it cannot say. */
+Test(presets, an_older_program_is_told) {
+    seqtopk_desc desc = SEQTOPK_DESC_INIT;
+    seqtopk_error error = SEQTOPK_ERROR_INIT;
+    desc.struct_size = offsetof(seqtopk_desc, group_quota);
+    cr_expect_eq(seqtopk_desc_preset("longcat", SEQTOPK_PARITY_VLLM, &desc, &error), SEQTOPK_E_UNSUPPORTED);
+    cr_expect(strstr(error.message, "longcat"), "%s", error.message);
+    cr_expect_eq(seqtopk_desc_preset("qwen3", SEQTOPK_PARITY_VLLM, &desc, &error), SEQTOPK_OK, "%s", error.message);
 }
 
 /* Which guard there is, for all. */
