@@ -710,38 +710,60 @@ struct ggml_tensor *ggml_seqtopk_moe_gather(struct ggml_context *ctx, struct ggm
 
 /* ---------------------------------------------------------------- combine -- */
 
+#if defined(__GNUC__)
+#define ALWAYS_INLINE __attribute__((always_inline)) inline
+#else
+#define ALWAYS_INLINE inline
+#endif
+
 /* y += w[0] row[0] + ... one after the other. Compilers make vectors of it. */
-static void add_four(float *restrict y, const float *const row[4], const float w[4], int64_t n) {
+static ALWAYS_INLINE void add_four(float *restrict y, const float *const row[4], const float w[4], int64_t n) {
     const float *a = row[0], *b = row[1], *c = row[2], *d = row[3];
     for (int64_t i = 0; i < n; i++)
         y[i] = y[i] + w[0] * a[i] + w[1] * b[i] + w[2] * c[i] + w[3] * d[i];
 }
 
-static void add_one(float *restrict y, const float *row, float w, int64_t n) {
+static ALWAYS_INLINE void add_one(float *restrict y, const float *row, float w, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         y[i] += w * row[i];
 }
 
-/* One token's columns [from, from + n), of `count` rows at strides of bytes. */
-static void combine_token(float *y, const char *rows, size_t row_stride, const char *weights, size_t weight_stride,
-                          int64_t count, int64_t from, int64_t n) {
+/* Some columns of a token: `count` rows and their weights, at strides of bytes. */
+struct sum {
+    float *y;
+    int64_t columns, count;
+    const char *rows, *weights;
+    size_t row_stride, weight_stride;
+};
+
+static ALWAYS_INLINE void add_rows(const struct sum *s) {
     const float *row[4];
     float w[4];
     int pending = 0;
-    memset(y, 0, (size_t)n * sizeof *y);
-    for (int64_t u = 0; u < count; u++) {
-        memcpy(&w[pending], weights + (size_t)u * weight_stride, sizeof *w);
+    memset(s->y, 0, (size_t)s->columns * sizeof *s->y);
+    for (int64_t u = 0; u < s->count; u++) {
+        memcpy(&w[pending], s->weights + (size_t)u * s->weight_stride, sizeof *w);
         if (w[pending] == 0.0f)
             continue;
-        row[pending++] = (const float *)(const void *)(rows + (size_t)u * row_stride) + from;
+        row[pending++] = (const float *)(const void *)(s->rows + (size_t)u * s->row_stride);
         if (pending == 4) {
-            add_four(y, row, w, n);
+            add_four(s->y, row, w, s->columns);
             pending = 0;
         }
     }
     for (int i = 0; i < pending; i++)
-        add_one(y, row[i], w[i], n);
+        add_one(s->y, row[i], w[i], s->columns);
 }
+
+static void add_rows_plain(const struct sum *s) { add_rows(s); }
+
+/* Engines compile for the oldest CPU. Without fused multiply-adds, so that there are the same bits. */
+#if defined(__GNUC__) && defined(__x86_64__) && !defined(__AVX2__)
+__attribute__((target("avx2"))) static void add_rows_avx2(const struct sum *s) { add_rows(s); }
+#define ADD_ROWS (__builtin_cpu_supports("avx2") ? add_rows_avx2 : add_rows_plain)
+#else
+#define ADD_ROWS add_rows_plain
+#endif
 
 /* Tokens are shared by the threads, or, where those are few, columns, in whole lines of a cache. */
 static void combine_op(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
@@ -753,13 +775,18 @@ static void combine_op(struct ggml_tensor *dst, int ith, int nth, void *userdata
     const int64_t first = by_token ? tokens * ith / nth : 0, last = by_token ? tokens * (ith + 1) / nth : tokens;
     const int64_t from = by_token ? 0 : lines * ith / nth * 16;
     const int64_t end = by_token || ith + 1 == nth ? width : lines * (ith + 1) / nth * 16;
+    void (*const sum)(const struct sum *) = ADD_ROWS;
     for (int64_t t = first; t < last && from < end; t++) {
         const int32_t *range = offsets ? (const int32_t *)offsets->data + t : NULL;
-        const size_t at = range ? (size_t)range[0] : (size_t)t;
-        combine_token((float *)(void *)((char *)dst->data + (size_t)t * dst->nb[1]) + from,
-                      (const char *)experts->data + at * experts->nb[2], range ? experts->nb[2] : experts->nb[1],
-                      (const char *)weights->data + at * weights->nb[2], range ? weights->nb[2] : weights->nb[1],
-                      range ? range[1] - range[0] : experts->ne[1], from, end - from);
+        const size_t at = range ? (size_t)range[0] : (size_t)t, skipped = (size_t)from * sizeof(float);
+        const struct sum s = {.y = (float *)(void *)((char *)dst->data + (size_t)t * dst->nb[1] + skipped),
+                              .columns = end - from,
+                              .count = range ? range[1] - range[0] : experts->ne[1],
+                              .rows = (const char *)experts->data + at * experts->nb[2] + skipped,
+                              .row_stride = range ? experts->nb[2] : experts->nb[1],
+                              .weights = (const char *)weights->data + at * weights->nb[2],
+                              .weight_stride = range ? weights->nb[2] : weights->nb[1]};
+        sum(&s);
     }
 }
 
