@@ -254,6 +254,14 @@ static void check_widths(struct ggml_seqtopk *state) {
     layer_compute(&l, 2);
     check_all(&l, 2);
     layer_close(&l);
+    params.desc.max_experts = 6; /* less than K, and so is the width */
+    layer_open(&l, state, &params, 8, LAYER_SEQS, 13);
+    place(l.seqs->data, EACH, 8);
+    that(l.route.ids->ne[0] == 6, "rows have %d places, not max_experts", (int)l.route.ids->ne[0]);
+    layer_compute(&l, 2);
+    check_all(&l, 2);
+    layer_close(&l);
+    params.desc.max_experts = 10;
     params.longest_seq = 0;
     layer_open(&l, state, &params, 8, LAYER_SEQS, 13);
     that(l.route.ids->ne[0] == 10, "rows have %d places, not max_experts", (int)l.route.ids->ne[0]);
@@ -266,6 +274,51 @@ static void check_widths(struct ggml_seqtopk *state) {
         that(l.y->ne[1] == 0, "y has %d tokens", (int)l.y->ne[1]);
         layer_close(&l);
     }
+}
+
+/* A last layer computes a few of the tokens, and routes all: docs/engines/llama.cpp.md. */
+static void check_cut(struct ggml_seqtopk *state) {
+    enum { TOKENS = 30, KEPT = 4, EXPERTS = 16 };
+    static const int32_t kept[KEPT] = {3, 11, 12, 29};
+    const struct ggml_init_params init = {ggml_tensor_overhead() * 64 + ggml_graph_overhead(), NULL, true};
+    struct ggml_context *ctx = ggml_init(init);
+    struct ggml_tensor *logits = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, EXPERTS, TOKENS);
+    struct ggml_tensor *out_ids = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, KEPT);
+    const struct ggml_seqtopk_params params = {.desc = desc_of(SEQTOPK_SCOPE_SEQUENCE, EXPERTS, 3),
+                                               .layout = GGML_SEQTOPK_PADDED_DISTINCT};
+    struct ggml_seqtopk_route all, some = {0};
+    random_state random;
+    snprintf(context, sizeof context, "a few of the tokens");
+    that(!ggml_seqtopk_moe_route(ctx, state, logits, &params, &all, NULL), "refused");
+    const int64_t width = all.ids->ne[0];
+    some.ids = ggml_get_rows(ctx, all.ids, out_ids);
+    some.weights = ggml_get_rows(ctx, ggml_reshape_2d(ctx, all.weights, width, TOKENS), out_ids);
+    some.weights = ggml_reshape_3d(ctx, some.weights, 1, width, KEPT);
+    ggml_set_input(logits);
+    ggml_set_input(out_ids);
+    ggml_set_output(all.ids->view_src);
+    ggml_set_output(some.ids);
+    ggml_set_output(some.weights);
+    struct ggml_cgraph *graph = ggml_new_graph(ctx);
+    ggml_build_forward_expand(graph, some.ids);
+    ggml_build_forward_expand(graph, some.weights);
+    ggml_gallocr_t memory = ggml_gallocr_new(ggml_backend_cpu_buffer_type());
+    ggml_backend_t cpu = ggml_backend_cpu_init();
+    that(ggml_gallocr_alloc_graph(memory, graph), "no memory");
+    random_seed(&random, 18);
+    for (int i = 0; i < TOKENS * EXPERTS; i++)
+        ((float *)logits->data)[i] = (float)random_normal(&random);
+    memcpy(out_ids->data, kept, sizeof kept);
+    that(ggml_backend_graph_compute(cpu, graph) == GGML_STATUS_SUCCESS, "not computed");
+    for (int t = 0; t < KEPT; t++) {
+        const size_t row = (size_t)width * 4, from = (size_t)kept[t] * row, to = (size_t)t * row;
+        that(memcmp((char *)some.ids->data + to, (char *)all.ids->data + from, row) == 0 &&
+                 memcmp((char *)some.weights->data + to, (char *)all.weights->data + from, row) == 0,
+             "token %d", kept[t]);
+    }
+    ggml_gallocr_free(memory);
+    ggml_backend_free(cpu);
+    ggml_free(ctx);
 }
 
 /* --------------------------------------------------------------- bad input -- */
@@ -300,8 +353,9 @@ static void check_failure(enum ggml_seqtopk_layout layout, enum ggml_seqtopk_tea
     layer_open(&l, state, &params, 100, LAYER_SEQS, 15);
     place(l.seqs->data, MIXED, 100);
     ((int32_t *)l.seqs->data)[70] = 3;
-    for (int time = 1; time <= 2; time++) {
+    for (int time = 1; time <= 2; time++) { /* the second is another, and the first is told */
         layer_compute(&l, 2);
+        ((int32_t *)l.seqs->data)[60] = -1;
         that(ggml_seqtopk_status(state, &report) == SEQTOPK_E_VALUE && report.failures == time &&
                  strstr(report.error.message, "seqs[70] is 3"),
              "status %d, %d failures: %s", (int)ggml_seqtopk_status(state, NULL), (int)report.failures,
@@ -310,7 +364,7 @@ static void check_failure(enum ggml_seqtopk_layout layout, enum ggml_seqtopk_tea
     for (int i = 0; i < 100 * LAYER_WIDTH; i++)
         if (!that(isnan(((const float *)l.y->data)[i]), "y[%d] is not NaN", i))
             break;
-    ((int32_t *)l.seqs->data)[70] = 1;
+    place(l.seqs->data, MIXED, 100);
     layer_compute(&l, 2);
     check_all(&l, 2);
     that(ggml_seqtopk_status(state, NULL) == SEQTOPK_E_VALUE, "the status did not stick");
@@ -612,6 +666,7 @@ int main(void) {
     check_shapes(state);
     check_inputs(state);
     check_widths(state);
+    check_cut(state);
     check_threads(state);
     check_refusals(state);
     for (int layout = GGML_SEQTOPK_RAGGED; layout <= GGML_SEQTOPK_PADDED_MINUS_ONE; layout++) {

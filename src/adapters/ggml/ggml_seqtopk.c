@@ -481,7 +481,7 @@ static void do_step(struct job *job, const struct ggml_tensor *logits, int32_t s
         if (part == 0)
             begin(job, logits, parts);
     } else if (step > route_steps(&job->node, plan)) {
-        if (part == 0 && !job->head->has_failed)
+        if (part == 0)
             atomic_fetch_add(&job->entry->state->rows, job->head->nonfinite[0]);
     } else if (!job->head->is_done) {
         ask_for_more(job);
