@@ -592,6 +592,9 @@ static seqtopk_status check_params(const struct ggml_seqtopk_params *params, int
     return status ? status : check_tensor(params->pos, "pos", GGML_TYPE_I32, tokens, error);
 }
 
+/* Logits that take one thread as long as a team's nodes wait for each other. */
+enum { WORTH_A_TEAM = 65536 };
+
 /* What is asked, in the terms of a plan: tokens without rivals are TopK. */
 static void settle(struct ggml_seqtopk_params *p, const struct ggml_tensor *logits) {
     seqtopk_desc *desc = &p->desc;
@@ -609,7 +612,8 @@ static void settle(struct ggml_seqtopk_params *p, const struct ggml_tensor *logi
     }
     p->n_threads = p->n_threads > 0 ? p->n_threads : 1;
     if (p->team == GGML_SEQTOPK_TEAM_AUTO)
-        p->team = logits->ne[1] < 64 || p->n_threads == 1 ? GGML_SEQTOPK_TEAM_SERIAL : GGML_SEQTOPK_TEAM_NODES;
+        p->team = p->n_threads == 1 || ggml_nelements(logits) < WORTH_A_TEAM ? GGML_SEQTOPK_TEAM_SERIAL
+                                                                             : GGML_SEQTOPK_TEAM_NODES;
     if (p->team == GGML_SEQTOPK_TEAM_SERIAL)
         p->n_threads = 1;
 }

@@ -68,7 +68,7 @@ enum ggml_seqtopk_layout {
 
 /* How threads share a route. */
 enum ggml_seqtopk_team {
-    GGML_SEQTOPK_TEAM_AUTO = 0,   /* serial below 64 tokens or with one thread, else nodes */
+    GGML_SEQTOPK_TEAM_AUTO = 0,   /* serial below 65536 logits or with one thread, else nodes */
     GGML_SEQTOPK_TEAM_SERIAL = 1, /* the first thread routes, in one node */
     GGML_SEQTOPK_TEAM_NODES = 2,  /* a node for each step: the graph waits between them */
     GGML_SEQTOPK_TEAM_BARRIER =
