@@ -414,7 +414,7 @@ static void check_refusals(struct ggml_seqtopk *state) {
                  strstr(error.message, words) && !route.ids,                                                           \
              "status %d: %s", (int)error.status, error.message);                                                       \
     } while (0)
-    BAD((void)0, NULL, SEQTOPK_E_NULL, "logits");
+    BAD(route = (struct ggml_seqtopk_route){0}, NULL, SEQTOPK_E_NULL, "logits");
     BAD((void)0, counts, SEQTOPK_E_VALUE, "logits are i32");
     BAD((void)0, ggml_transpose(ctx, ggml_new_tensor_2d(ctx, GGML_TYPE_F32, 5, 64)), SEQTOPK_E_SHAPE, "side by side");
     BAD(p.desc.experts = 63, logits, SEQTOPK_E_SHAPE, "params.desc.experts (63)");
@@ -431,6 +431,8 @@ static void check_refusals(struct ggml_seqtopk *state) {
     BAD(p.pos = short_one, logits, SEQTOPK_E_VALUE, "params.pos");
     BAD(p.desc.scope = SEQTOPK_SCOPE_ONLINE, logits, SEQTOPK_E_NULL, "params.cache");
 #undef BAD
+    that(!ggml_seqtopk_plan(NULL, &good.desc, &error) && strstr(error.message, "state is NULL"), "%s", error.message);
+    that(!ggml_seqtopk_plan(state, NULL, &error) && strstr(error.message, "desc is NULL"), "%s", error.message);
     ggml_free(ctx);
 }
 

@@ -144,7 +144,11 @@ static struct entry *entry_of(struct ggml_seqtopk *state, const seqtopk_desc *de
 }
 
 const seqtopk_plan *ggml_seqtopk_plan(struct ggml_seqtopk *state, const seqtopk_desc *desc, seqtopk_error *error) {
-    const struct entry *entry = entry_of(state, desc, error);
+    const struct entry *entry = NULL;
+    if (state && desc)
+        entry = entry_of(state, desc, error);
+    else
+        refuse(error, SEQTOPK_E_NULL, "%s is NULL", state ? "desc" : "state");
     return entry ? entry->plan : NULL;
 }
 
@@ -262,10 +266,8 @@ static void open_job(struct job *job, struct ggml_tensor *dst, const struct entr
     job->in.expert_factors = node->has & HAS_FACTORS ? (*src++)->data : NULL;
     job->seqs = node->has & HAS_SEQS ? (*src++)->data : NULL;
     job->pos = has_positions(node) ? (*src++)->data : NULL;
-    if (is_sorted(node)) {
+    if (is_sorted(node)) /* how many is known once they are placed */
         job->in.cu_seqlens = ints(job, job->at.cu_seqlens);
-        job->in.sequences = job->head->sequences; /* once placed */
-    }
     job->rows = rows;
     job->rows.layer = node->layer;
     job->rows.sequences = job->seqs;
@@ -657,13 +659,14 @@ seqtopk_status ggml_seqtopk_moe_route(struct ggml_context *ctx, struct ggml_seqt
                                       const struct ggml_seqtopk_params *params, struct ggml_seqtopk_route *route,
                                       seqtopk_error *error) {
     const struct ggml_seqtopk_route none = {0};
-    *route = none;
-    if (!ctx || !state || !logits || !params)
+    if (!ctx || !state || !logits || !params || !route)
         return refuse(error, SEQTOPK_E_NULL, "%s is NULL",
                       !ctx      ? "ctx"
                       : !state  ? "state"
                       : !logits ? "logits"
-                                : "params");
+                      : !params ? "params"
+                                : "route");
+    *route = none;
     struct ggml_seqtopk_params p = *params;
     const int64_t tokens = logits->ne[1];
     seqtopk_status status = check_logits(logits, &p.desc, error);
