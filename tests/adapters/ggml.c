@@ -276,7 +276,7 @@ static void check_widths(struct ggml_seqtopk *state) {
     }
 }
 
-/* A last layer computes a few of the tokens, and routes all: docs/engines/llama.cpp.md. */
+/* A last layer computes a few of the tokens, and routes all: docs/engines/llama.cpp.md. By a scheduler, as llama.cpp has it. */
 static void check_cut(struct ggml_seqtopk *state) {
     enum { TOKENS = 30, KEPT = 4, EXPERTS = 16 };
     static const int32_t kept[KEPT] = {3, 11, 12, 29};
@@ -302,21 +302,21 @@ static void check_cut(struct ggml_seqtopk *state) {
     struct ggml_cgraph *graph = ggml_new_graph(ctx);
     ggml_build_forward_expand(graph, some.ids);
     ggml_build_forward_expand(graph, some.weights);
-    ggml_gallocr_t memory = ggml_gallocr_new(ggml_backend_cpu_buffer_type());
     ggml_backend_t cpu = ggml_backend_cpu_init();
-    that(ggml_gallocr_alloc_graph(memory, graph), "no memory");
+    ggml_backend_sched_t sched = ggml_backend_sched_new(&cpu, NULL, 1, GGML_DEFAULT_GRAPH_SIZE, false, false);
+    that(ggml_backend_sched_alloc_graph(sched, graph), "no memory");
     random_seed(&random, 18);
     for (int i = 0; i < TOKENS * EXPERTS; i++)
         ((float *)logits->data)[i] = (float)random_normal(&random);
     memcpy(out_ids->data, kept, sizeof kept);
-    that(ggml_backend_graph_compute(cpu, graph) == GGML_STATUS_SUCCESS, "not computed");
+    that(ggml_backend_sched_graph_compute(sched, graph) == GGML_STATUS_SUCCESS, "not computed");
     for (int t = 0; t < KEPT; t++) {
         const size_t row = (size_t)width * 4, from = (size_t)kept[t] * row, to = (size_t)t * row;
         that(memcmp((char *)some.ids->data + to, (char *)all.ids->data + from, row) == 0 &&
                  memcmp((char *)some.weights->data + to, (char *)all.weights->data + from, row) == 0,
              "token %d", kept[t]);
     }
-    ggml_gallocr_free(memory);
+    ggml_backend_sched_free(sched);
     ggml_backend_free(cpu);
     ggml_free(ctx);
 }
