@@ -177,8 +177,7 @@ struct head {
 /* Places in the route's tensor, in bytes. Behind those that are 0 there is nothing. */
 struct areas {
     size_t ids, weights, tokens, offsets, head;
-    size_t cu_seqlens, counts, order;                       /* of sequences */
-    size_t logits, other_offsets, other_ids, other_weights; /* rows sorted by sequence, and their lists */
+    size_t cu_seqlens, was_seen; /* of sequences */
     size_t positions;
     size_t scratch;
 };
@@ -211,12 +210,7 @@ static struct areas lay_out(const struct node *node, const seqtopk_plan *plan, c
     at.head = take(&used, 1, sizeof(struct head));
     if (is_sorted(node)) {
         at.cu_seqlens = take(&used, tokens + 1, sizeof(int32_t));
-        at.counts = take(&used, node->n_seqs, sizeof(int32_t));
-        at.order = take(&used, tokens, sizeof(int32_t));
-        at.logits = take(&used, tokens * logits->ne[0], ggml_type_size(logits->type));
-        at.other_offsets = take(&used, tokens + 1, sizeof(int32_t));
-        at.other_ids = take(&used, places, sizeof(int32_t));
-        at.other_weights = take(&used, places, sizeof(float));
+        at.was_seen = take(&used, node->n_seqs, sizeof(int32_t));
     }
     at.positions = take(&used, has_positions(node) ? tokens : 0, sizeof(int64_t));
     at.scratch = used;
@@ -322,19 +316,19 @@ static void fail(const struct job *job, const seqtopk_error *error) {
     spoil(job);
 }
 
-static seqtopk_status route(const struct job *job, const seqtopk_input *in, const seqtopk_output *out,
-                            seqtopk_error *error) {
+static seqtopk_status route(const struct job *job, seqtopk_error *error) {
     void *scratch = job->base + job->at.scratch;
-    return job->node.cache ? seqtopk_cache_step(job->node.cache, &job->rows, in, out, scratch, job->scratch_size, error)
-                           : seqtopk_route(job->entry->plan, in, out, scratch, job->scratch_size, error);
+    return job->node.cache
+               ? seqtopk_cache_step(job->node.cache, &job->rows, &job->in, &job->out, scratch, job->scratch_size, error)
+               : seqtopk_route(job->entry->plan, &job->in, &job->out, scratch, job->scratch_size, error);
 }
 
 /* A token alone, asked for no more than it has. */
 static seqtopk_status route_one(struct job *job, seqtopk_error *error) {
-    const seqtopk_status status = route(job, &job->in, &job->out, error);
+    const seqtopk_status status = route(job, error);
     if (status == SEQTOPK_E_NONFINITE) {
         ask_for_more(job);
-        return route(job, &job->in, &job->out, error);
+        return route(job, error);
     }
     if (status || !is_ragged(&job->node))
         return status;
@@ -349,102 +343,28 @@ static seqtopk_status route_one(struct job *job, seqtopk_error *error) {
     return SEQTOPK_OK;
 }
 
-/* Finds the sequences: runs of tokens as they stand, or else `order`, the tokens of each together. */
+/* Finds runs of tokens of one sequence, and whether each sequence is one run: what all parts can share. */
 static seqtopk_status place_sequences(const struct job *job, int *are_runs, seqtopk_error *error) {
-    int32_t *cu = ints(job, job->at.cu_seqlens), *counts = ints(job, job->at.counts), *order = ints(job, job->at.order);
+    int32_t *cu = ints(job, job->at.cu_seqlens), *was_seen = ints(job, job->at.was_seen), runs = 0;
     const int32_t *seqs = job->seqs, n_seqs = job->node.n_seqs;
-    int32_t runs = 0, sequences = 0, at = 0;
-    memset(counts, 0, (size_t)n_seqs * sizeof *counts);
+    memset(was_seen, 0, (size_t)n_seqs * sizeof *was_seen);
     for (int64_t t = 0; t < job->tokens; t++) {
         if (seqs[t] < 0 || seqs[t] >= n_seqs)
             return refuse(error, SEQTOPK_E_VALUE, "seqs[%lld] is %d; it must be 0 to params.n_seqs - 1 (%d)",
                           (long long)t, (int)seqs[t], (int)n_seqs - 1);
-        if (t == 0 || seqs[t] != seqs[t - 1])
-            cu[runs++] = (int32_t)t;
-        sequences += counts[seqs[t]]++ == 0;
+        if (t > 0 && seqs[t] == seqs[t - 1])
+            continue;
+        cu[runs++] = (int32_t)t;
+        *are_runs &= !was_seen[seqs[t]];
+        was_seen[seqs[t]] = 1;
     }
     cu[runs] = (int32_t)job->tokens;
-    *are_runs = runs == sequences;
-    job->head->sequences = sequences;
-    if (*are_runs)
-        return SEQTOPK_OK;
-    sequences = 0;
-    for (int32_t s = 0; s < n_seqs; s++) {
-        const int32_t n = counts[s];
-        counts[s] = at;
-        if (n > 0)
-            cu[sequences++] = at;
-        at += n;
-    }
-    cu[sequences] = at;
-    for (int64_t t = 0; t < job->tokens; t++)
-        order[counts[seqs[t]]++] = (int32_t)t;
+    job->head->sequences = runs;
     return SEQTOPK_OK;
 }
 
-/* Lists [N] of tokens in `order` to lists of tokens as they are. */
-static void unsort_lists(const struct job *job) {
-    const int32_t *order = ints(job, job->at.order), *from = ints(job, job->at.other_offsets);
-    int32_t *to = ints(job, job->at.offsets), *tokens = ints(job, job->at.tokens);
-    to[0] = 0;
-    for (int64_t i = 0; i < job->tokens; i++)
-        to[order[i] + 1] = from[i + 1] - from[i];
-    for (int64_t t = 0; t < job->tokens; t++)
-        to[t + 1] += to[t];
-    for (int64_t i = 0; i < job->tokens; i++) {
-        const int32_t t = order[i];
-        for (int32_t k = 0; k < from[i + 1] - from[i]; k++) {
-            ints(job, job->at.ids)[to[t] + k] = ints(job, job->at.other_ids)[from[i] + k];
-            floats(job, job->at.weights)[to[t] + k] = floats(job, job->at.other_weights)[from[i] + k];
-            tokens[to[t] + k] = t;
-        }
-    }
-    for (int64_t i = to[job->tokens]; i < job->places; i++) {
-        ints(job, job->at.ids)[i] = i > 0 ? ints(job, job->at.ids)[i - 1] : 0;
-        floats(job, job->at.weights)[i] = 0.0f;
-        tokens[i] = (int32_t)job->tokens - 1;
-    }
-}
-
-static void unsort_rows(const struct job *job) {
-    const size_t width = (size_t)job->node.width;
-    for (int64_t i = 0; i < job->tokens; i++) {
-        const size_t from = (size_t)i * width, to = (size_t)ints(job, job->at.order)[i] * width;
-        memcpy(ints(job, job->at.ids) + to, ints(job, job->at.other_ids) + from, width * sizeof(int32_t));
-        memcpy(floats(job, job->at.weights) + to, floats(job, job->at.other_weights) + from, width * sizeof(float));
-    }
-}
-
-/* Where tokens of a sequence do not follow one another: their rows are copied together, and their lists back. */
-static seqtopk_status route_sorted(const struct job *job, size_t row_size, size_t row_stride, seqtopk_error *error) {
-    seqtopk_input in = job->in;
-    seqtopk_output out = job->out;
-    in.logits = job->base + job->at.logits;
-    in.row_stride = 0;
-    in.sequences = job->head->sequences;
-    for (int64_t i = 0; i < job->tokens; i++)
-        memcpy(job->base + job->at.logits + (size_t)i * row_size,
-               (const char *)job->in.logits + (size_t)ints(job, job->at.order)[i] * row_stride, row_size);
-    out.pair_tokens = NULL;
-    out.fill_tail = 0;
-    if (is_ragged(&job->node)) {
-        out.token_offsets = ints(job, job->at.other_offsets);
-        out.expert_ids = ints(job, job->at.other_ids);
-        out.weights = floats(job, job->at.other_weights);
-    } else {
-        out.padded_ids = ints(job, job->at.other_ids);
-        out.padded_weights = floats(job, job->at.other_weights);
-    }
-    const seqtopk_status status = route(job, &in, &out, error);
-    if (!status && is_ragged(&job->node))
-        unsort_lists(job);
-    else if (!status)
-        unsort_rows(job);
-    return status;
-}
-
 /* The first part alone: what the others need before they begin, or everything. */
-static void begin(struct job *job, const struct ggml_tensor *logits, int32_t parts) {
+static void begin(struct job *job, int32_t parts) {
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_status status = SEQTOPK_OK;
     int are_runs = 1;
@@ -457,13 +377,17 @@ static void begin(struct job *job, const struct ggml_tensor *logits, int32_t par
     }
     if (!status && parts > 1 && are_runs)
         return;
+    if (!are_runs) {
+        job->in.cu_seqlens = NULL;
+        job->in.token_seq = job->seqs;
+        job->in.sequences = job->node.n_seqs;
+    }
     job->head->is_done = 1;
     if (!status && job->tokens == 1) {
         status = route_one(job, &error);
     } else if (!status) {
         ask_for_more(job);
-        status = are_runs ? route(job, &job->in, &job->out, &error)
-                          : route_sorted(job, (size_t)logits->ne[0] * logits->nb[0], logits->nb[1], &error);
+        status = route(job, &error);
     }
     if (status)
         fail(job, &error);
@@ -474,14 +398,14 @@ static int32_t route_steps(const struct node *node, const seqtopk_plan *plan) {
 }
 
 /* The first step is begin, the last the count of what was dropped; between them are those of the library. */
-static void do_step(struct job *job, const struct ggml_tensor *logits, int32_t step, int32_t part, int32_t parts) {
+static void do_step(struct job *job, int32_t step, int32_t part, int32_t parts) {
     const seqtopk_plan *plan = job->entry->plan;
     void *scratch = job->base + job->at.scratch;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_status status;
     if (step == 0) {
         if (part == 0)
-            begin(job, logits, parts);
+            begin(job, parts);
     } else if (step > route_steps(&job->node, plan)) {
         if (part == 0)
             atomic_fetch_add(&job->entry->state->rows, job->head->nonfinite[0]);
@@ -515,21 +439,20 @@ static void route_op(struct ggml_tensor *dst, int ith, int nth, void *userdata) 
     if ((ith >= parts && !is_team) || dst->src[node.step > 0]->ne[1] == 0)
         return;
     open_job(&job, dst, userdata);
-    const struct ggml_tensor *logits = dst->src[node.step > 0];
     if (node.step >= 0) {
-        do_step(&job, logits, node.step, ith, parts);
+        do_step(&job, node.step, ith, parts);
         return;
     }
     const int32_t last = route_steps(&node, job.entry->plan) + 1;
     if (!is_team) {
-        do_step(&job, logits, 0, 0, 1);
-        do_step(&job, logits, last, 0, 1);
+        do_step(&job, 0, 0, 1);
+        do_step(&job, last, 0, 1);
         return;
     }
 #ifdef _OPENMP
     for (int32_t step = 0; step <= last; step++) {
         if (ith < parts)
-            do_step(&job, logits, step, ith, parts);
+            do_step(&job, step, ith, parts);
 #pragma omp barrier
     }
 #endif
@@ -629,7 +552,7 @@ static void set_node(struct ggml_tensor *tensor, const struct node *node) {
 
 static size_t scratch_size_of(const struct node *node, const seqtopk_plan *plan, int64_t tokens) {
     tokens = tokens > 1 ? tokens : 1; /* of none there is nothing to route, and still a tensor */
-    const int64_t sequences = !is_sorted(node) ? 1 : node->n_seqs < tokens ? node->n_seqs : tokens;
+    const int64_t sequences = !is_sorted(node) ? 1 : node->n_seqs > tokens ? node->n_seqs : tokens;
     return node->cache ? seqtopk_cache_scratch_size(node->cache, tokens, node->threads)
                        : seqtopk_scratch_size(plan, tokens, sequences, node->threads);
 }
