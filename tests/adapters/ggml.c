@@ -276,6 +276,46 @@ static void check_widths(struct ggml_seqtopk *state) {
     }
 }
 
+/* The last two of 18 experts are every token's, beside its own of 16 logits. */
+static void check_shared(struct ggml_seqtopk *state, enum ggml_seqtopk_layout layout) {
+    enum { TOKENS = 20, K = 3 };
+    struct ggml_seqtopk_params params = {.desc = desc_of(SEQTOPK_SCOPE_SEQUENCE, 18, K), .layout = layout};
+    const struct ggml_init_params init = {ggml_tensor_overhead() * 64 + ggml_graph_overhead(), NULL, true};
+    struct ggml_context *ctx = ggml_init(init);
+    struct ggml_tensor *logits = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, 16, TOKENS);
+    layer l = {.params = params, .tokens = TOKENS};
+    random_state random;
+    snprintf(context, sizeof context, "shared experts, %s", layout_names[layout]);
+    params.desc.shared_experts = 2;
+    params.desc.shared_weight = 0.5f;
+    ggml_set_input(logits);
+    that(!ggml_seqtopk_moe_route(ctx, state, logits, &params, &l.route, NULL), "refused");
+    that(l.route.offsets ? l.route.ids->ne[1] == TOKENS * (K + 2) : l.route.ids->ne[0] == K + 4, "ids [%d, %d]",
+         (int)l.route.ids->ne[0], (int)l.route.ids->ne[1]);
+    struct ggml_cgraph *graph = ggml_new_graph(ctx);
+    ggml_build_forward_expand(graph, l.route.ids);
+    ggml_build_forward_expand(graph, l.route.weights);
+    if (l.route.offsets)
+        ggml_build_forward_expand(graph, l.route.offsets);
+    ggml_gallocr_t memory = ggml_gallocr_new(ggml_backend_cpu_buffer_type());
+    ggml_backend_t cpu = ggml_backend_cpu_init();
+    that(ggml_gallocr_alloc_graph(memory, graph), "no memory");
+    random_seed(&random, 19);
+    for (int i = 0; i < TOKENS * 16; i++)
+        ((float *)logits->data)[i] = (float)random_normal(&random);
+    that(ggml_backend_graph_compute(cpu, graph) == GGML_STATUS_SUCCESS, "not computed");
+    for (int32_t t = 0; t < TOKENS; t++) {
+        int64_t places, first = first_of(&l, t, &places);
+        int shared = 0;
+        for (int64_t i = first; i < first + places; i++)
+            shared += ids_of(&l)[i] >= 16 && weights_of(&l)[i] == 0.5f;
+        that(shared == 2, "token %d has %d shared experts", t, shared);
+    }
+    ggml_gallocr_free(memory);
+    ggml_backend_free(cpu);
+    ggml_free(ctx);
+}
+
 /* A last layer computes a few of the tokens, and routes all: docs/engines/llama.cpp.md. By a scheduler, as llama.cpp has it. */
 static void check_cut(struct ggml_seqtopk *state) {
     enum { TOKENS = 30, KEPT = 4, EXPERTS = 16 };
@@ -417,7 +457,9 @@ static void check_refusals(struct ggml_seqtopk *state) {
     BAD(route = (struct ggml_seqtopk_route){0}, NULL, SEQTOPK_E_NULL, "logits");
     BAD((void)0, counts, SEQTOPK_E_VALUE, "logits are i32");
     BAD((void)0, ggml_transpose(ctx, ggml_new_tensor_2d(ctx, GGML_TYPE_F32, 5, 64)), SEQTOPK_E_SHAPE, "side by side");
-    BAD(p.desc.experts = 63, logits, SEQTOPK_E_SHAPE, "params.desc.experts (63)");
+    BAD(p.desc.experts = 63, logits, SEQTOPK_E_SHAPE, "must be [63, T], as params.desc.experts says");
+    BAD((p.desc.shared_experts = 2, p.desc.shared_weight = 1.0f), logits, SEQTOPK_E_SHAPE, "must be [62, T]");
+    BAD(p.desc.null_experts = 1, logits, SEQTOPK_E_UNSUPPORTED, "params.desc.null_experts");
     BAD(p.desc.top_k = 65, logits, SEQTOPK_E_VALUE, "params.desc.top_k");
     BAD(p.layout = (enum ggml_seqtopk_layout)3, logits, SEQTOPK_E_VALUE, "params.layout");
     BAD(p.team = (enum ggml_seqtopk_team)4, logits, SEQTOPK_E_VALUE, "params.team");
@@ -669,6 +711,8 @@ int main(void) {
     check_inputs(state);
     check_widths(state);
     check_cut(state);
+    check_shared(state, GGML_SEQTOPK_RAGGED);
+    check_shared(state, GGML_SEQTOPK_PADDED_DISTINCT);
     check_threads(state);
     check_refusals(state);
     for (int layout = GGML_SEQTOPK_RAGGED; layout <= GGML_SEQTOPK_PADDED_MINUS_ONE; layout++) {

@@ -477,14 +477,18 @@ static int dtype_of(enum ggml_type type) {
                                     : -1;
 }
 
+/* Experts that are selected from: all but those that every token has. */
+static int32_t competing(const seqtopk_desc *desc) { return desc->experts - desc->shared_experts; }
+
 static seqtopk_status check_logits(const struct ggml_tensor *logits, const seqtopk_desc *desc, seqtopk_error *error) {
     if (dtype_of(logits->type) < 0)
         return refuse(error, SEQTOPK_E_VALUE, "logits are %s; they must be f32, bf16 or f16",
                       ggml_type_name(logits->type));
-    if (logits->ne[0] != desc->experts || logits->ne[2] != 1 || logits->ne[3] != 1 || logits->ne[1] > INT32_MAX)
+    const int32_t columns = desc->shared_weight != 0.0f ? competing(desc) : desc->experts;
+    if (logits->ne[0] != columns || logits->ne[2] != 1 || logits->ne[3] != 1 || logits->ne[1] > INT32_MAX)
         return refuse(error, SEQTOPK_E_SHAPE,
-                      "logits are [%lld, %lld, %lld]; they must be [params.desc.experts (%d), T]",
-                      (long long)logits->ne[0], (long long)logits->ne[1], (long long)logits->ne[2], (int)desc->experts);
+                      "logits are [%lld, %lld, %lld]; they must be [%d, T], as params.desc.experts says",
+                      (long long)logits->ne[0], (long long)logits->ne[1], (long long)logits->ne[2], (int)columns);
     if (logits->nb[0] != ggml_type_size(logits->type) || logits->nb[1] % logits->nb[0] != 0 ||
         logits->nb[1] < logits->nb[0] * (size_t)logits->ne[0])
         return refuse(error, SEQTOPK_E_SHAPE, "logits: the experts of a token must lie side by side (ggml_cont)");
@@ -505,11 +509,14 @@ static seqtopk_status check_params(const struct ggml_seqtopk_params *params, int
     if (params->seqs && !params->cache && (params->n_seqs < 1 || params->n_seqs > 1 << 24))
         return refuse(error, SEQTOPK_E_VALUE, "params.n_seqs is %d; with params.seqs it must be 1 to %d",
                       (int)params->n_seqs, 1 << 24);
+    if (params->desc.null_experts != 0)
+        return refuse(error, SEQTOPK_E_UNSUPPORTED,
+                      "params.desc.null_experts: what they weigh has no tensor in a graph; use seqtopk_route");
     if (params->desc.scope == SEQTOPK_SCOPE_ONLINE && !params->cache)
         return refuse(error, SEQTOPK_E_NULL, "params.cache is NULL, which scope online needs");
     if (params->desc.scope != SEQTOPK_SCOPE_ONLINE && (params->cache || params->pos))
         return refuse(error, SEQTOPK_E_VALUE, "params.%s: only scope online has one", params->cache ? "cache" : "pos");
-    seqtopk_status status = check_tensor(params->bias, "bias", GGML_TYPE_F32, params->desc.experts, error);
+    seqtopk_status status = check_tensor(params->bias, "bias", GGML_TYPE_F32, competing(&params->desc), error);
     if (!status)
         status = check_tensor(params->factors, "factors", GGML_TYPE_F32, params->desc.experts, error);
     if (!status)
@@ -524,7 +531,7 @@ enum { WORTH_A_TEAM = 65536 };
 static void settle(struct ggml_seqtopk_params *p, const struct ggml_tensor *logits) {
     seqtopk_desc *desc = &p->desc;
     desc->dtype = (seqtopk_dtype)dtype_of(logits->type);
-    if (desc->top_k == desc->experts) { /* a warm-up: no token of any sequence */
+    if (desc->top_k == competing(desc)) { /* a warm-up: no token of any sequence */
         desc->scope = SEQTOPK_SCOPE_TOKEN;
     } else if (desc->scope == SEQTOPK_SCOPE_SEQUENCE && (p->longest_seq == 1 || logits->ne[1] == 1)) {
         desc->scope = SEQTOPK_SCOPE_TOKEN;

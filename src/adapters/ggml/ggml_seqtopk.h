@@ -75,7 +75,7 @@ enum ggml_seqtopk_team {
         3, /* one node, and OpenMP's barriers: compiled with the OpenMP that ggml has; else serial */
 };
 
-/* Begin with {0}; set desc by SEQTOPK_DESC_INIT. */
+/* Begin with {0}; set desc by SEQTOPK_DESC_INIT. E of a warm-up and of bias is without desc.shared_experts. */
 struct ggml_seqtopk_params {
     /* scope, E, K, bounds, score, norm ... With K = E (llama.cpp's warm-up) it is token scope whatever `scope` says, and no
      * cache is stepped. dtype is the logits'. tuning NULL: no file is looked for. */
@@ -112,7 +112,7 @@ struct ggml_seqtopk_route {
  * Adds a route to a graph. logits: F32, BF16 or F16 [E, T], of which rows may be strided. Ragged lists that a route leaves short
  * end with pairs of weight 0 that belong to no token. All four tensors are views of one, which has the scratch too: 20 to 28
  * bytes for each of T * K and some 230 KiB for each thread.
- * E_NULL, E_VALUE, E_SHAPE name the parameter; *route is all NULL then. Parameters may go when it returns; state, bias and
+ * E_NULL, E_VALUE, E_SHAPE name the parameter, E_UNSUPPORTED desc.null_experts; *route is all NULL then. Parameters may go when it returns; state, bias and
  * cache stay until no graph needs them.
  */
 seqtopk_status ggml_seqtopk_moe_route(struct ggml_context *ctx, struct ggml_seqtopk *state, struct ggml_tensor *logits,
