@@ -64,19 +64,25 @@ static int64_t collect_ready(const seqtopk_call *call, int64_t first, int64_t la
 
 /*
  * Where a token's experts are bounded, candidates are bounded while they are in the cache, some rows after the other:
- * before that a token may have many more than will stay, and all together than there is space for.
+ * before that a token may have many more than will stay, and all together than there is space for. Where some rows have too
+ * many they are taken again, half as many at a time.
  */
 static int64_t collect_bounded(const seqtopk_call *call, int64_t first, int64_t last, float low, collect_fn *collect,
                                seqtopk_candidates *candidates) {
-    enum { AT_ONCE = 128, LEAST = 16 };
+    enum { AT_ONCE = 128, LEAST = 16, FEWEST = 4 };
     const int64_t quarter = (last - first) / 4 / LEAST * LEAST;
-    const int64_t rows = quarter > AT_ONCE ? AT_ONCE : quarter < LEAST ? LEAST : quarter;
+    int64_t rows = quarter > AT_ONCE ? AT_ONCE : quarter < LEAST ? LEAST : quarter;
     for (int64_t t = first, next; t < last; t = next) {
         seqtopk_candidates some = behind(candidates);
         next = seqtopk_block_end(t, last, rows);
         const int64_t bad = collect_ready(call, t, next, low, collect, &some);
         if (bad >= 0)
             return bad;
+        if (some.size < 0 && rows > FEWEST) {
+            rows /= 2;
+            next = t;
+            continue;
+        }
         if (some.size < 0) {
             candidates->size = -1;
             return -1;
