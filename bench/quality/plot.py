@@ -1,23 +1,30 @@
 # SPDX-License-Identifier: MIT
 """The plot of report.py, as SVG by hand: torch brings no library that draws."""
 
+import math
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 420, 250  # of a panel
-LEFT, TOP, RIGHT, BOTTOM = 62, 34, 14, 46  # around its axes
+LEFT, TOP, RIGHT, BOTTOM = 62, 38, 14, 46  # around its axes
 BLUE, ORANGE = "#1f77b4", "#d95f02"
+
+
+def _ticks(low, high):
+    """Three to seven round numbers."""
+    ten = 10.0 ** math.floor(math.log10((high - low) / 3))
+    step = ten * max(m for m in (1, 2, 5) if ten * m <= (high - low) / 3)
+    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 class Panel:
     def __init__(self, at, title, label, x, y):
         self.origin, self.x, self.y = at, x, y
-        self.parts = [self.text(WIDTH / 2, 18, title, "middle", 13), self.text(14, TOP - 6, label, "start", 10)]
+        self.parts = [self.text(WIDTH / 2, 16, title, "middle", 13), self.text(14, TOP - 5, label, "start", 10)]
         left, right, top, bottom = LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
         self.parts.append(f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}" fill="none" '
                           f'stroke="#888"/>')
-        for i in range(5):
-            value = y[0] + (y[1] - y[0]) * i / 4
-            self.parts.append(self.text(left - 5, self.place(x[0], value)[1] + 4, f"{value:.3f}".rstrip("0").rstrip("."), "end"))
+        for value in _ticks(*y):
+            self.parts.append(self.text(left - 5, self.place(x[0], value)[1] + 4, f"{value:.3f}", "end"))
 
     def text(self, x, y, words, anchor="middle", size=11, colour="#222"):
         return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{colour}">{escape(words)}</text>'
@@ -66,7 +73,6 @@ def _dots(at, title, by_router):
 
 
 def _curve(at, title, rows):
-    rows = [row for row in rows if row[1] >= 0.002]  # the means of fewer tokens are noise
     panel = Panel(at, title, "bits per byte; experts of a token below", _range([row[0] for row in rows]),
                   _range([bits for row in rows for bits in row[2:]]))
     for column, colour, is_full in ((3, ORANGE, False), (2, BLUE, True)):

@@ -10,6 +10,7 @@ import statistics
 import plot
 
 FORMS = ("offline", "online")
+FEW = 0.005  # of the tokens: means over fewer are noise, and are left out
 
 
 def cpu():
@@ -48,7 +49,8 @@ def by_experts(runs):
             at = total.setdefault(n, [0.0, 0.0, 0.0])
             for i, value in enumerate((share, share * bits, share * others)):
                 at[i] += value
-    return [[n, share / len(runs), bits / share, others / share] for n, (share, bits, others) in sorted(total.items())]
+    return [[n, share / len(runs), bits / share, others / share] for n, (share, bits, others) in sorted(total.items())
+            if share / len(runs) >= FEW]
 
 
 def _title(key):
@@ -72,16 +74,18 @@ def _results(key, by_router):
 
 
 def _experts(key, rows):
-    lines = [f"{_title(key)}: tokens by the experts that online SeqTopK gives them (mean of the layers)", "",
+    lines = [f"{_title(key)}: tokens by the experts that online SeqTopK gives them (mean of the layers); what less than "
+             f"{100 * FEW:g} % have is left out", "",
              "| experts | tokens | bits per byte, SeqTopK | TopK, the same tokens |", "|--:|--:|--:|--:|"]
     lines += [f"| {n:g} | {100 * share:.1f} % | {bits:.3f} | {others:.3f} |" for n, share, bits, others in rows]
     return lines + [""]
 
 
 def markdown(results):
-    lines = [f"{results['cpu']}, {results['threads']} thread{'s'[:results['threads'] > 1]}, torch {results['torch']}, "
-             f"Python {results['python']}: {results['seconds'] / 60:.0f} minutes. {results['bytes']} bytes held out. ± is the standard deviation over "
-             f"seeds.", ""]
+    threads = "1 thread" if results["threads"] == 1 else f"{results['threads']} threads"
+    lines = [f"{results['cpu']}, {threads}, torch {results['torch']}, Python {results['python']}: "
+             f"{results['seconds'] / 60:.0f} minutes. {results['bytes']} bytes held out. ± is the standard deviation over seeds.",
+             ""]
     found = groups(results["runs"])
     for key, by_router in found.items():
         lines += _results(key, by_router)
@@ -97,7 +101,8 @@ def write(path):
     path.with_name("report.md").write_text(text)
     found = groups(results["runs"])
     dots = {_title(key): {router: {form: differences(by_router, router, form) for form in FORMS}
-                          for router in by_router if router != "topk"} for key, by_router in found.items()}
+                          for router in by_router if router != "topk"}
+            for key, by_router in found.items() if len(by_router) > 1}  # a run may still go on
     curves = {_title(key): by_experts(list(by_router["seqtopk"].values()))
               for key, by_router in found.items() if key[2] == "scratch" and "seqtopk" in by_router}
     path.with_name("quality.svg").write_text(plot.draw(dots, curves))

@@ -42,7 +42,8 @@ class Bench:
         self.texts, self.steps, self.path = data.read(), steps, out / "results.json"
         self.pieces = data.held_out(self.texts, models.Config.length, pieces)
         self.results = {"steps": steps, "python": platform.python_version(), "torch": torch.__version__,
-                        "threads": torch.get_num_threads(), "cpu": report.cpu(), "bytes": self.pieces[:, 1:].size, "seconds": 0.0, "runs": []}
+                        "threads": torch.get_num_threads(), "cpu": report.cpu(),
+                        "bytes": self.pieces[:, 1:].size, "seconds": 0.0, "runs": []}
         self.begin = time.perf_counter()
 
     def write(self, run):

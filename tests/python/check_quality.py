@@ -130,7 +130,8 @@ def check_report():
             noted("topk", 1, 3.0, []), noted("seqtopk", 1, 2.25, [[1, 0.25, 2.0, 3.0], [3, 0.75, 2.5, 3.5]])]
     with tempfile.TemporaryDirectory() as where:
         path = pathlib.Path(where) / "results.json"
-        path.write_text(json.dumps({"cpu": "none", "threads": 1, "torch": "0", "python": "3", "seconds": 60, "bytes": 9, "runs": runs}))
+        path.write_text(json.dumps({"cpu": "none", "threads": 1, "torch": "0", "python": "3", "seconds": 60, "bytes": 9,
+                                    "runs": runs}))
         done = subprocess.run([sys.executable, QUALITY / "report.py", path], capture_output=True, text=True, check=False)
         check(done.returncode == 0, done.stderr)
         check("2.0000 ± 0.3536 | -0.5000 ± 0.3536 | 2.000" in done.stdout, f"the table: {done.stdout}")
