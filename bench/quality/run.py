@@ -77,13 +77,13 @@ class Bench:
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="40 steps, one seed, a minute: that all works, no figures")
-    parser.add_argument("--steps", type=int, help="of training from scratch (default: 1200); training on takes a quarter")
+    parser.add_argument("--quick", action="store_true", help="40 steps, one seed, below a minute: that all works, no figures")
+    parser.add_argument("--steps", type=int, help="of training from scratch (default: 800); training on takes a quarter")
     parser.add_argument("--seeds", type=int, help="runs of each kind (default: 3)")
     parser.add_argument("--threads", type=int, default=2, help="of torch (default: %(default)s)")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/quality"), help="(default: %(default)s)")
     args = parser.parse_args()
-    args.steps = args.steps if args.steps is not None else 40 if args.quick else 1200
+    args.steps = args.steps if args.steps is not None else 40 if args.quick else 800
     args.seeds = args.seeds if args.seeds is not None else 1 if args.quick else 3
     for name in ("steps", "seeds", "threads"):
         if getattr(args, name) < 1:
