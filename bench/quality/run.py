@@ -65,14 +65,24 @@ class Bench:
                     "by_count": [] if router == "topk" else by_count(online, topk)})
         return trained, offline
 
-    def seed(self, config, seed):
+    def seed(self, config, seed, names):
         base, topk = self.run(config, "topk", seed, None, None)
-        for router in routers.NAMES[1:]:
+        for router in names[1:]:
             self.run(config, router, seed, topk, None)
         topk = None
-        for router in routers.NAMES:
+        for router in names:
             _, measured = self.run(config, router, seed, topk, base)
             topk = topk or measured
+
+
+def _shape(text):
+    try:
+        experts, k = map(int, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers, E,K") from None
+    if not 1 <= k <= experts <= 65536:
+        raise argparse.ArgumentTypeError(f"{text}: K is 1 to E, and E at most 65536")
+    return experts, k
 
 
 def arguments():
@@ -80,6 +90,10 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="40 steps, one seed, below a minute: that all works, no figures")
     parser.add_argument("--steps", type=int, help="of training from scratch (default: 800); training on takes a quarter")
     parser.add_argument("--seeds", type=int, help="runs of each kind (default: 3)")
+    parser.add_argument("--shape", type=_shape, action="append", help="E,K, such as 128,2; may be given again (default: "
+                        "128,2 and 64,8)")
+    parser.add_argument("--router", choices=routers.NAMES[1:], action="append", help="beside topk; may be given again "
+                        "(default: all)")
     parser.add_argument("--threads", type=int, default=2, help="of torch (default: %(default)s)")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/quality"), help="(default: %(default)s)")
     args = parser.parse_args()
@@ -102,9 +116,10 @@ def main():
         bench = Bench(args.steps, 32 if args.quick else 128, args.out)
     except FileNotFoundError as error:
         sys.exit(f"run.py: {error}")
+    names = [name for name in routers.NAMES if name == "topk" or name in (args.router or routers.NAMES)]
     for seed in range(args.seeds):
-        for experts, k in SHAPES:
-            bench.seed(models.Config(experts=experts, k=k), seed)
+        for experts, k in args.shape or SHAPES:
+            bench.seed(models.Config(experts=experts, k=k), seed, names)
     report.write(bench.path)
 
 

@@ -148,6 +148,8 @@ def check_refused():
         for main, words, names in ((report.main, [path], "results.json"), (report.main, [where + "/none"], "No such file"),
                                    (run.main, ["--steps", "0"], "--steps is 0"), (run.main, ["--seeds", "-2"], "--seeds is -2"),
                                    (run.main, ["--threads", "0"], "--threads is 0"), (run.main, ["--out", path], "--out"),
+                                   (run.main, ["--shape", "8,9"], "--shape: 8,9"), (run.main, ["--shape", "8"], "--shape: '8'"),
+                                   (run.main, ["--router", "top"], "--router"),
                                    (keep.main, ["--steps", "-1"], "--steps is -1")):
             told, status = io.StringIO(), None
             with unittest.mock.patch("sys.argv", ["x", *map(str, words)]), contextlib.redirect_stderr(told):
