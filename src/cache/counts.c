@@ -63,16 +63,40 @@ static int64_t count_from(const seqtopk_counts *counts, int32_t b) {
     return count;
 }
 
+/* Where the first `places` keys end: in `bin`, above which are so many; inside: it is so, and not beyond all keys. */
+typedef struct cut {
+    int64_t places, above;
+    int32_t bin, inside;
+} cut;
+
+/* From where it was last, since a token moves it by little. */
+static cut find_cut(seqtopk_counts *counts, int64_t places) {
+    enum { NEAR = 64 };
+    int32_t bin = counts->hint >= 0 && counts->hint < SEQTOPK_BINS ? counts->hint : 0, left = NEAR;
+    int64_t above = count_from(counts, bin + 1);
+    for (; above >= places && bin < SEQTOPK_BINS - 1 && left > 0; left--)
+        above -= counts->bin[++bin];
+    for (; above + counts->bin[bin] < places && bin > 0 && left > 0; left--)
+        above += counts->bin[bin--];
+    if (left == 0)
+        above = seqtopk_counts_cut(counts, places, &bin);
+    counts->hint = bin;
+    return (cut){places, above, bin, above < places && above + counts->bin[bin] >= places};
+}
+
+/* Whether the keys in bin b or above it, and n more, are fewer than the places: told by the cut, but for a few bins. */
+static inline int has_place(const seqtopk_counts *counts, const cut *at, int32_t b, int32_t n) {
+    if (at->inside && b <= at->bin)
+        return 0;
+    return (b > at->bin && at->above + n < at->places) || count_from(counts, b) + n < at->places;
+}
+
 int32_t seqtopk_counts_winners(seqtopk_counts *counts, const uint16_t *bins, int32_t n, int64_t places) {
-    int32_t winners = 0, most = n; /* the first that loses is in [winners, most] */
-    while (winners < most) {
-        const int32_t j = winners + (most - winners) / 2;
-        if (count_from(counts, bins[j]) + j < places)
-            winners = j + 1;
-        else
-            most = j;
-    }
-    for (int32_t j = winners; j < n && count_from(counts, bins[j] + 1) + j < places; j++)
+    const cut at = find_cut(counts, places);
+    int32_t winners = 0;
+    while (winners < n && has_place(counts, &at, bins[winners], winners))
+        winners++;
+    for (int32_t j = winners; j < n && has_place(counts, &at, bins[j] + 1, j); j++)
         counts->doubtful++;
     return winners;
 }

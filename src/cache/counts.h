@@ -19,7 +19,7 @@ typedef struct seqtopk_counts {
     int32_t width;    /* keys of a token */
     int32_t depth;    /* tokens whose bins there is space for */
     int32_t held;     /* and of how many of the last ones they are known */
-    int32_t reserved; /* 0 */
+    int32_t hint;     /* the bin where the last search for the cut ended; no result depends on it */
     uint32_t group[SEQTOPK_BIN_GROUPS], block[SEQTOPK_BIN_BLOCKS], bin[SEQTOPK_BINS];
     /* then [depth] notes, token t's at t % depth: seqtopk_token_note, uint16_t bins[width], best first */
 } seqtopk_counts;

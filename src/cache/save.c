@@ -120,6 +120,7 @@ seqtopk_status seqtopk_cache_save(const seqtopk_cache *cache, int32_t sequence, 
             const compact_head compact = {past->routed, past->sure, past->given};
             memcpy(at, &compact, sizeof compact);
             memcpy(at + sizeof compact, past->counts, compact_size(cache, l) - sizeof compact);
+            memset(at + sizeof compact + offsetof(seqtopk_counts, hint), 0, sizeof past->counts->hint);
             at += compact_size(cache, l);
         }
         for (int64_t t = from, here; t < to && !past->counts; t += here) {
