@@ -840,7 +840,7 @@ void oracle_runners(const oracle_problem *problem, const double *keys, const dou
                 if (row[e] != -INFINITY && (best < 0 || row[e] > row[best]))
                     best = e;
             if (i == 0 && best >= 0 && worst < INFINITY)
-                margins[t] = (float)worst - (float)row[best];
+                margins[t] = ((float)worst - (float)row[best]) + 0.0f;
             ids[t * runners + i] = best;
             if (best >= 0)
                 row[best] = -INFINITY;
