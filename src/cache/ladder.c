@@ -210,8 +210,9 @@ static void retire(seqtopk_ladder *l, seqtopk_purse *purse) {
 /* ----------------------------------------------------------- looking after -- */
 
 /* A rung has about half of its target on either side of the cut, and an eighth more where ends are guessed from a sample. When
- * three quarters of that half are left on one side, or it has grown to three times its target, it is time for a new one, which on that side has as much more as the cut may move by until it is made: then three eighths must
- * be left, for the next smaller one to be picked from it. */
+ * three quarters of that half are left on one side, or it has grown to three times its target, it is time for a new one, which
+ * on that side has as much more as the cut may move by until it is made: then three eighths must be left, for the next smaller
+ * one to be picked from it. */
 static int64_t centred(int64_t target) { return target / 2; }
 static int64_t is_near(int64_t target) { return target * 3 / 8; }
 static int64_t is_late(int64_t target) { return target * 3 / 16; }

@@ -150,7 +150,8 @@ int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, int32
     }
     if (past->counts)
         return route_compactly(past, rules, key, sure, keys + sure, n - sure, words);
-    make_words(keys + sure, n - sure, seqtopk_past_tokens(past), words);
+    if (past->ladder) /* a threshold compares keys */
+        make_words(keys + sure, n - sure, seqtopk_past_tokens(past), words);
     return route_next(past, rules, sure, keys + sure, n - sure, words, purse);
 }
 

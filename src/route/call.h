@@ -92,23 +92,26 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
                                  const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
                                  int32_t parts, seqtopk_error *error);
 
-/* Whether shared experts are scored and take part in the norm. */
-static inline int seqtopk_scores_shared(const seqtopk_plan *plan) {
-    return plan->beside > 0 && plan->desc.shared_weight == 0.0f;
-}
-
-/* The same for one token alone, asked for no more than its lists and a padded row, which topk_scores serves: in fewer steps.
- * The kernel looks at its bias. Returns 0 if it is not such a call, or one that is to be told what is wrong with it: open it as any other. */
+/*
+ * The same for one token alone, asked for no more than its lists and a padded row, which topk_scores serves: in fewer steps.
+ * The kernel looks at its bias. Returns 0 if it is not such a call, or one that is to be told what is wrong with it: open it
+ * as any other.
+ */
 int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
                           const seqtopk_output *output, void *scratch, size_t scratch_size);
 
 /*
- * Lists that token in places up to `end`; returns how many experts, or -1 if its logits are bad or ask for more work. *did_more becomes 1 where also
- * its weights are made, or, where `ranks` is not NULL, its keys' ranks and its scores (seqtopk_scoring). Then what is left, once
- * it is known how many of them it has.
+ * Lists that token in places up to `end`; returns how many experts, or -1 if its logits are bad or ask for more work.
+ * *did_more becomes 1 where also its weights are made, or, where `ranks` is not NULL, its keys' ranks and its scores
+ * (seqtopk_scoring). Then what is left, once it is known how many of them it has.
  */
 int64_t seqtopk_collect_one(const seqtopk_call *call, int64_t end, int32_t *ranks, float *scores, int32_t *did_more);
 void seqtopk_finish_one(const seqtopk_call *call, int32_t experts, int32_t weighed);
+
+/* Whether shared experts are scored and take part in the norm. */
+static inline int seqtopk_scores_shared(const seqtopk_plan *plan) {
+    return plan->beside > 0 && plan->desc.shared_weight == 0.0f;
+}
 
 /* From here on the rows that were dropped are masked ones. */
 static inline void seqtopk_call_mask_dropped(seqtopk_call *call) {
