@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { EXIT_SKIPPED = 77, FAILURES_SHOWN = 40, SHOWN_OF_A_CONTEXT = 3 };
@@ -131,7 +130,7 @@ static void help(FILE *to) {
     fputs("usage: check [--isa NAME] [--op NAME] [--seed N] [--quick] [--list] [--help]\n"
           "  --isa    only kernels of this instruction set; exit status 77 if they cannot run here\n"
           "  --op     only kernels of this stage, alone\n"
-          "  --seed   where random input begins; printed always (default: the time)\n"
+          "  --seed   where random input begins; printed always (default: $SEQTOPK_TEST_SEED, or the time)\n"
           "  --quick  a sample: for emulators and sanitizers\n"
           "  --list   the kernels compiled in\n",
           to);
@@ -152,7 +151,7 @@ static int is_op(const char *name) {
 }
 
 static int read_options(int argc, char **argv) {
-    run.seed = (uint64_t)time(NULL);
+    run.seed = random_first_seed();
     for (int i = 1; i < argc; i++) {
         const char *option = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
         char *end = NULL;

@@ -223,7 +223,7 @@ static void check_memory(const decoder *d, const trace *t, int is_compact) {
     seqtopk_cache_stats stats = SEQTOPK_CACHE_STATS_INIT;
     check_that(seqtopk_cache_get_stats(d->cache, 0, d->sequence, &stats) == SEQTOPK_OK, "no statistics");
     /* With few keys of a token what is noted of it beside them shows, and rungs that are being picked anew. */
-    const int64_t each = t->width < 9 ? 8 + 12 * t->width : 8 * t->width;
+    const int64_t each = 8 + (t->width < 9 ? 12 : 8) * t->width;
     const int64_t most = is_compact ? 64 << 10 : each * t->length + SPARE_BYTES, all = stats.bytes + stats.shared_bytes;
     check_that(all <= most, "%lld tokens take %lld bytes, more than %lld", (long long)t->length, (long long)all,
                (long long)most);

@@ -19,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { EXIT_SKIPPED = 77, WRONG_SHOWN = 3, LANES_MOST = 16, SUMS_MOST = 8 };
@@ -562,7 +561,7 @@ static void check_isa(const check_vec_isa *isa) {
 static void help(FILE *to) {
     fputs("usage: check-vec [--isa NAME] [--seed N] [--quick] [--help]\n"
           "  --isa    only this instruction set; exit status 77 if it cannot run here\n"
-          "  --seed   where random input begins; printed always (default: the time)\n"
+          "  --seed   where random input begins; printed always (default: $SEQTOPK_TEST_SEED, or the time)\n"
           "  --quick  a sample where everything takes long: for emulators and sanitizers\n",
           to);
 }
@@ -574,7 +573,7 @@ int main(int argc, char **argv) {
 #undef SEQTOPK_ISA
     };
     const char *only = NULL;
-    uint64_t seed = (uint64_t)time(NULL);
+    uint64_t seed = random_first_seed();
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (int i = 1; i < argc; i++) {
         char *end = "";

@@ -5,10 +5,17 @@
 #include <seqtopk/seqtopk.h>
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* xoshiro256**, seeded by splitmix64 (Blackman and Vigna; public domain). */
 static uint64_t rotate(uint64_t x, int by) { return x << by | x >> (64 - by); }
+
+uint64_t random_first_seed(void) {
+    const char *given = getenv("SEQTOPK_TEST_SEED");
+    return given && *given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
+}
 
 void random_seed(random_state *r, uint64_t seed) {
     for (int i = 0; i < 4; i++) {

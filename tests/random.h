@@ -10,6 +10,8 @@ typedef struct random_state {
     uint64_t s[4];
 } random_state;
 
+/* Where a run begins that is not told: at SEQTOPK_TEST_SEED, or at the time. */
+uint64_t random_first_seed(void);
 void random_seed(random_state *r, uint64_t seed);
 uint64_t random_u64(random_state *r);
 uint32_t random_below(random_state *r, uint32_t n); /* [0, n) */

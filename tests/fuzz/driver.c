@@ -10,7 +10,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { DEFAULT_RUNS = 2000 };
 
@@ -44,7 +43,7 @@ int main(int argc, char **argv) {
         return status;
     }
     const uint64_t runs = argc > 1 ? strtoull(argv[1], NULL, 0) : DEFAULT_RUNS;
-    const uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 0) : (uint64_t)time(NULL);
+    const uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 0) : random_first_seed();
     random_state random;
     printf("seed %" PRIu64 "\n", seed);
     fflush(stdout);
