@@ -9,7 +9,7 @@
 enum {
     /* The window's words: enough that a cut that wanders by some ranks a token leaves it after many tokens, few enough that
      * to insert a word moves a KiB at most. */
-    WINDOW = 512,
+    WINDOW = 256,
     RATIO_BITS = 2,   /* a rung has 4 times the words of the next smaller one */
     LEAST_SHARE = 8,  /* a rung is worth its memory where the past has 8 times its words, */
     FIRST_SHARE = 4,  /* the smallest one earlier */

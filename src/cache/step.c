@@ -266,6 +266,13 @@ static void sort_row(const seqtopk_cache_call *c, int32_t from, int32_t n) {
         c->keys[c->ranks[i]] = keys[i];
 }
 
+/* Before its first row a sequence forgets the tokens from that row's position on: now the call cannot fail any more. */
+static void take_back(const seqtopk_cache_call *c, seqtopk_past *past) {
+    if (past->is_placed && past->start < seqtopk_past_tokens(past))
+        seqtopk_past_truncate(past, past->start, past->next, &c->cache->purse);
+    past->is_placed = 0;
+}
+
 /* A row's token enters the past, and the past decides about it at once; or, jointly, later. */
 static void enter_row(const seqtopk_cache_call *c, int64_t row, seqtopk_past *past) {
     seqtopk_purse *purse = &c->cache->purse;
@@ -304,15 +311,21 @@ static void step_decide(const seqtopk_cache_call *c) {
         seqtopk_past *past = past_of(c, row);
         if (sequence_of(c, row) % c->route.parts != c->route.part)
             continue;
-        if (past->is_placed) { /* its first row: now the call cannot fail any more */
-            past->is_placed = 0;
-            if (past->start < seqtopk_past_tokens(past))
-                seqtopk_past_truncate(past, past->start, past->next, &c->cache->purse);
-        }
+        take_back(c, past);
         enter_row(c, row, past);
         if (c->rows.take == SEQTOPK_TAKE_JOINT && seqtopk_past_tokens(past) == past->next)
             decide_jointly(c, row);
     }
+}
+
+/* The lists have no gaps any more, and so many pairs. */
+static void tell_lists(const seqtopk_call *call, int64_t pairs) {
+    call->sequence->way = call->in.tokens > 0 ? call->runs->way : SEQTOPK_WAY_topk_rows;
+    call->sequence->fallback = SEQTOPK_FALLBACK_NONE;
+    call->sequence->has_keys = 0;
+    seqtopk_tell_way(call, 0);
+    seqtopk_tell_end(call, pairs);
+    seqtopk_admit_shared(call);
 }
 
 /* Closes the gaps between the rows' lists, from the first on. */
@@ -330,12 +343,55 @@ static void step_join(seqtopk_cache_call *c) {
         call->token_offsets[row] = (int32_t)at;
         at += n;
     }
-    call->sequence->way = call->in.tokens > 0 ? call->runs->way : SEQTOPK_WAY_topk_rows;
-    call->sequence->fallback = SEQTOPK_FALLBACK_NONE;
-    call->sequence->has_keys = 0;
-    seqtopk_tell_way(call, 0);
-    seqtopk_tell_end(call, at);
-    seqtopk_admit_shared(call);
+    tell_lists(call, at);
+}
+
+/* ------------------------------------------------------------- row by row -- */
+
+/* Whether what stays of a row can take its place at once, weighed. */
+static int goes_row_by_row(const seqtopk_cache_call *c) {
+    const seqtopk_call *call = &c->route;
+    return c->rows.take == SEQTOPK_TAKE_CAUSAL && !call->plan->adjusts && !call->is_biased && !call->by_logit &&
+           call->plan->max_experts <= SEQTOPK_MOST_WEIGHED && call->plan->desc.norm != SEQTOPK_NORM_SPARSEMIXER &&
+           !call->in.expert_factors && !call->out.runner_ids && !call->out.margins &&
+           seqtopk_lists_of(call, 1).to_scores;
+}
+
+static void decide_row_by_row(const seqtopk_cache_call *c) {
+    const seqtopk_call *call = &c->route;
+    const seqtopk_kernels *kernels = c->layer->rules.kernels;
+    const int32_t tokens = (int32_t)call->in.tokens, space = tokens * call->plan->pairs;
+    float last_keys[SEQTOPK_MOST_WEIGHED];
+    int32_t last_ids[SEQTOPK_MOST_WEIGHED], ranks[SEQTOPK_MOST_WEIGHED];
+    int32_t at = 0;
+    for (int32_t row = 0, from = 0, end; row < tokens; row++, from = end) {
+        seqtopk_past *past = past_of(c, row);
+        const float *keys = call->list_weights + from;
+        const int32_t *ids = call->expert_ids + from;
+        end = row + 1 < tokens ? call->token_offsets[row + 1] : (int32_t)call->runs->size;
+        const int32_t n = end - from;
+        take_back(c, past);
+        if (from + SEQTOPK_MOST_WEIGHED > space) { /* whole vectors are read */
+            keys = memcpy(last_keys, keys, (size_t)n * sizeof *keys);
+            ids = memcpy(last_ids, ids, (size_t)n * sizeof *ids);
+        }
+        kernels->rank_keys(keys, n, ranks);
+        const int32_t stays =
+            is_masked(call, row)
+                ? seqtopk_past_route(past, &c->layer->rules, call->rows.key, NULL, 0, 1, NULL, &c->cache->purse)
+                : seqtopk_past_route_ranked(past, &c->layer->rules, call->rows.key, keys, ranks, n, &c->cache->purse);
+        const int weighed = kernels->weigh_ranked(call->rows.score, &call->weighing, keys, ids, ranks, n, stays,
+                                                  call->expert_ids + at, call->list_weights + at);
+        call->token_offsets[row] = at;
+        at += stays;
+        call->token_offsets[row + 1] = at;
+        if (!weighed)
+            seqtopk_rows_weigh(call, &call->weighing, row, row + 1, call->token_offsets, call->expert_ids,
+                               call->list_weights);
+    }
+    tell_lists(call, at);
+    seqtopk_step_tell(call);
+    seqtopk_step_permute(call);
 }
 
 /* ---------------------------------------------------------- a token alone -- */
@@ -429,6 +485,10 @@ seqtopk_status seqtopk_cache_step(seqtopk_cache *cache, const seqtopk_cache_rows
     seqtopk_step_collect(&c.route);
     seqtopk_call_mask_dropped(&c.route);
     status = seqtopk_check_logits(&c.route, error);
+    if (!status && goes_row_by_row(&c)) {
+        decide_row_by_row(&c);
+        return SEQTOPK_OK;
+    }
     for (int32_t step = 2; step < (c.layer->plan->adjusts ? ADJUSTING_STEPS : STEPS) && !status; step++)
         do_step(&c, step);
     return status;

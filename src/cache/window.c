@@ -43,27 +43,29 @@ static int32_t index_of(const uint64_t *words, int32_t n, uint64_t word) {
     return (int32_t)(at - words) + (n == 1 && *at < word);
 }
 
-/* Inserts words [n], best first, from the end on which there are fewer words to move. */
+enum { PIECE = 16 }; /* words that are inserted together */
+
+/* Inserts words [n], n <= PIECE, best first, from the end on which there are fewer words to move. */
 static void insert(seqtopk_window *w, const uint64_t *words, int32_t n) {
     uint64_t *own = seqtopk_window_words(w);
-    const int32_t middle = index_of(own, w->count, words[n / 2]);
+    int32_t place[PIECE] = {0}; /* of all of them at first: no search waits for another */
+    for (int32_t i = 0; i < n; i++)
+        place[i] = index_of(own, w->count, words[i]);
     const int has_front = w->first >= n, has_back = w->first + w->count + n <= w->space;
-    if (has_front && (middle < w->count - middle || !has_back)) {
+    if (has_front && (place[n / 2] < w->count / 2 || !has_back)) {
         int32_t left = 0; /* words that have moved to the front */
         for (int32_t i = n - 1; i >= 0; i--) {
-            const int32_t at = left + index_of(own + left, w->count - left, words[i]);
-            memmove(own + left - i - 1, own + left, (size_t)(at - left) * sizeof *own);
-            own[at - i - 1] = words[i];
-            left = at;
+            memmove(own + left - i - 1, own + left, (size_t)(place[i] - left) * sizeof *own);
+            own[place[i] - i - 1] = words[i];
+            left = place[i];
         }
         w->first -= n;
     } else {
         int32_t right = w->count; /* from there on words have moved to the back */
         for (int32_t i = 0; i < n; i++) {
-            const int32_t at = index_of(own, right, words[i]);
-            memmove(own + at + n - i, own + at, (size_t)(right - at) * sizeof *own);
-            own[at + n - i - 1] = words[i];
-            right = at;
+            memmove(own + place[i] + n - i, own + place[i], (size_t)(right - place[i]) * sizeof *own);
+            own[place[i] + n - i - 1] = words[i];
+            right = place[i];
         }
     }
     w->count += n;
@@ -112,7 +114,8 @@ static void make_space(seqtopk_window *w, int32_t n, int64_t rank) {
 }
 
 int seqtopk_window_insert(seqtopk_window *w, const uint64_t *words, int32_t n, int64_t rank) {
-    insert(w, words, n);
+    for (int32_t i = 0; i < n; i += PIECE)
+        insert(w, words + i, n - i < PIECE ? n - i : PIECE);
     if (w->count <= 2 * w->target)
         return 0;
     trim(w, rank);
