@@ -47,12 +47,14 @@ void KERNEL(rank_keys, f32, pairs)(const float *keys, int32_t n, int32_t *ranks)
 
 /* ----------------------------------------------------------- weigh_ranked -- */
 
-/* A bit for each of ranks [n] that is below `stays`. */
+/* A bit for each of ranks [n], n <= 16, that is below `stays`. */
 static inline uint32_t ranked_below(const int32_t *ranks, int32_t n, int32_t stays) {
     uint32_t bits = 0;
-    for (int32_t i = 0; i < n; i++)
-        bits |= (uint32_t)(ranks[i] < stays) << i;
-    return bits;
+    for (int v = 0; v < VECS; v++) {
+        const floats_of own = __builtin_convertvector(*(const ints_of *)(ranks + v * INTS), floats_of);
+        bits |= vec_mask_gt(vec_set1((float)stays), vec_load((const float *)(const void *)&own)) << v * INTS;
+    }
+    return bits & first_lanes(n);
 }
 
 /* The lanes of x [16] in `bits` move together to the front. Returns how many there are. */

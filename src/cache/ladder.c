@@ -8,7 +8,7 @@
 
 enum {
     /* The window's words: enough that a cut that wanders by some ranks a token leaves it after many tokens, few enough that
-     * to insert a word moves a KiB at most. */
+     * of a new token's hardly any is among them, and to insert one moves little. */
     WINDOW = 256,
     RATIO_BITS = 2,   /* a rung has 4 times the words of the next smaller one */
     LEAST_SHARE = 8,  /* a rung is worth its memory where the past has 8 times its words, */
@@ -493,11 +493,11 @@ int32_t seqtopk_ladder_winners(seqtopk_ladder *l, const seqtopk_log *log, const 
     const uint64_t *window = seqtopk_window_words(&l->window);
     const int64_t at = l->is_settled ? l->window.above + l->window.count - places : 0; /* of rank `places` */
     const int64_t beyond = places > l->total ? places - l->total : 0; /* places that no key of the past takes */
-    winners = beyond < n ? (int32_t)beyond : n;
+    const int32_t sure = beyond < n ? (int32_t)beyond : n;
     const int32_t most = places < n ? (int32_t)(places > 0 ? places : 0) : n;
-    winners = winners < most ? winners : most;
-    while (winners < most && words[winners] >= window[at + winners])
-        winners++;
+    winners = sure < most ? sure : most;
+    for (int32_t j = winners; j < most; j++) /* how many it will be cannot be foreseen: no branch */
+        winners += words[j] >= window[at + j];
     return winners;
 }
 

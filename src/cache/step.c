@@ -353,8 +353,7 @@ static int goes_row_by_row(const seqtopk_cache_call *c) {
     const seqtopk_call *call = &c->route;
     return c->rows.take == SEQTOPK_TAKE_CAUSAL && !call->plan->adjusts && !call->is_biased && !call->by_logit &&
            call->plan->max_experts <= SEQTOPK_MOST_WEIGHED && call->plan->desc.norm != SEQTOPK_NORM_SPARSEMIXER &&
-           !call->in.expert_factors && !call->out.runner_ids && !call->out.margins &&
-           seqtopk_lists_of(call, 1).to_scores;
+           !call->in.expert_factors && !call->out.runner_ids && !call->out.margins && seqtopk_weighs_scores(call);
 }
 
 static void decide_row_by_row(const seqtopk_cache_call *c) {
@@ -420,25 +419,19 @@ static int step_one(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const 
     if ((rows->positions && *rows->positions != tokens) || tokens >= cache->max_tokens ||
         !seqtopk_past_reserve(past, &layer->rules, tokens, 1, &cache->purse))
         return 0;
-    int32_t *const left_ids = call.expert_ids;
-    float *const left_weights = call.list_weights;
-    call.expert_ids = ids;
-    call.list_weights = keys;
-    const int32_t n = (int32_t)seqtopk_collect_one(&call, SPACE, ranks, scores, &has_ranks);
-    call.expert_ids = left_ids;
-    call.list_weights = left_weights;
+    const int32_t n = (int32_t)seqtopk_collect_one(&call, ids, keys, SPACE, ranks, scores, &has_ranks);
     if (n < 0)
         return 0;
     if (!has_ranks)
         layer->rules.kernels->rank_keys(keys, n, ranks);
     const int32_t stays = seqtopk_past_route_ranked(past, &layer->rules, call.rows.key, keys, ranks, n, &cache->purse);
-    const int weighs =
-        n <= SEQTOPK_MOST_WEIGHED && (has_ranks || !call.is_biased) && seqtopk_lists_of(&call, 1).to_scores;
-    const int weighed = weighs && layer->rules.kernels->weigh_ranked(has_ranks ? SEQTOPK_SCORE_LOGITS : call.rows.score,
-                                                                     &call.weighing, has_ranks ? scores : keys, ids,
-                                                                     ranks, n, stays, left_ids, left_weights);
+    const int weighs = n <= SEQTOPK_MOST_WEIGHED && (has_ranks || !call.is_biased) && seqtopk_weighs_scores(&call);
+    const int weighed =
+        weighs && layer->rules.kernels->weigh_ranked(has_ranks ? SEQTOPK_SCORE_LOGITS : call.rows.score, &call.weighing,
+                                                     has_ranks ? scores : keys, ids, ranks, n, stays, call.expert_ids,
+                                                     call.list_weights);
     if (!weighed)
-        leave_first(ids, keys, n, ranks, stays, left_ids, left_weights);
+        leave_first(ids, keys, n, ranks, stays, call.expert_ids, call.list_weights);
     seqtopk_finish_one(&call, stays, weighed);
     return 1;
 }

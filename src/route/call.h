@@ -101,11 +101,12 @@ int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const se
                           const seqtopk_output *output, void *scratch, size_t scratch_size);
 
 /*
- * Lists that token in places up to `end`; returns how many experts, or -1 if its logits are bad or ask for more work.
+ * Lists that token in ids and keys [end]; returns how many experts, or -1 if its logits are bad or ask for more work.
  * *did_more becomes 1 where also its weights are made, or, where `ranks` is not NULL, its keys' ranks and its scores
  * (seqtopk_scoring). Then what is left, once it is known how many of them it has.
  */
-int64_t seqtopk_collect_one(const seqtopk_call *call, int64_t end, int32_t *ranks, float *scores, int32_t *did_more);
+int64_t seqtopk_collect_one(const seqtopk_call *call, int32_t *ids, float *keys, int64_t end, int32_t *ranks,
+                            float *scores, int32_t *did_more);
 void seqtopk_finish_one(const seqtopk_call *call, int32_t experts, int32_t weighed);
 
 /* Whether shared experts are scored and take part in the norm. */
@@ -215,6 +216,9 @@ int64_t seqtopk_rows_lse(const seqtopk_call *call, int64_t first, int64_t last);
 void seqtopk_rows_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys);
 void seqtopk_rows_weigh(const seqtopk_call *call, const seqtopk_weighing *how, int64_t first, int64_t last,
                         const int32_t *offsets, const int32_t *ids, float *weights);
+
+/* Whether the keys of listed experts may become scores: weights are asked for, and can be computed from those. */
+int seqtopk_weighs_scores(const seqtopk_call *call);
 
 /* The lists to write, with keys in the places of weights; with has_keys scores, if weights can be computed from
  * those. */

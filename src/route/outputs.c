@@ -66,11 +66,13 @@ static int needs_logits(const seqtopk_call *call) {
     return call->plan->desc.score == SEQTOPK_SCORE_SQRTSOFTPLUS && call->weighing.norm == SEQTOPK_NORM_SOFTMAX;
 }
 
+int seqtopk_weighs_scores(const seqtopk_call *call) { return seqtopk_wants_weights(call) && !needs_logits(call); }
+
 seqtopk_lists seqtopk_lists_of(const seqtopk_call *call, int has_keys) {
     return (seqtopk_lists){.offsets = call->token_offsets,
                            .ids = call->expert_ids,
                            .keys = call->list_weights,
-                           .to_scores = has_keys && seqtopk_wants_weights(call) && !needs_logits(call),
+                           .to_scores = has_keys && seqtopk_weighs_scores(call),
                            .score = call->rows.score};
 }
 

@@ -376,7 +376,8 @@ seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk_input *inpu
         return SEQTOPK_E_STRUCT;
     if (plan && plan->desc.scope != SEQTOPK_SCOPE_ONLINE &&
         seqtopk_call_open_one(&call, plan, input, output, scratch, scratch_size)) {
-        const int64_t experts = seqtopk_collect_one(&call, plan->pairs, NULL, NULL, &weighed);
+        const int64_t experts =
+            seqtopk_collect_one(&call, call.expert_ids, call.list_weights, plan->pairs, NULL, NULL, &weighed);
         if (experts >= 0) {
             seqtopk_finish_one(&call, (int32_t)experts, weighed);
             return SEQTOPK_OK;

@@ -88,8 +88,13 @@ static int64_t list_otherwise(const void *context, int64_t token, int64_t at) {
     return at - 1;
 }
 
-int64_t seqtopk_collect_one(const seqtopk_call *call, int64_t end, int32_t *ranks, float *scores, int32_t *did_more) {
-    const seqtopk_lists to = seqtopk_lists_of(call, 1);
+int64_t seqtopk_collect_one(const seqtopk_call *call, int32_t *ids, float *keys, int64_t end, int32_t *ranks,
+                            float *scores, int32_t *did_more) {
+    const seqtopk_lists to = {.offsets = call->token_offsets,
+                              .ids = ids,
+                              .keys = keys,
+                              .to_scores = seqtopk_weighs_scores(call),
+                              .score = call->rows.score};
     seqtopk_scoring how = seqtopk_scoring_of(call);
     int64_t at = 0;
     how.keys_size = call->rows.experts + SEQTOPK_CANDIDATES_SLACK;
