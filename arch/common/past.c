@@ -54,7 +54,7 @@ static inline uint32_t ranked_below(const int32_t *ranks, int32_t n, int32_t sta
         const floats_of own = __builtin_convertvector(*(const ints_of *)(ranks + v * INTS), floats_of);
         bits |= vec_mask_gt(vec_set1((float)stays), vec_load((const float *)(const void *)&own)) << v * INTS;
     }
-    return bits & first_lanes(n);
+    return bits & ((1u << n) - 1);
 }
 
 /* The lanes of x [16] in `bits` move together to the front. Returns how many there are. */
