@@ -20,6 +20,18 @@ typedef struct {
     int64_t unread;   /* where those of later tokens begin */
 } batch;
 
+/* The largest of keys [n], n a multiple of 16. */
+static inline float largest_of(const float *keys, int n) {
+    vec most = vec_load(keys);
+    float lanes[VEC_LANES];
+    for (int i = VEC_LANES; i < n; i += VEC_LANES)
+        most = vec_max(most, vec_load(keys + i));
+    for (int stride = VEC_LANES / 2; stride > 0; stride /= 2)
+        most = vec_max(most, vec_across(most, stride));
+    vec_store(lanes, most);
+    return lanes[0];
+}
+
 /* Copies the candidates of tokens from `first` on, as long as there are no more of a token than a network takes. */
 static void read_batch(batch *b, const seqtopk_candidates *candidates, int64_t first, int64_t last) {
     int64_t at = b->from;
@@ -40,7 +52,10 @@ static void read_batch(batch *b, const seqtopk_candidates *candidates, int64_t f
     for (int r = 0; r < b->tokens; r++)
         for (int32_t i = b->n[r] / VEC_LANES * VEC_LANES; i < size; i += VEC_LANES)
             vec_store(b->keys[r] + i, vec_keep_first(vec_load(b->keys[r] + i), (int64_t)b->n[r] - i, -INFINITY));
-    if (most > b->max || (b->min && most > b->min)) {
+    if (most <= b->max && b->min < 2) {
+        for (int r = 0; r < b->tokens && b->min; r++)
+            b->certain[r] = largest_of(b->keys[r], size);
+    } else if (most > b->max || most > b->min) {
         _Alignas(64) float lines[COLUMN_MOST][LANES];
         sort_rows(b->keys[0], COLUMN_MOST, size, lines);
         kth_of_runs(lines, size, b->max < size ? b->max : size, b->last);

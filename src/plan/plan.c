@@ -186,9 +186,7 @@ const char *seqtopk_plan_way_why_not(const seqtopk_plan *plan, int32_t index, in
     const seqtopk_kernels *kernels = seqtopk_plan_kernels(plan, tokens);
     seqtopk_ask ask = seqtopk_plan_ask(plan);
     ask.is_biased = is_biased;
-    ask.length = tokens == 1                     ? SEQTOPK_LENGTH_ALONE
-                 : tokens <= kernels->block_rows ? SEQTOPK_LENGTH_SHORT
-                                                 : SEQTOPK_LENGTH_LONG;
+    ask.length = tokens == 1 ? SEQTOPK_LENGTH_ALONE : seqtopk_length_of(tokens, kernels->block_rows);
     return seqtopk_plan_why_not(plan, kernels, (seqtopk_way_id)index, &ask);
 }
 

@@ -103,9 +103,10 @@ static const char *topk_rows_why_not(const seqtopk_ask *ask) { return not_in_tok
 
 static const char *short_keys_why_not(const seqtopk_ask *ask) {
     const char *why = not_in_sequence_scope(ask);
-    return why                                  ? why
-           : ask->length != SEQTOPK_LENGTH_LONG ? NULL
-                                                : "the sequence is longer than a block of keys, or shared by threads";
+    return why ? why
+           : ask->length == SEQTOPK_LENGTH_LONG || ask->length == SEQTOPK_LENGTH_FEW
+               ? "the sequence is longer than a block of keys, or shared by threads"
+               : NULL;
 }
 
 static const char *short_logits_why_not(const seqtopk_ask *ask) {
@@ -121,6 +122,20 @@ static const char *short_logits_why_not(const seqtopk_ask *ask) {
     return ask->desc->experts < LEAST_EXPERTS_OF_LANES ? "E below 40"
            : ask->desc->top_k > MOST_TOP_K_OF_LANES    ? "K above 12"
                                                        : NULL;
+}
+
+static const char *topk_cut_why_not(const seqtopk_ask *ask) {
+    const char *why = not_in_sequence_scope(ask);
+    if (!why && ask->length == SEQTOPK_LENGTH_LONG)
+        why = "more than 64 tokens, or shared by threads: a sweep keeps fewer candidates";
+    if (!why)
+        why = not_by_rough_keys(ask);
+    return why                                       ? why
+           : ask->max_experts >= ask->desc->experts  ? "no max_experts: a token may be given any number"
+           : ask->max_experts > 2 * ask->desc->top_k ? "max_experts above 2 * K: there is no space for so many"
+           : ask->max_experts > MOST_LISTED          ? "max_experts above 64"
+           : ask->min_experts > MOST_CERTAIN         ? "min_experts above 16: one pass makes no more certain"
+                                                     : NULL;
 }
 
 static const char *sweep_logits_why_not(const seqtopk_ask *ask) {

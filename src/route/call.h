@@ -176,8 +176,8 @@ static inline seqtopk_length seqtopk_call_length(const seqtopk_call *call, int64
                                                  int64_t last) {
     if (call->in.tokens == 1 && call->sequences == 1 && call->parts == 1)
         return SEQTOPK_LENGTH_ALONE;
-    return first == begin && last == end && last - first <= seqtopk_call_block(call) ? SEQTOPK_LENGTH_SHORT
-                                                                                     : SEQTOPK_LENGTH_LONG;
+    return first == begin && last == end ? seqtopk_length_of(last - first, seqtopk_call_block(call))
+                                         : SEQTOPK_LENGTH_LONG;
 }
 
 /* The budget of [first, last), in pairs: its unmasked tokens times K. */

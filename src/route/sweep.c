@@ -16,10 +16,6 @@
 typedef int64_t sweep_fn(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
                          seqtopk_candidates *candidates, int64_t *looked);
 
-/* Of rows [first, last), as op collect_logits. */
-typedef int64_t collect_fn(const seqtopk_call *call, int64_t first, int64_t last, float low,
-                           seqtopk_candidates *candidates);
-
 static int64_t collect_logits(const seqtopk_call *call, int64_t first, int64_t last, float low,
                               seqtopk_candidates *candidates) {
     return call->kernels->collect_logits(&call->rows, first, last, low, call->plan->min_experts, candidates);
@@ -42,8 +38,8 @@ static seqtopk_candidates behind(const seqtopk_candidates *candidates) {
 }
 
 /* Rows that have to be prepared are collected from block by block. */
-static int64_t collect_ready(const seqtopk_call *call, int64_t first, int64_t last, float low, collect_fn *collect,
-                             seqtopk_candidates *candidates) {
+static int64_t collect_ready(const seqtopk_call *call, int64_t first, int64_t last, float low,
+                             seqtopk_collect_fn *collect, seqtopk_candidates *candidates) {
     if (!call->is_raw)
         return collect(call, first, last, low, candidates);
     candidates->size = 0;
@@ -67,8 +63,8 @@ static int64_t collect_ready(const seqtopk_call *call, int64_t first, int64_t la
  * before that a token may have many more than will stay, and all together than there is space for. Where some rows have too
  * many they are taken again, half as many at a time.
  */
-static int64_t collect_bounded(const seqtopk_call *call, int64_t first, int64_t last, float low, collect_fn *collect,
-                               seqtopk_candidates *candidates) {
+int64_t seqtopk_collect_bounded(const seqtopk_call *call, int64_t first, int64_t last, float low,
+                                seqtopk_collect_fn *collect, seqtopk_candidates *candidates) {
     enum { AT_ONCE = 128, LEAST = 16, FEWEST = 4 };
     const int64_t quarter = (last - first) / 4 / LEAST * LEAST;
     int64_t rows = quarter > AT_ONCE ? AT_ONCE : quarter < LEAST ? LEAST : quarter;
@@ -94,9 +90,10 @@ static int64_t collect_bounded(const seqtopk_call *call, int64_t first, int64_t 
 }
 
 static int64_t sweep_by(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
-                        collect_fn *collect, seqtopk_candidates *candidates) {
-    return candidates->order == candidates->keys ? collect_ready(call, first, last, run->low, collect, candidates)
-                                                 : collect_bounded(call, first, last, run->low, collect, candidates);
+                        seqtopk_collect_fn *collect, seqtopk_candidates *candidates) {
+    return candidates->order == candidates->keys
+               ? collect_ready(call, first, last, run->low, collect, candidates)
+               : seqtopk_collect_bounded(call, first, last, run->low, collect, candidates);
 }
 
 static int64_t sweep_logits(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,

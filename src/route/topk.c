@@ -31,8 +31,8 @@ int64_t seqtopk_topk_logits_collect(const seqtopk_call *call, int64_t s, int64_t
 }
 
 /* A token's first top_k by its keys [E], however many those are. Returns the pair after them. */
-static int64_t list_keys(const seqtopk_call *call, const float *keys, int64_t at) {
-    const int32_t experts = call->rows.experts, top_k = call->plan->pairs;
+static int64_t list_keys(const seqtopk_call *call, const float *keys, int32_t top_k, int64_t at) {
+    const int32_t experts = call->rows.experts;
     int32_t count;
     seqtopk_candidates few = own_candidates(call, &count);
     const seqtopk_kth kth = seqtopk_leaves_upto(&call->plan->desc, top_k)
@@ -55,7 +55,7 @@ static int64_t list_row(const void *context, int64_t token, int64_t at) {
     const seqtopk_call *call = context;
     seqtopk_rows row = call->rows;
     seqtopk_grouped_keys(call, token, token + 1, call->work.keys);
-    const int64_t end = list_keys(call, call->work.keys, at);
+    const int64_t end = list_keys(call, call->work.keys, call->plan->pairs, at);
     if (call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE)
         return end;
     const int32_t own[] = {0, (int32_t)(end - at)};
@@ -79,6 +79,47 @@ int64_t seqtopk_topk_scores_collect(const seqtopk_call *call, int64_t s, int64_t
     const int64_t bad = call->kernels->topk_scores(&call->rows, first, last, top_k, &how, &to, &at, last * top_k);
     run->size = at - first * top_k;
     return bad;
+}
+
+/* A token's first max_experts, with their keys. */
+static int64_t list_first(const void *context, int64_t token, int64_t at) {
+    const seqtopk_call *call = context;
+    seqtopk_grouped_keys(call, token, token + 1, call->work.keys);
+    return list_keys(call, call->work.keys, call->plan->max_experts, at);
+}
+
+/* The first max_experts of rows [first, last), whatever their keys. Their ids are put down in the places of `order`, which is made
+ * afterwards. */
+static int64_t collect_first(const seqtopk_call *call, int64_t first, int64_t last, float low,
+                             seqtopk_candidates *candidates) {
+    seqtopk_call own = *call;
+    int32_t *const ids = (int32_t *)(void *)candidates->order, *const counts = candidates->counts;
+    const seqtopk_lists to = {.offsets = counts, .ids = ids, .keys = candidates->keys};
+    int64_t at = 0;
+    (void)low;
+    own.expert_ids = ids;
+    own.list_weights = candidates->keys;
+    seqtopk_scoring how = seqtopk_scoring_of(&own);
+    how.list_row = list_first;
+    how.lists_keys = 1;
+    const int64_t bad = call->kernels->topk_scores(&call->rows, first, last, call->plan->max_experts, &how, &to, &at,
+                                                   candidates->capacity);
+    if (bad >= 0)
+        return bad;
+    for (int64_t t = first; t < last; t++)
+        counts[t] = (t + 1 < last ? counts[t + 1] : (int32_t)at) - counts[t];
+    for (int64_t i = 0; i < at; i++)
+        candidates->ids[i] = (uint16_t)ids[i];
+    candidates->size = at;
+    return -1;
+}
+
+int64_t seqtopk_topk_cut_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
+    seqtopk_candidates candidates = seqtopk_run_candidates(call, s, call->part, first, last);
+    run->low = -FLT_MAX;
+    const int64_t bad = seqtopk_collect_bounded(call, first, last, run->low, collect_first, &candidates);
+    run->size = candidates.size;
+    return bad < 0 && candidates.size < 0 ? seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_TIES) : bad;
 }
 
 /* A token that needs all of its keys is not for few steps. */
@@ -121,7 +162,7 @@ int64_t seqtopk_topk_rows_collect(const seqtopk_call *call, int64_t s, int64_t f
         seqtopk_grouped_keys(call, t, next, call->work.keys);
         for (int64_t row = t; row < next; row++) {
             call->token_offsets[row] = (int32_t)at;
-            at = list_keys(call, call->work.keys + (row - t) * call->rows.experts, at);
+            at = list_keys(call, call->work.keys + (row - t) * call->rows.experts, top_k, at);
         }
     }
     run->size = at - first * top_k;

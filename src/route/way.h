@@ -34,6 +34,14 @@ seqtopk_candidates seqtopk_run_candidates(const seqtopk_call *call, int64_t s, i
  * *low. share: 1; 2 lets in about twice as many candidates, and so on. Returns 0 if the sample gives no bound. */
 int seqtopk_estimate_bound(const seqtopk_call *call, int64_t first, int64_t last, double share, float *low);
 
+/* Of rows [first, last), the candidates down to `low`, as op collect_logits. */
+typedef int64_t seqtopk_collect_fn(const seqtopk_call *call, int64_t first, int64_t last, float low,
+                                   seqtopk_candidates *candidates);
+
+/* sweep.c: all candidates of a run so, with the bounds on a token's experts applied while they are in the cache. */
+int64_t seqtopk_collect_bounded(const seqtopk_call *call, int64_t first, int64_t last, float low,
+                                seqtopk_collect_fn *collect, seqtopk_candidates *candidates);
+
 /* Its way cannot serve the run. */
 static inline int64_t seqtopk_run_falls_back(seqtopk_run *run, seqtopk_fallback why) {
     run->size = -1;
