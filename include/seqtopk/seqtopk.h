@@ -235,7 +235,7 @@ typedef struct seqtopk_desc {
      * ISA, and the reference where the ISA has none; where neither has one, ways that need it do not serve. `kernel` is
      * one or more names from seqtopk_kernel_get, or of sizes (seqtopk_choice), comma-separated, each for its own stage.
      * What cannot run here is an error. Where these are NULL the environment's SEQTOPK_ISA and SEQTOPK_KERNEL are read
-     * instead. Read by seqtopk_plan_create only.
+     * instead, but not in a program with more rights than its user. Read by seqtopk_plan_create only.
      */
     const char *isa;
     const char *kernel;
@@ -849,7 +849,9 @@ SEQTOPK_API const seqtopk_tuning *seqtopk_tuning_none(void);
  * This machine's own. The first call, by seqtopk_plan_create most often, looks for the file: SEQTOPK_TUNING in the
  * environment if that is set (a path, or "none"); else $XDG_CACHE_HOME/seqtopk or ~/.cache/seqtopk, then /etc/seqtopk,
  * then the directory that the library was built with (option tuning_dir), in each for a file of this machine's name.
- * The first that can be used is, as long as the process lives. Never NULL; any thread may call.
+ * The first that can be used is, as long as the process lives. Never NULL; any thread may call. Where memory fails, there
+ * is none for now and the next call looks again. A program that runs with more rights than its user (setuid) reads no
+ * SEQTOPK_ variable and nothing of its user's.
  */
 SEQTOPK_API const seqtopk_tuning *seqtopk_tuning_machine(void);
 
@@ -880,7 +882,8 @@ SEQTOPK_API seqtopk_status seqtopk_tuning_get_info(const seqtopk_tuning *tuning,
 /* Why line *line was dropped, for index in [0, dropped); NULL beyond. Static. Reads the choices up to that line. */
 SEQTOPK_API const char *seqtopk_tuning_dropped(const seqtopk_tuning *tuning, int32_t index, int32_t *line);
 
-/* What a tuning file of this machine must say: CPU, usable instruction sets, caches, compiler and version. Static. */
+/* What a tuning file of this machine must say: CPU, usable instruction sets, caches, compiler and version. Static. Without
+ * memory to keep it, "unknown" for now. */
 SEQTOPK_API const char *seqtopk_machine_key(void);
 
 #ifdef __cplusplus

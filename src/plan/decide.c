@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/plan/decide.h"
+#include "src/environment.h"
 #include "src/status.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* ---------------------------------------------------------------- forcing -- */
 
 static const char *given(const char *field, const char *variable) {
-    const char *value = field ? field : getenv(variable);
-    return value && *value ? value : NULL;
+    if (!field)
+        return seqtopk_environment(variable);
+    return *field ? field : NULL;
 }
 
 static int fits(const seqtopk_row *row, const seqtopk_desc *desc, uint32_t reach) {
