@@ -337,8 +337,9 @@ static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
         if (status)
             return status;
         seqtopk_sort_tokens(call);
-        status = seqtopk_check_way(call, error);
+        call->reports->why_not = NULL;
         call->reports->bad_token = -1;
+        status = seqtopk_check_way(call, error);
         if (status)
             return status;
     }
@@ -410,6 +411,8 @@ seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input 
             status = open_call(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
         if (!status && step > 0)
             status = seqtopk_check_token_seq(&call, error);
+        if (!status && step > 0 && call.in.token_seq)
+            status = seqtopk_check_sorted_way(&call, error);
         return status ? status : step == 0 ? route_alone(&call, error) : seqtopk_check_logits(&call, error);
     }
     if (!status && step > 0) {
