@@ -113,8 +113,8 @@ static seqtopk_tuning_line *read_line(const seqtopk_tuning *tuning, const seqtop
     return line;
 }
 
-/* Two threads may both read it; the one that comes second takes the first's. Where there is no memory now it says nothing,
- * and is read the next time. */
+/* Two threads may both read it; the one that comes second takes the first's. NULL: no memory now; it
+ * is read the next time. */
 static const seqtopk_tuning_line *line_of(const seqtopk_tuning *tuning, seqtopk_tuning_entry *entry,
                                           const seqtopk_tuning_shape *heading) {
     seqtopk_tuning_line *line = atomic_load_explicit(&entry->line, memory_order_acquire);
@@ -122,7 +122,7 @@ static const seqtopk_tuning_line *line_of(const seqtopk_tuning *tuning, seqtopk_
         return line;
     seqtopk_tuning_line *mine = read_line(tuning, entry, *heading);
     if (!mine)
-        return &empty;
+        return NULL;
     if (atomic_compare_exchange_strong_explicit(&entry->line, &line, mine, memory_order_acq_rel, memory_order_acquire))
         return mine;
     if (mine != &empty)
