@@ -59,6 +59,9 @@
  *
  * THREADS. A plan never changes after it is made and may be used by any number of threads at once, each with
  * scratch of its own. The library starts no thread: a caller lends its own (see seqtopk_route_part, seqtopk_parallel).
+ * It holds no lock that a fork could leave locked: a child may use what it has of its parent.
+ *
+ * STACK. A route and a step of a cache take at most 64 KiB, on each thread; making a plan, or loading a tuning file, 128 KiB.
  *
  * STRUCTS begin with `struct_size`, set by the *_INIT macros; in each of them zero (or NULL) means the default. New
  * fields come at their ends, and the size tells which ones the program knows, so that either side may be the newer:
@@ -567,7 +570,8 @@ typedef struct seqtopk_parallel {
     uint32_t struct_size;
     int32_t threads; /* the most that may run at once; 1 to 1024 */
     /* Calls task(arg, i) once for each i in [0, n), n <= threads, in any order, at once or one by one; returns when all
-     * have ended. */
+     * have ended. One that is run again does nothing. One that has not ended is SEQTOPK_E_VALUE, and a cache's step then is
+     * half done: its sequences are to be cleared. A task that runs after the return reads memory that is gone. */
     void (*parallel_for)(void *context, int32_t n, void (*task)(void *arg, int32_t i), void *arg);
     void *context;
 } seqtopk_parallel;

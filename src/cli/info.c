@@ -13,6 +13,8 @@
 #include "src/tuning/ranges.h"
 #include "src/tuning/store.h"
 
+#include <fenv.h>
+#include <float.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,6 +122,19 @@ static void json_isas(seqtopk_json *json, const seqtopk_machine *machine) {
 
 /* ------------------------------------------------------- caches, kernels -- */
 
+/* What this process computes floats by: results are the same everywhere only if none of it was changed (by a library built
+ * with -ffast-math, which does that when it is loaded). NULL: nothing was. */
+static const char *changed_arithmetic(void) {
+    volatile float least = FLT_MIN, denormal = FLT_TRUE_MIN, half = 0.5f, none = 0;
+    if (fegetround() != FE_TONEAREST)
+        return "does not round to nearest: results differ from those of other programs";
+    if (!(denormal > none))
+        return "takes denormals for 0 (DAZ): results differ from those of other programs";
+    if (!(least * half > none))
+        return "makes denormals 0 (FTZ): results differ from those of other programs";
+    return NULL;
+}
+
 static void print_machine(const seqtopk_machine *machine) {
     printf("seqtopk    %s\nprocessor  %s, %ld online\ncaches     ", seqtopk_version(), machine->name,
            machine->processors);
@@ -128,13 +143,15 @@ static void print_machine(const seqtopk_machine *machine) {
     for (size_t i = 0; i < machine->cache_count; i++)
         printf("%sL%d %s %lld KiB", i ? ", " : "", machine->caches[i].level, machine->caches[i].type,
                machine->caches[i].bytes >> 10);
-    putchar('\n');
+    const char *changed = changed_arithmetic();
+    printf("\narithmetic %s\n", changed ? changed : "rounds to nearest, keeps denormals");
 }
 
 static void json_machine(seqtopk_json *json, const seqtopk_machine *machine) {
     seqtopk_json_text(json, "version", seqtopk_version());
     seqtopk_json_text(json, "processor", machine->name);
     seqtopk_json_int(json, "processors", machine->processors);
+    seqtopk_json_bool(json, "default_arithmetic", !changed_arithmetic());
     seqtopk_json_begin(json, "caches", '[');
     for (size_t i = 0; i < machine->cache_count; i++) {
         seqtopk_json_begin(json, NULL, '{');

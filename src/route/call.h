@@ -293,9 +293,6 @@ void seqtopk_step_permute(const seqtopk_call *call);
 /* After the collect step: SEQTOPK_E_NONFINITE if a part has met a bad row. */
 seqtopk_status seqtopk_check_logits(const seqtopk_call *call, seqtopk_error *error);
 
-/* Takes a caller's loan of threads, and checks it. */
-seqtopk_status seqtopk_take_loan(seqtopk_parallel *loan, const seqtopk_parallel *parallel, seqtopk_error *error);
-
 /* Tells the way of sequence s; and, with the last offset, how many pairs there are. */
 void seqtopk_tell_way(const seqtopk_call *call, int64_t s);
 void seqtopk_tell_end(const seqtopk_call *call, int64_t pairs);
