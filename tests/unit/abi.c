@@ -420,7 +420,7 @@ Test(abi, fields_stay) {
 #undef STAYS
 }
 
-/* How large structs are now: who adds a field says so here, and in CHANGELOG.md. */
+/* How large structs are now: who adds a field says so here, and in docs/changelog.md. */
 Test(abi, sizes_are_known) {
     if (sizeof(void *) != 8)
         cr_skip("sizes are those of 64-bit programs");
