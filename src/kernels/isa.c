@@ -142,6 +142,18 @@ static int has_features(const cpu_bits *cpu, const char *list) {
     return 1;
 }
 
+static uint32_t isas_of(const cpu_bits *cpu) {
+    uint32_t bits = 0;
+    for (int i = 0; i < ISA_COUNT; i++)
+        if (has_features(cpu, isa_rows[i].features))
+            bits |= 1u << i;
+    return bits;
+}
+
+#if defined(__x86_64__)
+uint32_t seqtopk_isas_of(const seqtopk_cpuid *cpu) { return isas_of(cpu); }
+#endif
+
 static uint32_t usable_isas(void) {
     /* Bit 31 says that the others are known. Two threads may both ask the CPU; they store the same. */
     static _Atomic uint32_t known;
@@ -149,10 +161,7 @@ static uint32_t usable_isas(void) {
     if (bits)
         return bits;
     const cpu_bits cpu = get_bits();
-    bits = 1u << 31;
-    for (int i = 0; i < ISA_COUNT; i++)
-        if (has_features(&cpu, isa_rows[i].features))
-            bits |= 1u << i;
+    bits = 1u << 31 | isas_of(&cpu);
     atomic_store_explicit(&known, bits, memory_order_relaxed);
     return bits;
 }

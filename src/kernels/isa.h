@@ -16,4 +16,7 @@ typedef struct seqtopk_cpuid {
 
 seqtopk_cpuid seqtopk_cpuid_get(void);
 
+/* Bit i: such a CPU, under such an operating system, can run isa.def's row i. Of any CPU, to be tried without having it. */
+uint32_t seqtopk_isas_of(const seqtopk_cpuid *cpu);
+
 #endif
