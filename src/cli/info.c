@@ -63,47 +63,24 @@ static bool parse_shape(const char *text, shape_values *shape) {
 
 /* --------------------------------------------------- instruction sets -- */
 
-/* The features of an instruction set that the system does not list, as words. */
-static void missing_features(const seqtopk_machine *machine, const char *isa, char *text, size_t size) {
-    size_t at = 0;
-    const char *features = seqtopk_isa_features(isa);
-    text[0] = 0;
-    if (!*machine->features) {
-        snprintf(text, size, "unknown: the system does not list them");
-        return;
-    }
-    for (const char *word = features ? features : ""; *word;) {
-        char feature[48];
-        size_t n = strcspn(word, " ");
-        size_t copied = n < sizeof feature ? n : sizeof feature - 1;
-        memcpy(feature, word, copied);
-        feature[copied] = 0;
-        if (n && !seqtopk_machine_has(machine, feature) && at + strlen(feature) + 2 < size)
-            at += (size_t)snprintf(text + at, size - at, "%s%s", at ? " " : "", feature);
-        word += n + strspn(word + n, " ");
-    }
-    if (!at)
-        snprintf(text, size, "the operating system's support");
-}
-
-static void print_isas(const seqtopk_machine *machine) {
+static void print_isas(void) {
     const char *name;
-    char missing[512];
+    char missing[SEQTOPK_ISA_MISSING];
     printf("\ninstruction sets\n");
     for (int32_t i = 0; (name = seqtopk_isa_name(i)); i++) {
         const char *features = seqtopk_isa_features(name);
         printf("  %-8s %-9s %s\n", name, seqtopk_isa_usable(name) ? "usable" : "-",
                features && *features ? features : "nothing special");
         if (!seqtopk_isa_usable(name)) {
-            missing_features(machine, name, missing, sizeof missing);
+            seqtopk_isa_missing(i, missing);
             printf("  %-8s %-9s missing: %s\n", "", "", missing);
         }
     }
 }
 
-static void json_isas(seqtopk_json *json, const seqtopk_machine *machine) {
+static void json_isas(seqtopk_json *json) {
     const char *name;
-    char missing[512];
+    char missing[SEQTOPK_ISA_MISSING];
     seqtopk_json_begin(json, "isas", '[');
     for (int32_t i = 0; (name = seqtopk_isa_name(i)); i++) {
         const char *features = seqtopk_isa_features(name);
@@ -112,7 +89,7 @@ static void json_isas(seqtopk_json *json, const seqtopk_machine *machine) {
         seqtopk_json_bool(json, "usable", seqtopk_isa_usable(name));
         seqtopk_json_text(json, "features", features);
         if (!seqtopk_isa_usable(name)) {
-            missing_features(machine, name, missing, sizeof missing);
+            seqtopk_isa_missing(i, missing);
             seqtopk_json_text(json, "missing", missing);
         }
         seqtopk_json_end(json, '}');
@@ -507,7 +484,7 @@ static void report(const info_values *values, const seqtopk_plan *plan, const se
         seqtopk_json_begin(&json, NULL, '{');
         json_machine(&json, &machine);
         json_tuning(&json);
-        json_isas(&json, &machine);
+        json_isas(&json);
         json_kernels(&json);
         if (plan)
             json_plan(&json, plan, desc, model);
@@ -522,7 +499,7 @@ static void report(const info_values *values, const seqtopk_plan *plan, const se
         print_expected(plan, desc);
         print_contenders(plan, desc);
     } else {
-        print_isas(&machine);
+        print_isas();
         print_kernels();
     }
 }

@@ -75,6 +75,26 @@ Test(isa, a_feature_is_missing) {
     cr_expect(needs("avx512", "avx512f") && needs("avx512", "avx512vbmi2") && needs("avx2", "fma"));
 }
 
+static void expect_missing(const seqtopk_cpuid *cpu, const char *isa, const char *words) {
+    char text[SEQTOPK_ISA_MISSING];
+    seqtopk_isa_missing_of(cpu, seqtopk_isa_index(isa), text);
+    cr_expect_str_eq(text, words, "%s", isa);
+}
+
+Test(isa, what_is_missing_is_told) {
+    seqtopk_cpuid cpu = cpu_with(1, SAVES_AVX512);
+    expect_missing(&cpu, "ref", "");
+    expect_missing(&cpu, "avx512", "");
+    cpu.xcr0 = SAVES_AVX;
+    expect_missing(&cpu, "avx512", "the operating system's support");
+    expect_missing(&cpu, "avx2", "");
+    set(&cpu, FEATURES - 1, 0);
+    expect_missing(&cpu, "avx512", "avx512vbmi2");
+    memset(&cpu, 0, sizeof cpu);
+    expect_missing(&cpu, "avx2", seqtopk_isa_features("avx2"));
+    expect_missing(&cpu, "avx512", seqtopk_isa_features("avx512"));
+}
+
 /* What there is: Skylake (no VBMI), Cannon Lake (no VBMI2), Knights Landing (neither BW, DQ nor VL). */
 Test(isa, subsets_of_avx512) {
     static const char *const without[][5] = {{"avx512vbmi", "avx512vbmi2"},
