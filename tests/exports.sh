@@ -3,6 +3,7 @@
 # What leaves the library: exports.sh HEADER KERNELS_DEF SHARED STATIC [ISA=ARCHIVE ...], with NM, READELF and CC from the
 # environment.
 #   1. The shared library exports what the header declares as SEQTOPK_API, all of it and nothing else.
+#      Each has the version that src/exports.map gives it.
 #   2. It needs libc and libm (and the loader) at run time, nothing else.
 #   3. Every global symbol of the static library begins with seqtopk_.
 #   4. The objects of an instruction set define nothing for others but the rows that kernels.def has for it: an inline
@@ -25,7 +26,13 @@ fail() {
 tr '\n' ' ' <"$header" | sed 's#/\*[^*]*\*\+\([^/*][^*]*\*\+\)*/##g' | tr ';' '\n' |
     sed -n 's/.*SEQTOPK_API [^()]*[ *]\(seqtopk_[a-z0-9_]*\)(.*/\1/p' | sort -u >"$work/declared"
 [ -s "$work/declared" ] || fail "$header declares nothing"
-"$nm" -D --defined-only "$shared" | awk '{ print $NF }' | sed 's/@.*//' | sort -u >"$work/exported"
+# The nodes themselves are absolute symbols.
+"$nm" -D --defined-only "$shared" | awk '$2 != "A" { print $NF }' | sort -u >"$work/versioned"
+sed 's/@.*//' "$work/versioned" | sort -u >"$work/exported"
+if grep -v '@@SEQTOPK_1' "$work/versioned" >"$work/bare"; then
+    fail "exported without a version (src/exports.map):
+$(cat "$work/bare")"
+fi
 diff "$work/declared" "$work/exported" >"$work/diff" || fail "declared (<) and exported (>) differ:
 $(cat "$work/diff")"
 

@@ -59,6 +59,9 @@
  *
  * THREADS. A plan never changes after it is made and may be used by any number of threads at once, each with
  * scratch of its own. The library starts no thread: a caller lends its own (see seqtopk_route_part, seqtopk_parallel).
+ * It holds no lock that a fork could leave locked: a child may use what it has of its parent.
+ *
+ * STACK. A route and a step of a cache take at most 64 KiB, on each thread; making a plan, or loading a tuning file, 128 KiB.
  *
  * STRUCTS begin with `struct_size`, set by the *_INIT macros; in each of them zero (or NULL) means the default. New
  * fields come at their ends, and the size tells which ones the program knows, so that either side may be the newer:
@@ -235,7 +238,7 @@ typedef struct seqtopk_desc {
      * ISA, and the reference where the ISA has none; where neither has one, ways that need it do not serve. `kernel` is
      * one or more names from seqtopk_kernel_get, or of sizes (seqtopk_choice), comma-separated, each for its own stage.
      * What cannot run here is an error. Where these are NULL the environment's SEQTOPK_ISA and SEQTOPK_KERNEL are read
-     * instead. Read by seqtopk_plan_create only.
+     * instead, but not in a program with more rights than its user. Read by seqtopk_plan_create only.
      */
     const char *isa;
     const char *kernel;
@@ -567,7 +570,8 @@ typedef struct seqtopk_parallel {
     uint32_t struct_size;
     int32_t threads; /* the most that may run at once; 1 to 1024 */
     /* Calls task(arg, i) once for each i in [0, n), n <= threads, in any order, at once or one by one; returns when all
-     * have ended. */
+     * have ended. One that is run again does nothing. One that has not ended is SEQTOPK_E_VALUE, and a cache's step then is
+     * half done: its sequences are to be cleared. A task that runs after the return reads memory that is gone. */
     void (*parallel_for)(void *context, int32_t n, void (*task)(void *arg, int32_t i), void *arg);
     void *context;
 } seqtopk_parallel;
@@ -849,7 +853,9 @@ SEQTOPK_API const seqtopk_tuning *seqtopk_tuning_none(void);
  * This machine's own. The first call, by seqtopk_plan_create most often, looks for the file: SEQTOPK_TUNING in the
  * environment if that is set (a path, or "none"); else $XDG_CACHE_HOME/seqtopk or ~/.cache/seqtopk, then /etc/seqtopk,
  * then the directory that the library was built with (option tuning_dir), in each for a file of this machine's name.
- * The first that can be used is, as long as the process lives. Never NULL; any thread may call.
+ * The first that can be used is, as long as the process lives. Never NULL; any thread may call. Where memory fails, there
+ * is none for now and the next call looks again. A program that runs with more rights than its user (setuid) reads no
+ * SEQTOPK_ variable and nothing of its user's.
  */
 SEQTOPK_API const seqtopk_tuning *seqtopk_tuning_machine(void);
 
@@ -880,7 +886,8 @@ SEQTOPK_API seqtopk_status seqtopk_tuning_get_info(const seqtopk_tuning *tuning,
 /* Why line *line was dropped, for index in [0, dropped); NULL beyond. Static. Reads the choices up to that line. */
 SEQTOPK_API const char *seqtopk_tuning_dropped(const seqtopk_tuning *tuning, int32_t index, int32_t *line);
 
-/* What a tuning file of this machine must say: CPU, usable instruction sets, caches, compiler and version. Static. */
+/* What a tuning file of this machine must say: CPU, usable instruction sets, caches, compiler and version. Static. Without
+ * memory to keep it, "unknown" for now. */
 SEQTOPK_API const char *seqtopk_machine_key(void);
 
 #ifdef __cplusplus

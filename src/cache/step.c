@@ -10,6 +10,7 @@
  */
 #include "src/abi.h"
 #include "src/cache/cache.h"
+#include "src/route/lend.h"
 #include "src/route/way.h"
 #include "src/status.h"
 
@@ -562,8 +563,8 @@ seqtopk_status seqtopk_cache_step_parallel(seqtopk_cache *cache, const seqtopk_c
     if (!status)
         status = open_step(&c, cache, rows, input, output, scratch, scratch_size, 0, parts, error);
     for (t.step = 1; t.step < seqtopk_cache_parts(cache) && !status; t.step++) {
-        loan.parallel_for(loan.context, parts, team_task, &t);
-        if (t.step == 1)
+        status = seqtopk_lend(&loan, parts, team_task, &t, error);
+        if (!status && t.step == 1)
             status = seqtopk_check_logits(&c.route, error);
     }
     return status;

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 static int check_groups(const seqtopk_options *options, uint64_t given, const seqtopk_cli_desc *cli, int64_t experts) {
     const char *command = options->command;
@@ -151,11 +152,35 @@ bool seqtopk_cli_desc_note(const seqtopk_options *options, uint64_t given, const
     return false;
 }
 
+/* The library speaks of the field that forces; the user wrote an option. */
+static const struct {
+    const char *library, *ours;
+} forced[] = {
+    {"forced by desc.isa", "forced by --isa"},
+    {"forced by desc.kernel", "forced by --kernel"},
+    {"forced by desc.way", "forced by --way"},
+};
+
+const char *seqtopk_cli_why(const char *why) {
+    for (size_t i = 0; i < sizeof forced / sizeof *forced; i++)
+        if (!strcmp(why, forced[i].library))
+            return forced[i].ours;
+    return why;
+}
+
 int seqtopk_cli_plan(const char *command, const seqtopk_desc *desc, seqtopk_plan **plan) {
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_status status = seqtopk_plan_create(plan, desc, &error);
     if (status == SEQTOPK_OK)
         return SEQTOPK_OPTIONS_RUN;
-    return seqtopk_cli_fail(status == SEQTOPK_E_MEMORY ? SEQTOPK_EXIT_FAILURE : SEQTOPK_EXIT_USAGE, "%s: %s: %s",
-                            command, seqtopk_status_string(status), error.message);
+    const char *ours = "", *rest = error.message;
+    for (size_t i = 0; i < sizeof forced / sizeof *forced; i++) {
+        const size_t length = strlen(forced[i].library);
+        if (!strncmp(error.message, forced[i].library, length)) {
+            ours = forced[i].ours;
+            rest = error.message + length;
+        }
+    }
+    return seqtopk_cli_fail(status == SEQTOPK_E_MEMORY ? SEQTOPK_EXIT_FAILURE : SEQTOPK_EXIT_USAGE, "%s: %s: %s%s",
+                            command, seqtopk_status_string(status), ours, rest);
 }

@@ -110,6 +110,9 @@ enum { SEQTOPK_NOTE = 120 };
 bool seqtopk_cli_desc_note(const seqtopk_options *options, uint64_t given, const seqtopk_desc *desc, int *next,
                            char note[SEQTOPK_NOTE]);
 
+/* The reason of a choice as the command's user knows it: "forced by --isa" for "forced by desc.isa". */
+const char *seqtopk_cli_why(const char *why);
+
 /* seqtopk_plan_create, its error printed: a forced kernel that cannot run and a value out of range are the user's. */
 int seqtopk_cli_plan(const char *command, const seqtopk_desc *desc, seqtopk_plan **plan);
 

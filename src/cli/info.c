@@ -13,6 +13,8 @@
 #include "src/tuning/ranges.h"
 #include "src/tuning/store.h"
 
+#include <fenv.h>
+#include <float.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,47 +63,24 @@ static bool parse_shape(const char *text, shape_values *shape) {
 
 /* --------------------------------------------------- instruction sets -- */
 
-/* The features of an instruction set that the system does not list, as words. */
-static void missing_features(const seqtopk_machine *machine, const char *isa, char *text, size_t size) {
-    size_t at = 0;
-    const char *features = seqtopk_isa_features(isa);
-    text[0] = 0;
-    if (!*machine->features) {
-        snprintf(text, size, "unknown: the system does not list them");
-        return;
-    }
-    for (const char *word = features ? features : ""; *word;) {
-        char feature[48];
-        size_t n = strcspn(word, " ");
-        size_t copied = n < sizeof feature ? n : sizeof feature - 1;
-        memcpy(feature, word, copied);
-        feature[copied] = 0;
-        if (n && !seqtopk_machine_has(machine, feature) && at + strlen(feature) + 2 < size)
-            at += (size_t)snprintf(text + at, size - at, "%s%s", at ? " " : "", feature);
-        word += n + strspn(word + n, " ");
-    }
-    if (!at)
-        snprintf(text, size, "the operating system's support");
-}
-
-static void print_isas(const seqtopk_machine *machine) {
+static void print_isas(void) {
     const char *name;
-    char missing[512];
+    char missing[SEQTOPK_ISA_MISSING];
     printf("\ninstruction sets\n");
     for (int32_t i = 0; (name = seqtopk_isa_name(i)); i++) {
         const char *features = seqtopk_isa_features(name);
         printf("  %-8s %-9s %s\n", name, seqtopk_isa_usable(name) ? "usable" : "-",
                features && *features ? features : "nothing special");
         if (!seqtopk_isa_usable(name)) {
-            missing_features(machine, name, missing, sizeof missing);
+            seqtopk_isa_missing(i, missing);
             printf("  %-8s %-9s missing: %s\n", "", "", missing);
         }
     }
 }
 
-static void json_isas(seqtopk_json *json, const seqtopk_machine *machine) {
+static void json_isas(seqtopk_json *json) {
     const char *name;
-    char missing[512];
+    char missing[SEQTOPK_ISA_MISSING];
     seqtopk_json_begin(json, "isas", '[');
     for (int32_t i = 0; (name = seqtopk_isa_name(i)); i++) {
         const char *features = seqtopk_isa_features(name);
@@ -110,7 +89,7 @@ static void json_isas(seqtopk_json *json, const seqtopk_machine *machine) {
         seqtopk_json_bool(json, "usable", seqtopk_isa_usable(name));
         seqtopk_json_text(json, "features", features);
         if (!seqtopk_isa_usable(name)) {
-            missing_features(machine, name, missing, sizeof missing);
+            seqtopk_isa_missing(i, missing);
             seqtopk_json_text(json, "missing", missing);
         }
         seqtopk_json_end(json, '}');
@@ -120,6 +99,19 @@ static void json_isas(seqtopk_json *json, const seqtopk_machine *machine) {
 
 /* ------------------------------------------------------- caches, kernels -- */
 
+/* What this process computes floats by: results are the same everywhere only if none of it was changed (by a library built
+ * with -ffast-math, which does that when it is loaded). NULL: nothing was. */
+static const char *changed_arithmetic(void) {
+    volatile float least = FLT_MIN, denormal = FLT_TRUE_MIN, half = 0.5f, none = 0;
+    if (fegetround() != FE_TONEAREST)
+        return "does not round to nearest: results differ from those of other programs";
+    if (!(denormal > none))
+        return "takes denormals for 0 (DAZ): results differ from those of other programs";
+    if (!(least * half > none))
+        return "makes denormals 0 (FTZ): results differ from those of other programs";
+    return NULL;
+}
+
 static void print_machine(const seqtopk_machine *machine) {
     printf("seqtopk    %s\nprocessor  %s, %ld online\ncaches     ", seqtopk_version(), machine->name,
            machine->processors);
@@ -128,13 +120,15 @@ static void print_machine(const seqtopk_machine *machine) {
     for (size_t i = 0; i < machine->cache_count; i++)
         printf("%sL%d %s %lld KiB", i ? ", " : "", machine->caches[i].level, machine->caches[i].type,
                machine->caches[i].bytes >> 10);
-    putchar('\n');
+    const char *changed = changed_arithmetic();
+    printf("\narithmetic %s\n", changed ? changed : "rounds to nearest, keeps denormals");
 }
 
 static void json_machine(seqtopk_json *json, const seqtopk_machine *machine) {
     seqtopk_json_text(json, "version", seqtopk_version());
     seqtopk_json_text(json, "processor", machine->name);
     seqtopk_json_int(json, "processors", machine->processors);
+    seqtopk_json_bool(json, "default_arithmetic", !changed_arithmetic());
     seqtopk_json_begin(json, "caches", '[');
     for (size_t i = 0; i < machine->cache_count; i++) {
         seqtopk_json_begin(json, NULL, '{');
@@ -490,7 +484,7 @@ static void report(const info_values *values, const seqtopk_plan *plan, const se
         seqtopk_json_begin(&json, NULL, '{');
         json_machine(&json, &machine);
         json_tuning(&json);
-        json_isas(&json, &machine);
+        json_isas(&json);
         json_kernels(&json);
         if (plan)
             json_plan(&json, plan, desc, model);
@@ -505,7 +499,7 @@ static void report(const info_values *values, const seqtopk_plan *plan, const se
         print_expected(plan, desc);
         print_contenders(plan, desc);
     } else {
-        print_isas(&machine);
+        print_isas();
         print_kernels();
     }
 }

@@ -24,7 +24,7 @@ static char *value_of(char *line, const char *key) {
     return line;
 }
 
-/* x86 says "model name" and "flags"; aarch64 "Features", numbers, and on some boards "model name", "Model" or
+/* x86 says "model name"; aarch64 numbers, and on some boards "model name", "Model" or
  * "Hardware". The best of these names stands. */
 static void read_cpuinfo(seqtopk_machine *machine) {
     static const char *const names[] = {"model name", "Model", "Hardware", "cpu model"};
@@ -44,22 +44,10 @@ static void read_cpuinfo(seqtopk_machine *machine) {
             snprintf(implementer, sizeof implementer, "%.31s", value);
         if ((value = value_of(line, "CPU part")))
             snprintf(part, sizeof part, "%.31s", value);
-        if (!*machine->features && ((value = value_of(line, "flags")) || (value = value_of(line, "Features"))))
-            snprintf(machine->features, sizeof machine->features, " %.*s ", (int)sizeof machine->features - 3, value);
     }
     fclose(file);
     if (best == sizeof names / sizeof *names && *implementer)
         snprintf(machine->name, sizeof machine->name, "ARM implementer %s, part %s", implementer, part);
-}
-
-bool seqtopk_machine_has(const seqtopk_machine *machine, const char *feature) {
-    static const char *const spellings[][2] = {{"bmi", "bmi1"}, {"lzcnt", "abm"}, {"avx512vbmi2", "avx512_vbmi2"}};
-    char word[64];
-    for (size_t i = 0; i < sizeof spellings / sizeof *spellings; i++)
-        if (!strcmp(feature, spellings[i][0]))
-            feature = spellings[i][1];
-    snprintf(word, sizeof word, " %s ", feature);
-    return strstr(machine->features, word) != NULL;
 }
 
 /* ---------------------------------------------------------------- caches -- */

@@ -9,8 +9,7 @@
 enum { SEQTOPK_CACHES = 8 };
 
 typedef struct seqtopk_machine {
-    char name[128];      /* "unknown" where it is not told */
-    char features[4096]; /* words, each between spaces, in the kernel's spelling; "" where they are not told */
+    char name[128]; /* "unknown" where it is not told */
     long processors;
     unsigned long long memory; /* bytes; 0 where they are not told */
     size_t cache_count;
@@ -22,8 +21,5 @@ typedef struct seqtopk_machine {
 } seqtopk_machine;
 
 void seqtopk_machine_read(seqtopk_machine *machine);
-
-/* Whether the system lists a feature, spelled as in seqtopk_isa_features. */
-bool seqtopk_machine_has(const seqtopk_machine *machine, const char *feature);
 
 #endif

@@ -39,7 +39,7 @@ void seqtopk_cli_choices_text(const seqtopk_plan *plan, int64_t tokens) {
         seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
         if (!serves(plan, i, tokens, &choice))
             continue;
-        printf("  %-16s %-*s  %s", choice.op, width, choice.kernel, choice.why);
+        printf("  %-16s %-*s  %s", choice.op, width, choice.kernel, seqtopk_cli_why(choice.why));
         if (tokens < 0 && choice.tokens_from > 0)
             printf(" (from %" PRId64 " tokens)", choice.tokens_from);
         putchar('\n');
@@ -55,7 +55,7 @@ void seqtopk_cli_choices_json(seqtopk_json *json, const seqtopk_plan *plan, int6
         seqtopk_json_begin(json, NULL, '{');
         seqtopk_json_text(json, "op", choice.op);
         seqtopk_json_text(json, "kernel", choice.kernel);
-        seqtopk_json_text(json, "why", choice.why);
+        seqtopk_json_text(json, "why", seqtopk_cli_why(choice.why));
         seqtopk_json_int(json, "contenders", choice.contenders);
         seqtopk_json_int(json, "tokens_from", choice.tokens_from);
         seqtopk_json_end(json, '}');

@@ -3,6 +3,7 @@
 #include "save.h"
 #include "cli.h"
 #include "npy.h"
+#include "whole.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -57,10 +58,24 @@ static int write_all(const char *directory, const file *files, int *written) {
     char path[PATH_MAX], message[SEQTOPK_NPY_MESSAGE];
     for (*written = 0; *written < FILES && files[*written].name; ++*written) {
         const file *f = &files[*written];
+        if (seqtopk_whole_interrupted())
+            return SEQTOPK_EXIT_FAILURE;
         if (!path_of(path, directory, f->name, true))
             return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "--out: %s", strerror(ENAMETOOLONG));
         if (!seqtopk_npy_write(path, f->dtype, f->count, f->data, message))
             return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s/%s: cannot be written: %s", directory, f->name, message);
+    }
+    return SEQTOPK_EXIT_OK;
+}
+
+/* Lists of two runs must not stand side by side: what cannot take its name is found before the first does. */
+static int look_at_all(const char *directory, const file *files) {
+    char path[PATH_MAX];
+    struct stat is;
+    for (int i = 0; i < FILES && files[i].name; i++) {
+        path_of(path, directory, files[i].name, false);
+        if (stat(path, &is) == 0 && !S_ISREG(is.st_mode))
+            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: cannot be written: it is no regular file", path);
     }
     return SEQTOPK_EXIT_OK;
 }
@@ -89,7 +104,10 @@ int seqtopk_cli_save(const char *directory, const seqtopk_cli_lists *lists) {
     int written = 0;
     if (mkdir(directory, 0777) && errno != EEXIST)
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: cannot be made: %s", directory, strerror(errno));
-    int status = write_all(directory, files, &written);
+    int status = look_at_all(directory, files);
+    seqtopk_whole_hold();
+    if (status == SEQTOPK_EXIT_OK)
+        status = write_all(directory, files, &written);
     if (status == SEQTOPK_EXIT_OK)
         status = rename_all(directory, files);
     for (int i = 0; status != SEQTOPK_EXIT_OK && i < written; i++) {
@@ -97,5 +115,6 @@ int seqtopk_cli_save(const char *directory, const seqtopk_cli_lists *lists) {
         if (path_of(path, directory, files[i].name, true))
             unlink(path);
     }
+    seqtopk_whole_let_go();
     return status;
 }

@@ -2,6 +2,7 @@
 /* A trace as a picture: the experts of each token, and the time of each step, over the place in the sequence. */
 #include "cli.h"
 #include "trace.h"
+#include "whole.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -95,12 +96,11 @@ int seqtopk_cli_trace_plot(const seqtopk_cli_trace *trace, const char *path) {
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "no memory for the picture");
     const int32_t count = seqtopk_cli_trace_ranges(trace, work, ranges);
     free(work);
-    FILE *out = fopen(path, "w");
-    if (!out)
+    seqtopk_whole file;
+    if (!seqtopk_whole_open(&file, path))
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: cannot be written: %s", path, strerror(errno));
-    draw(out, trace, ranges, count);
-    const int failed = ferror(out) != 0;
-    if (fclose(out) || failed)
+    draw(file.out, trace, ranges, count);
+    if (!seqtopk_whole_close(&file, true))
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: cannot be written: %s", path, strerror(errno));
     return SEQTOPK_EXIT_OK;
 }

@@ -117,6 +117,13 @@ int seqtopk_cli_tune_writable(const char *command, const char *path) {
     }
 }
 
+int seqtopk_cli_tune_replaceable(const char *command, const char *path) {
+    seqtopk_error error = SEQTOPK_ERROR_INIT;
+    if (seqtopk_store_replaceable(path, &error) == SEQTOPK_OK || access(path, F_OK) != 0) /* what is missing is made */
+        return SEQTOPK_OPTIONS_RUN;
+    return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: %s", command, error.message);
+}
+
 double seqtopk_cli_tune_gap(const seqtopk_measurement *tuned) {
     return tuned->runner_up >= 0 ? (double)tuned->runner_up_ps / (double)tuned->ps - 1 : 0;
 }

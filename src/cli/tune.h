@@ -27,6 +27,9 @@ int seqtopk_cli_tune_target(const char *command, const char *output, char path[S
  * is there, takes new files. Prints; returns as above. */
 int seqtopk_cli_tune_writable(const char *command, const char *path);
 
+/* Whether what stands there may be replaced by a tuning file, found out before the work is done. Prints; as above. */
+int seqtopk_cli_tune_replaceable(const char *command, const char *path);
+
 /* How much longer the runner-up takes, as a share of the winner's time. */
 double seqtopk_cli_tune_gap(const seqtopk_measurement *tuned);
 

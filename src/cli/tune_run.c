@@ -7,6 +7,7 @@
 #include "options.h"
 #include "progress.h"
 #include "tune.h"
+#include "whole.h"
 
 #include "src/plan/presets.h"
 #include "tune/decide.h"
@@ -133,11 +134,11 @@ static void on_wrong(void *context, const seqtopk_tune_point *point, const seqto
 /* ---------------------------------------------------------------- before -- */
 
 static int prepare(run *r) {
-    static const char *const forcing[] = {"SEQTOPK_ISA", "SEQTOPK_KERNEL"};
+    static const char *const forcing[] = {"SEQTOPK_ISA", "SEQTOPK_KERNEL", "SEQTOPK_WAY"};
     const tune_values *v = r->values;
     const char *emulator = seqtopk_tune_emulated();
     char message[SEQTOPK_TUNE_MESSAGE];
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < sizeof forcing / sizeof *forcing; i++)
         if (getenv(forcing[i]) && *getenv(forcing[i]))
             return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "tune: %s is set, which leaves nothing to choose; unset it",
                                     forcing[i]);
@@ -157,6 +158,8 @@ static int prepare(run *r) {
     int status = seqtopk_cli_tune_target("tune", v->output, r->path);
     if (status == SEQTOPK_OPTIONS_RUN)
         status = seqtopk_cli_tune_writable("tune", r->path);
+    if (status == SEQTOPK_OPTIONS_RUN)
+        status = seqtopk_cli_tune_replaceable("tune", r->path);
     if (status == SEQTOPK_OPTIONS_RUN && v->report)
         status = seqtopk_cli_tune_writable("tune --report", v->report);
     if (status != SEQTOPK_OPTIONS_RUN)
@@ -278,13 +281,17 @@ static int collect(const run *r, seqtopk_tuning_file *file) {
     return SEQTOPK_OPTIONS_RUN;
 }
 
-/* Minutes of timing are not thrown away for a file that cannot be written any more. */
+/* Minutes of timing are not thrown away for a file that cannot be written any more: here, or where temporary files go. */
 static int rescue(const seqtopk_tuning_file *file, const char *why) {
-    char name[SEQTOPK_MACHINE_NAME + 16];
-    snprintf(name, sizeof name, "./%s.tuning", seqtopk_machine_name());
-    if (access(name, F_OK) != 0 && seqtopk_store_save(file, name, NULL) == SEQTOPK_OK)
-        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
-                                "tune: %s; what was decided is in %s: `seqtopk tune merge` takes it", why, name);
+    const char *temporary = getenv("TMPDIR");
+    const char *const places[] = {".", temporary && *temporary ? temporary : "/tmp"};
+    char name[SEQTOPK_STORE_PATH];
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        const int size = snprintf(name, sizeof name, "%s/%s.tuning", places[i], seqtopk_machine_name());
+        if (size < (int)sizeof name && seqtopk_store_merge(file, name, NULL, NULL) == SEQTOPK_OK)
+            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                    "tune: %s; what was decided is in %s: `seqtopk tune merge` takes it", why, name);
+    }
     return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune: %s; what was decided is lost", why);
 }
 
@@ -312,12 +319,13 @@ static int write_report(const run *r) {
     seqtopk_machine_read(&machine);
     const seqtopk_tune_report report = {machine.name, seqtopk_machine_key(), seqtopk_version(), when, r->results,
                                         r->count,     r->summary.seconds,    r->noise.spread};
-    FILE *out = fopen(r->values->report, "w");
-    const bool ok = out && seqtopk_tune_report_write(&report, out);
-    const int trouble = errno;
-    if ((out && fclose(out)) || !ok)
+    seqtopk_whole file;
+    bool ok = seqtopk_whole_open(&file, r->values->report);
+    if (ok)
+        ok = seqtopk_whole_close(&file, seqtopk_tune_report_write(&report, file.out));
+    if (!ok)
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "tune: --report %s: cannot be written: %s", r->values->report,
-                                strerror(trouble ? trouble : errno));
+                                strerror(errno));
     printf("report     %s\n", r->values->report);
     return SEQTOPK_OPTIONS_RUN;
 }

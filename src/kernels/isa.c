@@ -26,6 +26,9 @@ static const isa_row isa_rows[] = {
 };
 enum { ISA_COUNT = sizeof isa_rows / sizeof *isa_rows };
 
+/* Whose fault it is that a feature cannot be used. */
+typedef enum { NOTHING_LACKS, CPU_LACKS, SYSTEM_LACKS } lack;
+
 #if defined(__x86_64__)
 
 /* Bits of XCR0: what the operating system saves for a process. */
@@ -88,17 +91,18 @@ seqtopk_cpuid seqtopk_cpuid_get(void) {
 typedef seqtopk_cpuid cpu_bits;
 static cpu_bits get_bits(void) { return seqtopk_cpuid_get(); }
 
-static int has_feature(const cpu_bits *cpu, const char *name, size_t length) {
+static lack what_lacks(const cpu_bits *cpu, const char *name, size_t length) {
     for (size_t i = 0; i < sizeof cpu_features / sizeof *cpu_features; i++) {
         if (strlen(cpu_features[i].name) != length || memcmp(cpu_features[i].name, name, length) != 0)
             continue;
         const uint32_t *regs = cpu_features[i].leaf == 1   ? cpu->one
                                : cpu_features[i].leaf == 7 ? cpu->seven
                                                            : cpu->extended;
-        return (regs[cpu_features[i].reg] >> cpu_features[i].bit & 1) &&
-               (cpu->xcr0 & cpu_features[i].xcr0) == cpu_features[i].xcr0;
+        if (!(regs[cpu_features[i].reg] >> cpu_features[i].bit & 1))
+            return CPU_LACKS;
+        return (cpu->xcr0 & cpu_features[i].xcr0) == cpu_features[i].xcr0 ? NOTHING_LACKS : SYSTEM_LACKS;
     }
-    return 0;
+    return CPU_LACKS;
 }
 
 #elif defined(__aarch64__)
@@ -109,9 +113,9 @@ typedef struct {
 
 static cpu_bits get_bits(void) { return (cpu_bits){getauxval(AT_HWCAP)}; }
 
-static int has_feature(const cpu_bits *cpu, const char *name, size_t length) {
+static lack what_lacks(const cpu_bits *cpu, const char *name, size_t length) {
     const unsigned long hwcap_asimd = 1ul << 1;
-    return length == 5 && memcmp(name, "asimd", 5) == 0 && (cpu->hwcap & hwcap_asimd);
+    return length == 5 && memcmp(name, "asimd", 5) == 0 && (cpu->hwcap & hwcap_asimd) ? NOTHING_LACKS : CPU_LACKS;
 }
 
 #else
@@ -122,25 +126,68 @@ typedef struct {
 
 static cpu_bits get_bits(void) { return (cpu_bits){0}; }
 
-static int has_feature(const cpu_bits *cpu, const char *name, size_t length) {
+static lack what_lacks(const cpu_bits *cpu, const char *name, size_t length) {
     (void)cpu;
     (void)name;
     (void)length;
-    return 0;
+    return CPU_LACKS;
 }
 
 #endif
 
+/* The next of the words of a list, from where *at is on; 0: there is none. */
+static size_t next_word(const char **at) {
+    *at += strspn(*at, " ");
+    return strcspn(*at, " ");
+}
+
 static int has_features(const cpu_bits *cpu, const char *list) {
-    while (*list) {
-        size_t length = strcspn(list, " ");
-        if (!has_feature(cpu, list, length))
+    for (size_t length; (length = next_word(&list)) > 0; list += length)
+        if (what_lacks(cpu, list, length) != NOTHING_LACKS)
             return 0;
-        list += length;
-        list += *list == ' ';
-    }
     return 1;
 }
+
+/* Words that fit, one space between them. */
+static void add_word(char *text, size_t size, const char *word, size_t length) {
+    const size_t have = strlen(text), space = have > 0;
+    if (have + space + length + 1 > size)
+        return;
+    memcpy(text + have, " ", space);
+    memcpy(text + have + space, word, length);
+    text[have + space + length] = 0;
+}
+
+static void missing_of(const cpu_bits *cpu, int32_t isa, char *text, size_t size) {
+    static const char system[] = "the operating system's support";
+    const char *list = isa_rows[isa].features;
+    text[0] = 0;
+    for (size_t length; (length = next_word(&list)) > 0; list += length)
+        if (what_lacks(cpu, list, length) == CPU_LACKS)
+            add_word(text, size, list, length);
+    if (!*text && !has_features(cpu, isa_rows[isa].features))
+        add_word(text, size, system, sizeof system - 1);
+}
+
+void seqtopk_isa_missing(int32_t isa, char text[SEQTOPK_ISA_MISSING]) {
+    const cpu_bits cpu = get_bits();
+    missing_of(&cpu, isa, text, SEQTOPK_ISA_MISSING);
+}
+
+static uint32_t isas_of(const cpu_bits *cpu) {
+    uint32_t bits = 0;
+    for (int i = 0; i < ISA_COUNT; i++)
+        if (has_features(cpu, isa_rows[i].features))
+            bits |= 1u << i;
+    return bits;
+}
+
+#if defined(__x86_64__)
+uint32_t seqtopk_isas_of(const seqtopk_cpuid *cpu) { return isas_of(cpu); }
+void seqtopk_isa_missing_of(const seqtopk_cpuid *cpu, int32_t isa, char text[SEQTOPK_ISA_MISSING]) {
+    missing_of(cpu, isa, text, SEQTOPK_ISA_MISSING);
+}
+#endif
 
 static uint32_t usable_isas(void) {
     /* Bit 31 says that the others are known. Two threads may both ask the CPU; they store the same. */
@@ -149,10 +196,7 @@ static uint32_t usable_isas(void) {
     if (bits)
         return bits;
     const cpu_bits cpu = get_bits();
-    bits = 1u << 31;
-    for (int i = 0; i < ISA_COUNT; i++)
-        if (has_features(&cpu, isa_rows[i].features))
-            bits |= 1u << i;
+    bits = 1u << 31 | isas_of(&cpu);
     atomic_store_explicit(&known, bits, memory_order_relaxed);
     return bits;
 }

@@ -4,6 +4,8 @@
 #ifndef SEQTOPK_SRC_KERNELS_ISA_H
 #define SEQTOPK_SRC_KERNELS_ISA_H
 
+#include "src/kernels/registry.h"
+
 #include <stdint.h>
 
 enum { EAX, EBX, ECX, EDX };
@@ -15,5 +17,9 @@ typedef struct seqtopk_cpuid {
 } seqtopk_cpuid;
 
 seqtopk_cpuid seqtopk_cpuid_get(void);
+
+/* Bit i: such a CPU, under such an operating system, can run isa.def's row i. Of any CPU, to be tried without having it. */
+uint32_t seqtopk_isas_of(const seqtopk_cpuid *cpu);
+void seqtopk_isa_missing_of(const seqtopk_cpuid *cpu, int32_t isa, char text[SEQTOPK_ISA_MISSING]);
 
 #endif

@@ -61,4 +61,8 @@ int32_t seqtopk_isa_index(const char *name);
 /* Whether this CPU and operating system can run row `isa` of isa.def. */
 int seqtopk_isa_runs(int32_t isa);
 
+/* What isa.def's row lacks to run: CPU features, or the operating system's support; "": nothing. */
+enum { SEQTOPK_ISA_MISSING = 256 };
+void seqtopk_isa_missing(int32_t isa, char text[SEQTOPK_ISA_MISSING]);
+
 #endif

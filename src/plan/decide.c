@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/plan/decide.h"
+#include "src/environment.h"
 #include "src/status.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* ---------------------------------------------------------------- forcing -- */
 
 static const char *given(const char *field, const char *variable) {
-    const char *value = field ? field : getenv(variable);
-    return value && *value ? value : NULL;
+    if (!field)
+        return seqtopk_environment(variable);
+    return *field ? field : NULL;
 }
 
 static int fits(const seqtopk_row *row, const seqtopk_desc *desc, uint32_t reach) {
@@ -25,9 +26,12 @@ static seqtopk_status force_isa(seqtopk_forced *f, seqtopk_error *error) {
     if (f->isa_index < 0)
         return seqtopk_fail(error, SEQTOPK_E_ISA, -1, "%s: \"%.40s\" is no instruction set of this build", f->isa_from,
                             f->isa);
-    if (!seqtopk_isa_runs(f->isa_index))
-        return seqtopk_fail(error, SEQTOPK_E_ISA, -1, "%s: this machine cannot run %s; it needs %s", f->isa_from,
-                            f->isa, seqtopk_isa_features(f->isa));
+    if (!seqtopk_isa_runs(f->isa_index)) {
+        char missing[SEQTOPK_ISA_MISSING];
+        seqtopk_isa_missing(f->isa_index, missing);
+        return seqtopk_fail(error, SEQTOPK_E_ISA, -1, "%s: this machine cannot run %s; it lacks %s", f->isa_from,
+                            f->isa, missing);
+    }
     return SEQTOPK_OK;
 }
 

@@ -344,6 +344,12 @@ static void describe_rows(seqtopk_call *call) {
         call->weighing.least = SEQTOPK_LEAST_SCORE;
 }
 
+static seqtopk_status refuse_way(const seqtopk_call *call, const char *why_not, int64_t sequence, int64_t token,
+                                 seqtopk_error *error) {
+    return seqtopk_fail(error, SEQTOPK_E_KERNEL, token, "the forced way %s does not serve sequence %lld (%s)",
+                        seqtopk_ways[call->plan->way].name, (long long)sequence, why_not);
+}
+
 seqtopk_status seqtopk_check_way(const seqtopk_call *call, seqtopk_error *error) {
     seqtopk_ask ask = seqtopk_plan_ask(call->plan);
     if (call->plan->way < 0 || call->in.given_ids)
@@ -358,11 +364,22 @@ seqtopk_status seqtopk_check_way(const seqtopk_call *call, seqtopk_error *error)
             if (seqtopk_call_run(call, s, part, &first, &last))
                 ask.length = seqtopk_call_length(call, begin, end, first, last);
         const char *why_not = seqtopk_plan_why_not(call->plan, call->kernels, (seqtopk_way_id)call->plan->way, &ask);
-        if (why_not)
-            return seqtopk_fail(error, SEQTOPK_E_KERNEL, begin, "the forced way %s does not serve sequence %lld (%s)",
-                                seqtopk_ways[call->plan->way].name, (long long)s, why_not);
+        if (!why_not)
+            continue;
+        const int64_t token = seqtopk_place(call, begin);
+        if (call->in.token_seq) { /* else every part finds it out for itself, at once */
+            call->reports->why_not = why_not;
+            call->reports->refused = (int32_t)s;
+            call->reports->refused_token = (int32_t)token;
+        }
+        return refuse_way(call, why_not, s, token, error);
     }
     return SEQTOPK_OK;
+}
+
+seqtopk_status seqtopk_check_sorted_way(const seqtopk_call *call, seqtopk_error *error) {
+    const seqtopk_report *r = call->reports;
+    return r->why_not ? refuse_way(call, r->why_not, r->refused, r->refused_token, error) : SEQTOPK_OK;
 }
 
 static uintptr_t base_of(void *scratch) { return ((uintptr_t)scratch + 63) & ~(uintptr_t)63; }

@@ -13,7 +13,9 @@ typedef struct seqtopk_report {
     int64_t first_dropped;
     int64_t pairs; /* that it will list */
     int64_t end;   /* where its pairs end in the lists */
-    char pad[16];
+    /* Of part 0, where it sorts a batch before it knows: why the forced way does not serve, whom, and that one's first token. */
+    const char *why_not;
+    int32_t refused, refused_token;
 } seqtopk_report;
 
 /* What a part collected of a sequence. Runs are numbered s + part: consecutive tokens, so no two have the same
@@ -282,6 +284,8 @@ void seqtopk_list_experts(const seqtopk_call *call);
 
 /* A forced way must serve every sequence of the call. */
 seqtopk_status seqtopk_check_way(const seqtopk_call *call, seqtopk_error *error);
+/* The same of a batch that part 0 has sorted, whoever asks afterwards. */
+seqtopk_status seqtopk_check_sorted_way(const seqtopk_call *call, seqtopk_error *error);
 
 /* What a route does in a step (route.c), of which the decoding of src/cache has some in common. Finish is weigh and tell. */
 void seqtopk_step_collect(const seqtopk_call *call);
@@ -292,9 +296,6 @@ void seqtopk_step_permute(const seqtopk_call *call);
 
 /* After the collect step: SEQTOPK_E_NONFINITE if a part has met a bad row. */
 seqtopk_status seqtopk_check_logits(const seqtopk_call *call, seqtopk_error *error);
-
-/* Takes a caller's loan of threads, and checks it. */
-seqtopk_status seqtopk_take_loan(seqtopk_parallel *loan, const seqtopk_parallel *parallel, seqtopk_error *error);
 
 /* Tells the way of sequence s; and, with the last offset, how many pairs there are. */
 void seqtopk_tell_way(const seqtopk_call *call, int64_t s);

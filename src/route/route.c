@@ -5,6 +5,7 @@
  * way.h.
  */
 #include "src/abi.h"
+#include "src/route/lend.h"
 #include "src/route/way.h"
 #include "src/status.h"
 
@@ -337,8 +338,9 @@ static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
         if (status)
             return status;
         seqtopk_sort_tokens(call);
-        status = seqtopk_check_way(call, error);
+        call->reports->why_not = NULL;
         call->reports->bad_token = -1;
+        status = seqtopk_check_way(call, error);
         if (status)
             return status;
     }
@@ -411,6 +413,8 @@ seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input 
             status = open_call(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
         if (!status && step > 0)
             status = seqtopk_check_token_seq(&call, error);
+        if (!status && step > 0 && call.in.token_seq)
+            status = seqtopk_check_sorted_way(&call, error);
         return status ? status : step == 0 ? route_alone(&call, error) : seqtopk_check_logits(&call, error);
     }
     if (!status && step > 0) {
@@ -436,19 +440,6 @@ static void team_task(void *arg, int32_t part) {
     seqtopk_route_part(t->plan, t->input, t->output, t->scratch, t->scratch_size, t->step, part, t->parts, NULL);
 }
 
-seqtopk_status seqtopk_take_loan(seqtopk_parallel *loan, const seqtopk_parallel *parallel, seqtopk_error *error) {
-    const seqtopk_status status =
-        seqtopk_take_struct(loan, sizeof *loan, SEQTOPK_FIRST_parallel, parallel, "parallel", error);
-    if (status)
-        return status;
-    if (!loan->parallel_for)
-        return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "parallel.parallel_for is NULL");
-    if (loan->threads < 1 || loan->threads > SEQTOPK_MAX_PARTS)
-        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "parallel.threads is %d; it must be 1 to %d",
-                            (int)loan->threads, SEQTOPK_MAX_PARTS);
-    return SEQTOPK_OK;
-}
-
 seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_input *input,
                                       const seqtopk_output *output, void *scratch, size_t scratch_size,
                                       const seqtopk_parallel *parallel, seqtopk_error *error) {
@@ -469,8 +460,9 @@ seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_in
     team t = {plan, input, output, scratch, scratch_size, 0, parts};
     status = open_call(&call, plan, input, output, scratch, scratch_size, 0, parts, error);
     for (; t.step < seqtopk_route_steps(plan) && !status; t.step++) {
-        loan.parallel_for(loan.context, parts, team_task, &t);
-        status = seqtopk_check_logits(&call, error);
+        status = seqtopk_lend(&loan, parts, team_task, &t, error);
+        if (!status)
+            status = seqtopk_check_logits(&call, error);
     }
     return status;
 }

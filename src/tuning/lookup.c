@@ -79,7 +79,7 @@ seqtopk_status seqtopk_tuning_index(seqtopk_tuning *tuning, seqtopk_error *error
         return status;
     while ((line = seqtopk_ranges_next(&cursor, &reason)) != SEQTOPK_RANGES_END)
         if (line == SEQTOPK_RANGES_SHAPE && !add_line(tuning, &cursor, capacity))
-            return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "no memory for %d tuned shapes", (int)tuning->entries);
+            return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "no memory for a tuning file's shapes");
     for (int op = 0; op < SEQTOPK_OPS; op++) /* those without any */
         if (tuning->first[op + 1] < tuning->first[op])
             tuning->first[op + 1] = tuning->first[op];
@@ -96,28 +96,33 @@ void seqtopk_tuning_unindex(seqtopk_tuning *tuning) {
     free(tuning->group);
 }
 
-/* Reads a line; no memory for it: `empty`. */
+/* Reads a line; `empty`: no range of it is any good; NULL: no memory. */
 static seqtopk_tuning_line *read_line(const seqtopk_tuning *tuning, const seqtopk_tuning_entry *entry,
                                       seqtopk_tuning_shape heading) {
     seqtopk_tuning_range range[SEQTOPK_TUNING_BUCKETS];
     seqtopk_tuning_reason reason;
     const int32_t ranges = seqtopk_ranges_read(tuning->text + entry->at, &heading, &tuning->reader, range, &reason);
-    seqtopk_tuning_line *line = ranges ? malloc(sizeof *line + (size_t)ranges * sizeof *range) : NULL;
-    if (!line)
+    if (!ranges)
         return &empty;
+    seqtopk_tuning_line *line = malloc(sizeof *line + (size_t)ranges * sizeof *range);
+    if (!line)
+        return NULL;
     line->number = entry->number;
     line->ranges = ranges;
     memcpy(line->range, range, (size_t)ranges * sizeof *range);
     return line;
 }
 
-/* Two threads may both read it; the one that comes second takes the first's. */
+/* Two threads may both read it; the one that comes second takes the first's. NULL: no memory now; it
+ * is read the next time. */
 static const seqtopk_tuning_line *line_of(const seqtopk_tuning *tuning, seqtopk_tuning_entry *entry,
                                           const seqtopk_tuning_shape *heading) {
     seqtopk_tuning_line *line = atomic_load_explicit(&entry->line, memory_order_acquire);
     if (line)
         return line;
     seqtopk_tuning_line *mine = read_line(tuning, entry, *heading);
+    if (!mine)
+        return NULL;
     if (atomic_compare_exchange_strong_explicit(&entry->line, &line, mine, memory_order_acq_rel, memory_order_acquire))
         return mine;
     if (mine != &empty)

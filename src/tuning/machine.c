@@ -178,15 +178,16 @@ static void find_out(machine *m) {
 
 static _Atomic(machine *) known;
 
+static const machine unknown = {"unknown", "unknown"};
+
 /* Two threads may both find out; the second one takes what the first one stored. */
 static const machine *this_machine(void) {
-    static const machine nothing = {"unknown", "unknown"};
     machine *found = atomic_load_explicit(&known, memory_order_acquire);
     if (found)
         return found;
     machine *mine = malloc(sizeof *mine);
     if (!mine)
-        return &nothing;
+        return &unknown;
     find_out(mine);
     if (atomic_compare_exchange_strong_explicit(&known, &found, mine, memory_order_acq_rel, memory_order_acquire)) {
         seqtopk_unload_prepare();
@@ -198,6 +199,7 @@ static const machine *this_machine(void) {
 
 void seqtopk_machine_unload(void) { free(atomic_exchange(&known, NULL)); }
 
+int seqtopk_machine_is_known(void) { return this_machine() != &unknown; }
 const char *seqtopk_machine_key(void) { return this_machine()->key; }
 const char *seqtopk_machine_name(void) { return this_machine()->name; }
 

@@ -12,6 +12,9 @@ enum { SEQTOPK_MACHINE_NAME = 96 };
  * seqtopk-<version>", printable ASCII, one space between words. Found out once per process, in microseconds.
  */
 
+/* Whether there is memory to keep the key; without, it is "unknown" for now, and found out when it is asked for again. */
+int seqtopk_machine_is_known(void);
+
 /* The key's first word and a hash of all of it: what this machine's file is called. */
 const char *seqtopk_machine_name(void);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE
 #include "src/tuning/store.h"
+#include "src/environment.h"
 #include "src/status.h"
 #include "src/tuning/machine.h"
 #include "src/tuning/text.h"
@@ -15,16 +16,6 @@
 
 /* ---------------------------------------------------------------- places -- */
 
-/* Not for a program that runs with more rights than its user has. */
-static const char *environment(const char *variable) {
-#if defined(__GLIBC__)
-    const char *value = secure_getenv(variable);
-#else
-    const char *value = getenv(variable);
-#endif
-    return value && *value ? value : NULL;
-}
-
 static int is_none(const char *tuning) { return strcmp(tuning, "none") == 0 || strcmp(tuning, "off") == 0; }
 
 static int join(char path[SEQTOPK_STORE_PATH], const char *directory, const char *below) {
@@ -33,14 +24,14 @@ static int join(char path[SEQTOPK_STORE_PATH], const char *directory, const char
 }
 
 int seqtopk_store_place(int place, char path[SEQTOPK_STORE_PATH]) {
-    const char *tuning = environment("SEQTOPK_TUNING");
+    const char *tuning = seqtopk_environment("SEQTOPK_TUNING");
     if (tuning) {
         if (place != 0 || is_none(tuning) || strlen(tuning) >= SEQTOPK_STORE_PATH)
             return 0;
         memcpy(path, tuning, strlen(tuning) + 1);
         return 1;
     }
-    const char *cache = environment("XDG_CACHE_HOME"), *home = environment("HOME");
+    const char *cache = seqtopk_environment("XDG_CACHE_HOME"), *home = seqtopk_environment("HOME");
     switch (place) {
     case 1:
         if (cache && *cache == '/') /* what is not absolute is to be ignored, says the XDG specification */
@@ -52,17 +43,19 @@ int seqtopk_store_place(int place, char path[SEQTOPK_STORE_PATH]) {
     }
 }
 
+const char *seqtopk_store_why_no_place(void) {
+    const char *tuning = seqtopk_environment("SEQTOPK_TUNING");
+    if (!tuning)
+        return "no place for a tuning file is known: set HOME, XDG_CACHE_HOME or SEQTOPK_TUNING to an absolute path";
+    return is_none(tuning) ? "SEQTOPK_TUNING says that there is to be none"
+                           : "SEQTOPK_TUNING is longer than any path can be";
+}
+
 seqtopk_status seqtopk_store_target(char path[SEQTOPK_STORE_PATH], seqtopk_error *error) {
-    const char *tuning = environment("SEQTOPK_TUNING");
-    if (tuning && is_none(tuning))
-        return seqtopk_fail(error, SEQTOPK_E_FILE, -1,
-                            "SEQTOPK_TUNING is \"%s\": there is no file to write; unset it, or set it to a path",
-                            tuning);
-    if (!seqtopk_store_place(tuning ? 0 : 1, path))
-        return seqtopk_fail(
-            error, SEQTOPK_E_FILE, -1,
-            "there is no place for a tuning file: set HOME, XDG_CACHE_HOME or SEQTOPK_TUNING to an absolute path");
-    return SEQTOPK_OK;
+    const char *tuning = seqtopk_environment("SEQTOPK_TUNING");
+    if (seqtopk_store_place(tuning ? 0 : 1, path))
+        return SEQTOPK_OK;
+    return seqtopk_fail(error, SEQTOPK_E_FILE, -1, "there is no file to write: %s", seqtopk_store_why_no_place());
 }
 
 seqtopk_status seqtopk_store_load(seqtopk_tuning_file *file, const char *path, const seqtopk_tuning_reader *reader,
@@ -209,9 +202,7 @@ static int make_directory(const char *directory, int levels) {
     return make_directory(above, levels - 1) && (mkdir(directory, 0777) == 0 || errno == EEXIST);
 }
 
-/* What stands at `path` may be replaced: nothing, an empty file, or a tuning file. Never a device or somebody's
- * thesis. */
-static seqtopk_status check_replaceable(const char *path, seqtopk_error *error) {
+seqtopk_status seqtopk_store_replaceable(const char *path, seqtopk_error *error) {
     static const char magic[] = "seqtopk-tuning ";
     char begin[sizeof magic - 1];
     struct stat is;
@@ -295,7 +286,7 @@ static seqtopk_status make_way(const char *path, char directory[SEQTOPK_STORE_PA
     if (!make_directory(directory, 2))
         return seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: the directory cannot be made: %s", directory,
                             strerror(errno));
-    return check_replaceable(path, error);
+    return seqtopk_store_replaceable(path, error);
 }
 
 seqtopk_status seqtopk_store_save(const seqtopk_tuning_file *file, const char *path, seqtopk_error *error) {
@@ -325,26 +316,40 @@ enum { TRY_LOCK = F_SETLK };
 #endif
 enum { LOCK_TRIES = 600, LOCK_PAUSE = 50000000 /* ns */ };
 
-/* The file that is locked, to be closed; -1: it is held for too long, or cannot be made. The lock goes with its
- * process. */
-static int lock_beside(const char *path, seqtopk_error *error) {
-    char name[SEQTOPK_STORE_PATH + 8];
-    snprintf(name, sizeof name, "%s.lock", path);
-    const int file = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
-    if (file < 0) {
-        seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: cannot be made: %s", name, strerror(errno));
-        return -1;
-    }
+/* Whether the name still is the open file's: who held the lock before may have taken the name away. */
+static int is_still(const char *name, int file) {
+    struct stat open_one, named;
+    return fstat(file, &open_one) == 0 && stat(name, &named) == 0 && open_one.st_dev == named.st_dev &&
+           open_one.st_ino == named.st_ino;
+}
+
+/* The file that is locked; -1: it is held for too long, or cannot be made. The lock goes with its process. */
+static int lock_beside(const char *name, seqtopk_error *error) {
     for (int i = 0; i < LOCK_TRIES; i++) {
         struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        const int file = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
+        if (file < 0) {
+            seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: cannot be made: %s", name, strerror(errno));
+            return -1;
+        }
         /* A file system without locks: then the last of two tuners wins, and its file is whole all the same. */
-        if (fcntl(file, TRY_LOCK, &whole) == 0 || (errno != EAGAIN && errno != EACCES && errno != EINTR))
-            return file;
+        if (fcntl(file, TRY_LOCK, &whole) == 0 || (errno != EAGAIN && errno != EACCES && errno != EINTR)) {
+            if (is_still(name, file))
+                return file;
+            close(file); /* and at once again */
+            continue;
+        }
+        close(file);
         nanosleep(&(struct timespec){0, LOCK_PAUSE}, NULL);
     }
-    close(file);
     seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: another process has held it for 30 seconds: wait for its end", name);
     return -1;
+}
+
+/* The name goes first, so that nobody locks what has none any more and believes to be alone. */
+static void unlock(const char *name, int file) {
+    unlink(name);
+    close(file);
 }
 
 static seqtopk_status merge_locked(const seqtopk_tuning_file *newer, const char *path, seqtopk_tuning_file *all,
@@ -369,18 +374,19 @@ static seqtopk_status merge_locked(const seqtopk_tuning_file *newer, const char 
 
 seqtopk_status seqtopk_store_merge(const seqtopk_tuning_file *newer, const char *path, seqtopk_tuning_file *merged,
                                    seqtopk_error *error) {
-    char directory[SEQTOPK_STORE_PATH];
+    char directory[SEQTOPK_STORE_PATH], name[SEQTOPK_STORE_PATH + 8];
     seqtopk_tuning_file all = {0};
     if (merged)
         memset(merged, 0, sizeof *merged);
     seqtopk_status status = make_way(path, directory, error);
     if (status)
         return status;
-    const int lock = lock_beside(path, error);
+    snprintf(name, sizeof name, "%s.lock", path);
+    const int lock = lock_beside(name, error);
     if (lock < 0)
         return SEQTOPK_E_FILE;
     status = merge_locked(newer, path, &all, error);
-    close(lock);
+    unlock(name, lock);
     if (status || !merged)
         seqtopk_tuning_file_free(&all);
     else
@@ -389,6 +395,10 @@ seqtopk_status seqtopk_store_merge(const seqtopk_tuning_file *newer, const char 
 }
 
 #else
+
+seqtopk_status seqtopk_store_replaceable(const char *path, seqtopk_error *error) {
+    return seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: tuning files are not written on this system", path);
+}
 
 seqtopk_status seqtopk_store_read(const char *path, char **text, size_t *size, int *missing, seqtopk_error *error) {
     *text = NULL;
@@ -401,7 +411,7 @@ seqtopk_status seqtopk_store_read(const char *path, char **text, size_t *size, i
 
 seqtopk_status seqtopk_store_save(const seqtopk_tuning_file *file, const char *path, seqtopk_error *error) {
     (void)file;
-    return seqtopk_fail(error, SEQTOPK_E_FILE, -1, "%s: tuning files are not written on this system", path);
+    return seqtopk_store_replaceable(path, error);
 }
 
 seqtopk_status seqtopk_store_merge(const seqtopk_tuning_file *newer, const char *path, seqtopk_tuning_file *merged,

@@ -18,6 +18,9 @@ enum { SEQTOPK_STORE_PLACES = 4, SEQTOPK_STORE_PATH = 4096 };
 /* The path of place `place`, or 0 if there is none such (a variable is not set, the path is too long). */
 int seqtopk_store_place(int place, char path[SEQTOPK_STORE_PATH]);
 
+/* Why there is none at all: what SEQTOPK_TUNING says, or that no directory is known. Static. */
+const char *seqtopk_store_why_no_place(void);
+
 /*
  * Where a tuner writes: place 0 if SEQTOPK_TUNING names a file, else place 1. SEQTOPK_E_FILE: there is none (no HOME,
  * or SEQTOPK_TUNING is "none"), and the message says what to set.
@@ -39,6 +42,10 @@ seqtopk_status seqtopk_store_read_start(const char *path, char **text, size_t *s
 seqtopk_status seqtopk_store_load(seqtopk_tuning_file *file, const char *path, const seqtopk_tuning_reader *reader,
                                   seqtopk_error *error);
 
+/* Whether what stands at `path` may be replaced: nothing, an empty file, or a tuning file. Never a device or somebody's
+ * thesis. SEQTOPK_E_FILE: it may not, or cannot be looked at. */
+seqtopk_status seqtopk_store_replaceable(const char *path, seqtopk_error *error);
+
 /*
  * Writes the file whole or not at all: a temporary beside it, fsync, rename, fsync of the directory. Makes the
  * directory if only its last two parts are missing. SEQTOPK_E_FILE: read-only, no permission, disk full; the old file
@@ -47,7 +54,7 @@ seqtopk_status seqtopk_store_load(seqtopk_tuning_file *file, const char *path, c
 seqtopk_status seqtopk_store_save(const seqtopk_tuning_file *file, const char *path, seqtopk_error *error);
 
 /*
- * Merges `newer` into the file, under a lock that other processes' calls wait for (<path>.lock, which stays): reads it,
+ * Merges `newer` into the file, under a lock that other processes' calls wait for (<path>.lock, which goes with it): reads it,
  * seqtopk_tuning_file_merge, writes it. A file that cannot be read as one of newer's machine and library is replaced. After
  * SEQTOPK_OK *merged (may be NULL) is what was written, the caller's to free. SEQTOPK_E_FILE also if the lock is held
  * for longer than 30 seconds.

@@ -3,6 +3,7 @@
 #include "src/abi.h"
 #include "src/status.h"
 #include "src/tuning/lookup.h"
+#include "src/tuning/machine.h"
 #include "src/tuning/store.h"
 #include "src/tuning/text.h"
 #include "src/unload.h"
@@ -12,12 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static seqtopk_tuning nothing = {.stays = 1}; /* never written to */
+/* Neither is ever written to. */
+static char look_again[] = "there is no memory to look for a tuning file; the next plan looks again";
+static seqtopk_tuning nothing = {.stays = 1}, no_memory = {.stays = 1, .reason = look_again};
 
 const seqtopk_tuning *seqtopk_tuning_none(void) { return &nothing; }
 
 static void discard(seqtopk_tuning *tuning) {
-    if (tuning == &nothing)
+    if (tuning == &nothing || tuning == &no_memory)
         return;
     free(tuning->text);
     free(tuning->path);
@@ -39,7 +42,7 @@ static seqtopk_status make(seqtopk_tuning **tuning, char *text, size_t size, con
         made->text = text;
     else
         free(text);
-    if (!made || (path && !(made->path = malloc(strlen(path) + 1))))
+    if (!made || !seqtopk_machine_is_known() || (path && !(made->path = malloc(strlen(path) + 1))))
         status = seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "no memory for a tuning file");
     if (!status) {
         if (path)
@@ -99,38 +102,48 @@ seqtopk_status seqtopk_tuning_load(seqtopk_tuning **tuning, const char *path, se
 
 /* ------------------------------------------------------------- the machine's -- */
 
-/* Adds a line; where there is no memory for it, it is missing. */
-static void add_line(char **lines, const char *what, const char *of) {
+/* Adds a line; 0: no memory. */
+static int add_line(char **lines, const char *what, const char *of) {
     const size_t old = *lines ? strlen(*lines) : 0;
     char *longer = realloc(*lines, old + strlen(of) + strlen(what) + 4);
     if (!longer)
-        return;
+        return 0;
     *lines = longer;
     sprintf(longer + old, "%s%s%s%s", old ? "\n" : "", of, *of ? ": " : "", what);
+    return 1;
 }
 
+/* Looks at a place, and says what was there; 0: no memory. */
+static int look_at(const char *path, seqtopk_tuning **found, char **reason) {
+    seqtopk_error error = SEQTOPK_ERROR_INIT;
+    int missing = 0;
+    const seqtopk_status status = load(found, path, &missing, &error);
+    if (status == SEQTOPK_E_MEMORY)
+        return 0;
+    return status == SEQTOPK_OK ? add_line(reason, "in use", path)
+                                : add_line(reason, missing ? "there is none" : error.message, missing ? path : "");
+}
+
+/* NULL: no memory. */
 static seqtopk_tuning *find(void) {
     seqtopk_tuning *found = NULL;
     char *reason = NULL, path[SEQTOPK_STORE_PATH];
-    for (int place = 0; place < SEQTOPK_STORE_PLACES && !found; place++) {
-        if (!seqtopk_store_place(place, path))
-            continue;
-        seqtopk_error error = SEQTOPK_ERROR_INIT;
-        int missing = 0;
-        if (load(&found, path, &missing, &error) == SEQTOPK_OK)
-            add_line(&reason, "in use", path);
-        else
-            add_line(&reason, missing ? "there is none" : error.message, missing ? path : "");
+    int ok = seqtopk_machine_is_known();
+    for (int place = 0; place < SEQTOPK_STORE_PLACES && !found && ok; place++)
+        if (seqtopk_store_place(place, path))
+            ok = look_at(path, &found, &reason);
+    if (ok && !reason)
+        ok = add_line(&reason, seqtopk_store_why_no_place(), "");
+    if (ok && !found)
+        found = calloc(1, sizeof *found);
+    if (ok && found) {
+        found->reason = reason;
+        found->stays = 1;
+        return found;
     }
-    if (!reason)
-        add_line(&reason, "SEQTOPK_TUNING says that there is to be none, or no place to look at is known", "");
-    if (!found && !(found = calloc(1, sizeof *found))) {
-        free(reason);
-        return &nothing;
-    }
-    found->reason = reason;
-    found->stays = 1;
-    return found;
+    free(reason);
+    seqtopk_tuning_free(found);
+    return NULL;
 }
 
 static _Atomic(seqtopk_tuning *) known;
@@ -141,6 +154,8 @@ const seqtopk_tuning *seqtopk_tuning_machine(void) {
     if (tuning)
         return tuning;
     seqtopk_tuning *mine = find();
+    if (!mine)
+        return &no_memory;
     if (atomic_compare_exchange_strong_explicit(&known, &tuning, mine, memory_order_acq_rel, memory_order_acquire)) {
         seqtopk_unload_prepare();
         return mine;

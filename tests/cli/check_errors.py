@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 import numpy as np
 
@@ -294,6 +295,8 @@ def usage(c):
     route(["nosuch"], "--isa", "nosuch")
     route(["nosuch"], "--kernel", "nosuch")
     route(["nosuch"], "--way", "nosuch")
+    for flag in ("--isa", "--kernel", "--way"):
+        route([f"forced by {flag}:"], flag, "nosuch")
     route(["topk_logits", "token scope"], "--way", "topk_logits")
     route(["--lengths", "11", "12"], "--lengths", "5,6")
     route(["--lengths", "13", "12"], "--lengths", "5,8")
@@ -315,6 +318,17 @@ def usage(c):
     fails(["int32"], "info", "--shape", "2147483647x64x8")
 
 
+def choices(c):
+    """What forces a kernel is named as the user wrote it."""
+    for words, arguments in (("forced by --isa", ("--isa", "ref")),
+                             ("forced by --kernel", ("--kernel", "seqtopk_select_keys_f32__ref_heap"))):
+        for form in ((), ("--json",)):
+            text = c.works("info", "--shape", "64x64x8", *arguments, *form)
+            c.verdict(f"info says {words}", None if words in text and "desc." not in text else text)
+    text = c.works("info", "--shape", "64x64x8", environment={"SEQTOPK_ISA": "ref"})
+    c.verdict("info says SEQTOPK_ISA", None if "forced by SEQTOPK_ISA" in text else text)
+
+
 def out_files(c):
     x = c.file("x.npy", np.random.default_rng(2).normal(size=(4096, 8)).astype(np.float32))
     out = c.folder / "lists"
@@ -330,6 +344,19 @@ def out_files(c):
     c.fails(1, ["lists/", ".npy", "large"], "route", x, "--top-k", 2, "--out", out, preexec_fn=tiny)
     after = {p.name: p.read_bytes() for p in out.iterdir()}
     c.verdict("a failed write leaves the old files and no other", None if before == after else "they changed")
+    (out / "weights.npy").unlink()
+    (out / "weights.npy").mkdir()
+    c.fails(1, ["weights.npy", "no regular file"], "route", x, "--top-k", 2, "--out", out)
+    (out / "weights.npy").rmdir()
+    (out / "weights.npy").write_bytes(before["weights.npy"])
+    after = {p.name: p.read_bytes() for p in out.iterdir()}
+    c.verdict("what cannot take its name is found before any does", None if before == after else "they changed")
+    plot = pathlib.Path(c.file("plot.svg", b"old"))
+    c.fails(1, ["plot.svg", "large"], "decode", x, "--top-k", 2, "--plot", plot,
+            preexec_fn=lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+                                resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))))
+    c.verdict("a failed picture leaves the old one", None if plot.read_bytes() == b"old" and
+              not list(c.folder.glob("plot.svg.*")) else "it changed")
     c.fails(1, [x, "directory"], "route", x, "--top-k", 2, "--out", x)
     c.fails(1, ["nowhere", "No such file"], "route", x, "--top-k", 2, "--out", c.folder / "nowhere" / "lists")
     if os.path.exists("/dev/full"):
@@ -338,6 +365,34 @@ def out_files(c):
         error = done.stderr.decode()
         c.verdict("a full standard output", None if done.returncode == 1 and error.count("\n") == 1 and
                   "standard output" in error else f"exit {done.returncode}: {error}")
+
+
+def interrupted(c):
+    """Ctrl-C at any moment: the lists of one run, and no other file."""
+    x = c.file("x.npy", np.random.default_rng(3).normal(size=(30000, 64)).astype(np.float32))
+    out = c.folder / "stopped"
+    saved = lambda: {p.name: p.read_bytes() for p in out.iterdir()}
+    runs = []
+    for k in (1, 2):
+        begin = time.perf_counter()
+        c.works("route", x, "--top-k", k, "--out", out)
+        seconds = time.perf_counter() - begin
+        runs.append(saved())
+    wrong = None
+    for i in range(24):
+        process = subprocess.Popen([*c.command, "route", str(x), "--top-k", str(1 + i % 2), "--out", str(out)],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=c.environment)
+        time.sleep(seconds * (i + 0.5) / 24)
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        if saved() not in runs:
+            wrong = f"at {i} of 24: {sorted(p.name for p in out.iterdir())}"
+    c.verdict("Ctrl-C leaves the lists of one run", wrong)
+    reader = subprocess.Popen([*c.command, "models", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              env=c.environment)
+    reader.stdout.close()
+    reader.stderr.close()
+    c.verdict("a pipe that nobody reads ends it", None if reader.wait(60) in (1, -signal.SIGPIPE) else reader.returncode)
 
 
 def helps(c):
@@ -366,7 +421,7 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         c = Checks(shlex.split(args.wrapper) + [args.seqtopk], pathlib.Path(folder))
-        for checks in (bad_files, bad_values, side_files, usage, out_files, helps):
+        for checks in (bad_files, bad_values, side_files, usage, choices, out_files, interrupted, helps):
             checks(c)
     print(f"{c.passed} passed, {c.failed} failed")
     return 1 if c.failed else 0

@@ -111,6 +111,7 @@ def usage(c, timing):
     fails(["--sample", "'0'"], "verify", "--sample", 0)
     c.fails(2, ["SEQTOPK_ISA"], "tune", environment={"SEQTOPK_ISA": "ref"})
     c.fails(2, ["SEQTOPK_KERNEL"], "tune", environment={"SEQTOPK_KERNEL": "x"})
+    c.fails(2, ["SEQTOPK_WAY"], "tune", environment={"SEQTOPK_WAY": "staged"})
     c.fails(1, ["SEQTOPK_TUNING", "--output"], "tune", environment={"SEQTOPK_TUNING": "none"})
 
 
@@ -137,6 +138,10 @@ def refusals(c):
     c.fails(1, [deep, "--output"], *small, "--output", deep)
     c.fails(1, ["file/x.html", "--report"], *small, "--report", f"{junk}/x.html")
     c.fails(1, ["HOME"], *small, environment={"XDG_CACHE_HOME": "", "HOME": ""})
+    c.fails(1, ["longer than any path"], *small, environment={"SEQTOPK_TUNING": "/" + "a" * 4096})
+    thesis = c.file("thesis.txt", b"It was a dark and stormy night.\n")
+    c.fails(1, [thesis, "no tuning file", "name another"], *small, "--output", thesis)
+    c.fails(1, ["/dev/null", "regular file"], *small, "--output", "/dev/null")
     out = c.output("tune", "--dry-run", "--quick")
     c.check("a dry run tells the points", "80" in out and str(c.cache) in out, out)
     c.check("a dry run writes nothing", not list(c.cache.iterdir()))
@@ -287,6 +292,7 @@ def unwritable(c):
         resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
 
     small = ("tune", "--shapes", "1x8x2", "--scope", "token", "--dtype", "f32", "--budget", 1)
+    c.environment["TMPDIR"] = str(c.folder)
     done = c.run(*small, "--output", c.folder / "full.tuning", cwd=here, preexec_fn=tiny)
     error = done.stderr.decode()
     c.check("a full disk", done.returncode == 1 and "full.tuning" in error and "lost" in error, error)
@@ -294,6 +300,7 @@ def unwritable(c):
     done = c.run(*small, "--output", "/proc/self/x.tuning", cwd=here)
     error = done.stderr.decode()
     kept = list(here.glob("*.tuning"))
+    c.check("and no lock", not list(here.glob("*.lock")))
     c.check("an odd directory",
             done.returncode == 1 and "/proc/self" in error and ("tune merge" in error) == bool(kept), error)
     for path in kept:

@@ -2,6 +2,9 @@
 /*
  * Tuning files, which may come from anywhere. What is read must be what is written again; what a plan takes from it
  * must be what it could have been forced to.
+ *
+ * An input is read as it is, and once more as what a file holds beside its head and checksums: choices, an empty line,
+ * decisions. Those are put around it here, so that a fuzzer's changes pass the door, and corpora are of no machine.
  */
 #include "fuzz.h"
 
@@ -122,29 +125,44 @@ static size_t put_decisions(char *text, size_t capacity, uint64_t *random) {
     return at;
 }
 
-/* Most inputs get a header, lines that are nearly right and checksums that are: past the door, into the house. */
+/* What a file holds: lines that are nearly right. */
 void fuzz_shape(uint8_t *data, size_t *size, size_t capacity, uint64_t random) {
-    static char choices[6 << 10], decisions[2 << 10], end[32];
+    static char choices[6 << 10], decisions[2 << 10];
     if (random % 8 == 0)
         return;
     const size_t first = put_choices(choices, sizeof choices, &random);
     const size_t second = put_decisions(decisions, sizeof decisions, &random);
-    for (uint64_t changes = next(&random) % 4; changes > 0; changes--) {
-        char *part = next(&random) % 2 ? choices : decisions;
-        const size_t length = part == choices ? first : second;
-        if (length > 0)
-            part[next(&random) % length] = (char)next(&random);
-    }
+    if (first + second + 1 > capacity)
+        return;
+    memcpy(data, choices, first);
+    data[first] = '\n';
+    memcpy(data + first + 1, decisions, second);
+    *size = first + 1 + second;
+    for (uint64_t changes = next(&random) % 4; changes > 0; changes--)
+        data[next(&random) % *size] = (uint8_t)next(&random);
+}
+
+/* Where an empty line is, or the end. */
+static size_t find_break(const uint8_t *data, size_t size) {
+    for (size_t i = 0; i < size; i++)
+        if (data[i] == '\n' && (i == 0 || data[i - 1] == '\n'))
+            return i;
+    return size;
+}
+
+/* A whole file of this machine around an input; returns its size. */
+static size_t put_around(uint8_t *file, size_t capacity, const uint8_t *data, size_t size) {
+    const size_t first = find_break(data, size), second = first < size ? size - first - 1 : 0;
     const size_t measured = strlen("measured ") + SEQTOPK_TUNING_DIGITS + 1;
-    size_t at = (size_t)snprintf((char *)data, capacity, "seqtopk-tuning 1\nlibrary %s\nmachine %s\nchoices %zu\n",
-                                 SEQTOPK_VERSION, seqtopk_machine_key(),
-                                 next(&random) % 16 ? first + measured : (size_t)next(&random) % 9999);
-    memcpy(data + at, choices, first);
-    at = sign(data, at + first, capacity, "measured ");
-    memcpy(data + at, decisions, second);
+    size_t at = (size_t)snprintf((char *)file, capacity, "seqtopk-tuning 1\nlibrary %s\nmachine %s\nchoices %zu\n",
+                                 SEQTOPK_VERSION, seqtopk_machine_key(), first + measured);
+    memcpy(file + at, data, first);
+    at = sign(file, at + first, capacity, "measured ");
+    memcpy(file + at, data + size - second, second);
     at += second;
-    snprintf(end, sizeof end, "end %u ", (unsigned)next(&random));
-    *size = next(&random) % 16 ? sign(data, at, capacity, end) : at;
+    if (second > 0 && file[at - 1] != '\n')
+        file[at++] = '\n';
+    return sign(file, at, capacity, "end 1 ");
 }
 
 static void check_codec(const char *text, size_t size) {
@@ -204,11 +222,11 @@ static void check_plan(const seqtopk_tuning *tuning, seqtopk_desc desc) {
     seqtopk_plan_destroy(plan);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+static void check_file(const uint8_t *data, size_t size) {
     check_codec((const char *)data, size);
     seqtopk_tuning *tuning;
     if (seqtopk_tuning_parse(&tuning, data, size, NULL))
-        return 0;
+        return;
     for (int i = 0; i < 4; i++) {
         seqtopk_desc desc = SEQTOPK_DESC_INIT;
         desc.experts = 16 << 2 * (i & 1);
@@ -227,5 +245,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (seqtopk_tuning_dropped(tuning, info.dropped, &line))
         fail("a reason too many");
     seqtopk_tuning_free(tuning);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static uint8_t file[(1 << 14) + 1024];
+    check_file(data, size);
+    if (size + 1024 > sizeof file)
+        return 0;
+    /* Of its exact size, so that a sanitizer sees a read beyond it. */
+    const size_t whole = put_around(file, sizeof file, data, size);
+    uint8_t *exact = malloc(whole);
+    if (exact) {
+        memcpy(exact, file, whole);
+        check_file(exact, whole);
+    }
+    free(exact);
     return 0;
 }

@@ -419,3 +419,88 @@ Test(abi, fields_stay) {
     STAYS(tuning_info, reason, 24);
 #undef STAYS
 }
+
+/* How large structs are now: who adds a field says so here, and in docs/changelog.md. */
+Test(abi, sizes_are_known) {
+    if (sizeof(void *) != 8)
+        cr_skip("sizes are those of 64-bit programs");
+#define SIZE(name, bytes)                                                                                              \
+    cr_expect_eq(sizeof(seqtopk_##name), bytes, "seqtopk_" #name " has %zu", sizeof(seqtopk_##name))
+    SIZE(error, 256);
+    SIZE(desc, 160);
+    SIZE(preset, 56);
+    SIZE(input, 96);
+    SIZE(output, 296);
+    SIZE(parallel, 24);
+    SIZE(cache_desc, 64);
+    SIZE(cache_rows, 32);
+    SIZE(cache_stats, 64);
+    SIZE(kernel, 64);
+    SIZE(way, 24);
+    SIZE(choice, 40);
+    SIZE(tuning_info, 32);
+#undef SIZE
+}
+
+/* Numbers that programs have compiled in: never to change. */
+Test(abi, numbers_stay) {
+#define STAYS(name, value) cr_expect_eq((int)SEQTOPK_##name, value, #name)
+    STAYS(OK, 0);
+    STAYS(E_NULL, 1);
+    STAYS(E_STRUCT, 2);
+    STAYS(E_VALUE, 3);
+    STAYS(E_SHAPE, 4);
+    STAYS(E_OVERFLOW, 5);
+    STAYS(E_CAPACITY, 6);
+    STAYS(E_NONFINITE, 7);
+    STAYS(E_UNSUPPORTED, 8);
+    STAYS(E_ISA, 9);
+    STAYS(E_KERNEL, 10);
+    STAYS(E_MEMORY, 11);
+    STAYS(E_FILE, 12);
+    STAYS(E_TUNING, 13);
+    STAYS(SCOPE_SEQUENCE, 0);
+    STAYS(SCOPE_TOKEN, 1);
+    STAYS(SCOPE_ONLINE, 2);
+    STAYS(SCORE_SOFTMAX, 0);
+    STAYS(SCORE_SIGMOID, 1);
+    STAYS(SCORE_SQRTSOFTPLUS, 2);
+    STAYS(SCORE_LOGITS, 3);
+    STAYS(NORM_DEFAULT, 0);
+    STAYS(NORM_NONE, 1);
+    STAYS(NORM_SUM, 2);
+    STAYS(NORM_SOFTMAX, 3);
+    STAYS(NORM_SPARSEMIXER, 4);
+    STAYS(KEY_FROM_SCORE, 0);
+    STAYS(KEY_FROM_LOGIT, 1);
+    STAYS(GROUP_MAX, 0);
+    STAYS(GROUP_TOP2, 1);
+    STAYS(GROUP_TOPN, 2);
+    STAYS(DTYPE_F32, 0);
+    STAYS(DTYPE_BF16, 1);
+    STAYS(DTYPE_F16, 2);
+    STAYS(ORDER_EXPERT, 0);
+    STAYS(ORDER_RANK, 1);
+    STAYS(ORDER_GIVEN, 2);
+    STAYS(NONFINITE_ERROR, 0);
+    STAYS(NONFINITE_DROP, 1);
+    STAYS(NONFINITE_MARK, 2);
+    STAYS(STRIDE_BROADCAST, -1);
+    STAYS(PAD_MINUS_ONE, 0);
+    STAYS(PAD_EXPERTS, 1);
+    STAYS(PAD_DISTINCT, 2);
+    STAYS(PAD_FIRST, 3);
+    STAYS(FALLBACK_NONE, 0);
+    STAYS(FALLBACK_TIES, 1);
+    STAYS(FALLBACK_SAMPLE, 2);
+    STAYS(FALLBACK_FEW, 3);
+    STAYS(TAKE_CAUSAL, 0);
+    STAYS(TAKE_JOINT, 1);
+    STAYS(CACHE_EXACT, 0);
+    STAYS(CACHE_THRESHOLD, 1);
+    STAYS(CACHE_COMPACT, 2);
+    STAYS(PARITY_HUGGING_FACE, 0);
+    STAYS(PARITY_VLLM, 1);
+    STAYS(PARITY_LLAMA_CPP, 2);
+#undef STAYS
+}

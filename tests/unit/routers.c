@@ -225,6 +225,28 @@ Test(routers, sequence_of_each_token) {
     unit_free(u);
 }
 
+/* What part 0 finds out in the first step, every part is told in those that follow: teams keep the last status. */
+Test(routers, a_team_is_told_that_a_way_does_not_serve_a_mixture) {
+    static const int32_t of[] = {1, 0, 1, 0}, in_order[] = {0, 0, 1, 1};
+    const int32_t *const both[] = {of, in_order};
+    unit *u = unit_new();
+    u->desc.way = "sweep_scores"; /* for a bias, and this call has none */
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK, "%s", u->error.message);
+    u->in.sequences = 2;
+    for (int which = 0; which < 2; which++)
+        for (int32_t parts = 1; parts <= 3; parts++)
+            for (int32_t step = 0; step < seqtopk_route_steps(u->plan); step++)
+                for (int32_t part = 0; part < parts; part++) {
+                    u->in.token_seq = both[which];
+                    const seqtopk_status status = seqtopk_route_part(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH,
+                                                                     step, part, parts, &u->error);
+                    cr_expect_eq(status, step == 0 && part > 0 ? SEQTOPK_OK : SEQTOPK_E_KERNEL, "step %d part %d of %d",
+                                 (int)step, (int)part, (int)parts);
+                    cr_expect_eq(u->error.token, status ? which == 0 : -1);
+                }
+    unit_free(u);
+}
+
 Test(routers, width_of_a_batch) {
     unit *u = unit_new(); /* E 8, K 2, no bounds */
     cr_assert_eq(unit_plan(u), SEQTOPK_OK);

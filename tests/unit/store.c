@@ -247,7 +247,7 @@ Test(store, disk_full) {
     cr_expect_null(merged.measurement);
     cr_expect_not_null(strstr(error.message, "what was there before still is"), "%s", error.message);
     expect_saved(&old, f.path);
-    cr_expect_eq(files_in(f.root), 2); /* and the lock */
+    cr_expect_eq(files_in(f.root), 1);
     seqtopk_tuning_file_free(&w);
     seqtopk_tuning_file_free(&old);
     remove_folder(&f);
@@ -328,7 +328,7 @@ Test(store, concurrent_writers) {
     cr_assert_eq(seqtopk_store_load(&w, f.path, &any, &error), SEQTOPK_OK, "%s", error.message);
     cr_expect_eq(w.size, WRITERS * ROUNDS, "%d of %d", (int)w.size, WRITERS * ROUNDS);
     cr_expect_gt(reads, 0);
-    cr_expect_eq(files_in(f.root), 2); /* and the lock */
+    cr_expect_eq(files_in(f.root), 1);
     seqtopk_tuning_file_free(&w);
     remove_folder(&f);
 }
@@ -347,6 +347,7 @@ Test(store, killed_writer) {
     }
     cr_expect_eq(seqtopk_store_merge(&w, f.path, NULL, &error), SEQTOPK_OK, "%s", error.message);
     expect_saved(&w, f.path);
+    cr_expect_eq(files_in(f.root), 4, "the lock is gone, and nothing else");
     seqtopk_tuning_file_free(&w);
     remove_folder(&f);
 }

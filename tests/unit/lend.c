@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* Loans of threads that keep what they say, and such as do not. */
+#include "unit.h"
+
+#include <pthread.h>
+
+enum { TOKENS = 4096, EXPERTS = 64, TOP_K = 4, PARTS = 4 };
+
+typedef struct big {
+    seqtopk_plan *plan;
+    seqtopk_input in;
+    seqtopk_output out;
+    seqtopk_error error;
+    int32_t offsets[TOKENS + 1], ids[TOKENS * TOP_K];
+    float logits[TOKENS * EXPERTS], weights[TOKENS * TOP_K];
+    char *scratch;
+    size_t size;
+} big;
+
+static big *big_new(void) {
+    const seqtopk_input in = SEQTOPK_INPUT_INIT;
+    const seqtopk_output out = SEQTOPK_OUTPUT_INIT;
+    const seqtopk_error error = SEQTOPK_ERROR_INIT;
+    seqtopk_desc desc = SEQTOPK_DESC_INIT;
+    big *b = calloc(1, sizeof *b);
+    cr_assert(b);
+    b->in = in;
+    b->out = out;
+    b->error = error;
+    desc.experts = EXPERTS;
+    desc.top_k = TOP_K;
+    cr_assert_eq(seqtopk_plan_create(&b->plan, &desc, &b->error), SEQTOPK_OK, "%s", b->error.message);
+    for (int i = 0; i < TOKENS * EXPERTS; i++)
+        b->logits[i] = (float)((uint32_t)i * 2654435761u >> 16) / 8192;
+    b->in.logits = b->logits;
+    b->in.tokens = TOKENS;
+    b->out.token_offsets = b->offsets;
+    b->out.expert_ids = b->ids;
+    b->out.weights = b->weights;
+    b->out.capacity = TOKENS * TOP_K;
+    b->size = seqtopk_scratch_size(b->plan, TOKENS, 1, PARTS);
+    b->scratch = malloc(b->size);
+    cr_assert(b->scratch);
+    return b;
+}
+
+static void big_free(big *b) {
+    seqtopk_plan_destroy(b->plan);
+    free(b->scratch);
+    free(b);
+}
+
+typedef void task_fn(void *arg, int32_t i);
+
+static void backwards(void *context, int32_t n, task_fn *task, void *arg) {
+    ++*(int *)context;
+    while (n-- > 0)
+        task(arg, n);
+}
+
+static void twice(void *context, int32_t n, task_fn *task, void *arg) {
+    backwards(context, n, task, arg);
+    for (int32_t i = 0; i < n; i++)
+        task(arg, i);
+}
+
+static void beside(void *context, int32_t n, task_fn *task, void *arg) {
+    backwards(context, n, task, arg);
+    task(arg, -1);
+    task(arg, n);
+    task(arg, INT32_MAX);
+}
+
+typedef struct one {
+    task_fn *task;
+    void *arg;
+    int32_t i;
+} one;
+
+static void *run_one(void *argument) {
+    const one *o = argument;
+    o->task(o->arg, o->i);
+    return NULL;
+}
+
+/* Each by two threads at once. */
+static void twice_at_once(void *context, int32_t n, task_fn *task, void *arg) {
+    pthread_t threads[2 * PARTS];
+    one ones[2 * PARTS];
+    ++*(int *)context;
+    for (int32_t i = 0; i < 2 * n; i++) {
+        ones[i] = (one){task, arg, i / 2};
+        cr_assert_eq(pthread_create(threads + i, NULL, run_one, ones + i), 0);
+    }
+    for (int32_t i = 0; i < 2 * n; i++)
+        pthread_join(threads[i], NULL);
+}
+
+static void all_but_one(void *context, int32_t n, task_fn *task, void *arg) { backwards(context, n - 1, task, arg); }
+
+static void none(void *context, int32_t n, task_fn *task, void *arg) {
+    (void)n;
+    (void)task;
+    (void)arg;
+    ++*(int *)context;
+}
+
+static seqtopk_status lend(big *b, void (*loan)(void *, int32_t, task_fn *, void *)) {
+    seqtopk_parallel parallel = SEQTOPK_PARALLEL_INIT;
+    int lends = 0;
+    parallel.threads = PARTS;
+    parallel.parallel_for = loan;
+    parallel.context = &lends;
+    const seqtopk_status status =
+        seqtopk_route_parallel(b->plan, &b->in, &b->out, b->scratch, b->size, &parallel, &b->error);
+    cr_expect_gt(lends, 0, "there was work for more than one");
+    return status;
+}
+
+Test(lend, in_any_order_and_more_than_once) {
+    void (*const loans[])(void *, int32_t, task_fn *, void *) = {backwards, twice, beside, twice_at_once};
+    static int32_t offsets[TOKENS + 1], ids[TOKENS * TOP_K];
+    big *b = big_new();
+    cr_assert_eq(seqtopk_route(b->plan, &b->in, &b->out, b->scratch, b->size, &b->error), SEQTOPK_OK);
+    memcpy(offsets, b->offsets, sizeof offsets);
+    memcpy(ids, b->ids, sizeof ids);
+    for (size_t i = 0; i < sizeof loans / sizeof *loans; i++) {
+        memset(b->ids, 0, sizeof b->ids);
+        cr_expect_eq(lend(b, loans[i]), SEQTOPK_OK, "loan %zu: %s", i, b->error.message);
+        cr_expect(!memcmp(offsets, b->offsets, sizeof offsets) && !memcmp(ids, b->ids, sizeof ids), "loan %zu", i);
+    }
+    big_free(b);
+}
+
+Test(lend, tasks_that_have_not_ended) {
+    big *b = big_new();
+    cr_expect_eq(lend(b, all_but_one), SEQTOPK_E_VALUE);
+    cr_expect_not_null(strstr(b->error.message, "3 of its 4 tasks"), "%s", b->error.message);
+    cr_expect_eq(lend(b, none), SEQTOPK_E_VALUE);
+    cr_expect_not_null(strstr(b->error.message, "0 of its 4 tasks"), "%s", b->error.message);
+    cr_expect_eq(lend(b, backwards), SEQTOPK_OK, "the next is as good as ever");
+    big_free(b);
+}
