@@ -287,8 +287,8 @@ static void read_keys(seqtopk_bracket *b, const int64_t *sums) {
     for (int64_t i = 0; i < n; i++) {
         b->above += sums[i] > low;
         b->inside += sums[i] == low;
-        before += sums[i] == low && i < b->before;
-        own += sums[i] == low && i >= b->before && i < b->before + b->own;
+        before += i < b->before && sums[i] == low;
+        own += i >= b->before && i < b->before + b->own && sums[i] == low;
     }
     b->low = b->high = (uint32_t)low;
     b->before = before;
