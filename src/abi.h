@@ -17,6 +17,7 @@
     STRUCT(input, bias, 56)                                                                                            \
     STRUCT(output, selected, 160)                                                                                      \
     STRUCT(parallel, context, 24)                                                                                      \
+    STRUCT(team, context, 40)                                                                                          \
     STRUCT(cache_desc, reserved, 64)                                                                                   \
     STRUCT(cache_rows, reserved, 32)                                                                                   \
     STRUCT(cache_stats, most_read, 64)                                                                                 \

@@ -25,6 +25,7 @@ const char *seqtopk_status_string(seqtopk_status status) {
     case SEQTOPK_E_MEMORY: return "out of memory";
     case SEQTOPK_E_FILE: return "a file cannot be read or written";
     case SEQTOPK_E_TUNING: return "the tuning file is of no use here";
+    case SEQTOPK_E_TEAM: return "the ranks of a team do not come together";
     }
     return "unknown status";
 }

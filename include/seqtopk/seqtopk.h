@@ -113,7 +113,8 @@ typedef enum seqtopk_status {
     SEQTOPK_E_KERNEL = 10,     /* a forced kernel is unknown, cannot run here, or does not apply to this plan */
     SEQTOPK_E_MEMORY = 11,     /* seqtopk_plan_create found no memory */
     SEQTOPK_E_FILE = 12,       /* a file cannot be read or written */
-    SEQTOPK_E_TUNING = 13      /* a tuning file that is of no use here: damaged, another machine's, another version's */
+    SEQTOPK_E_TUNING = 13,     /* a tuning file that is of no use here: damaged, another machine's, another version's */
+    SEQTOPK_E_TEAM = 14        /* a collective of a team failed, or its ranks do not route the same thing */
 } seqtopk_status;
 
 /* A short lower-case phrase for a status; never NULL, static storage. */
@@ -581,6 +582,66 @@ typedef struct seqtopk_parallel {
 SEQTOPK_API seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_input *input,
                                                   const seqtopk_output *output, void *scratch, size_t scratch_size,
                                                   const seqtopk_parallel *parallel, seqtopk_error *error);
+
+/* ----------------------------------------------------------------- teams -- */
+
+/*
+ * A loan of collectives: MPI, torch.distributed, or whatever connects the `size` ranks of a team, machines most often, that
+ * share sequences. (seqtopk_mpi_team of libseqtopk_mpi makes one of an MPI_Comm.) Both return 0 when done, in place, and any
+ * other number when they failed. All ranks call the same ones in the same order with the same n; a team is used by one
+ * call at a time. With size 1 they are not called and may be NULL.
+ */
+typedef struct seqtopk_team {
+    uint32_t struct_size;
+    int32_t rank;                                                   /* 0 to size - 1: the order of tokens */
+    int32_t size;                                                   /* 1 to 32768 */
+    int32_t reserved;                                               /* 0 */
+    int (*allreduce_sum)(void *context, int64_t *words, int64_t n); /* words[i]: the sum of all ranks' words[i] */
+    int (*exscan_sum)(void *context, int64_t *words, int64_t n);    /* the sum of those of lower ranks; 0 at rank 0 */
+    void *context;
+} seqtopk_team;
+#define SEQTOPK_TEAM_INIT SEQTOPK_INIT_(seqtopk_team)
+
+/*
+ * Routes sequences that are longer than one machine. Each rank has a part of each sequence, in the order of ranks: of S
+ * sequences in `input` (cu_seqlens; as many on all ranks, parts may be empty) its own tokens, and it gets for those exactly
+ * what seqtopk_route gives them where all tokens are together, to the bit. Outputs, and the tokens and offsets in them, are of the
+ * rank's own tokens alone. Plan, bias and on_nonfinite must be the same on all ranks; SEQTOPK_E_TEAM tells if they differ.
+ *
+ * COMMUNICATION never depends on T, E or K. Four sequences share 16000 bytes. The keys of a few sampled rows give a bracket
+ * around each sequence's cut (one all-reduce, with more than four sequences two), each rank collects its candidates down to
+ * that, and counts of them narrow the bracket down to one key (two more). More are needed only where a sample misled, or where millions of
+ * keys within one part in 200,000 of the bracket are not equal: then another or two. Ties across ranks, or few
+ * candidates that are far apart, cost an exscan of one word for each sequence.
+ *
+ * SPACE. A rank can get more pairs than its tokens bring: up to seqtopk_team_max_selected. output.capacity may be less;
+ * where any rank then has too little, all of them return SEQTOPK_E_CAPACITY, which costs an all-reduce more to know if a rank
+ * is near that. padded_width must be seqtopk_max_per_token. fill_tail fills up to capacity, and what fills blocks is
+ * T * padded_width or the capacity.
+ *
+ * ERRORS are the same on all ranks, whoever made them, and all ranks are out of the call: a NaN's error.token is the first
+ * in the batch of all ranks, sequence after sequence. SEQTOPK_E_TEAM: a collective failed, and the others may have returned
+ * something else. SEQTOPK_E_UNSUPPORTED: token_seq, or a plan of online scope. In token scope, and with given_ids, tokens
+ * do not compete: each rank routes its own.
+ *
+ * parallel: this rank's threads, as for seqtopk_route_parallel; NULL: the calling one, which calls all collectives.
+ */
+SEQTOPK_API seqtopk_status seqtopk_route_team(const seqtopk_plan *plan, const seqtopk_input *input,
+                                              const seqtopk_output *output, void *scratch, size_t scratch_size,
+                                              const seqtopk_team *team, const seqtopk_parallel *parallel,
+                                              seqtopk_error *error);
+
+/* The most pairs that `tokens` tokens of a rank can get, whatever other ranks have: each as many as one token can. The most
+ * that int32 lists can index if that is less; -1 on bad arguments. */
+SEQTOPK_API int64_t seqtopk_team_max_selected(const seqtopk_plan *plan, int64_t tokens);
+
+/*
+ * Bytes of scratch that are enough for a rank's call with at most so many tokens, sequences and threads and that
+ * output.capacity (0: seqtopk_team_max_selected): about 20 bytes for each pair of capacity, as seqtopk_scratch_size else,
+ * and some 40 KB for every four sequences. 0 on bad arguments.
+ */
+SEQTOPK_API size_t seqtopk_team_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences,
+                                             int64_t capacity, int32_t threads);
 
 /* ------------------------------------------------------------- decoding -- */
 

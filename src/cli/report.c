@@ -229,7 +229,13 @@ static void print_text(const seqtopk_cli_report *r, const statistics *s) {
     printf("time       %.1f us, %.1f ns a token (%s%" PRId32 ", %" PRId32 " thread%s)\n", r->median_ns / 1e3,
            in->tokens ? r->median_ns / (double)in->tokens : 0, r->repetitions == 1 ? "runs: " : "median of ",
            r->repetitions, r->threads, r->threads == 1 ? "" : "s");
-    seqtopk_cli_taken_text(r->lists->ways, r->lists->fallbacks, r->lists->sequences);
+    for (int32_t i = 0; i < r->ranks; i++)
+        printf("rank %-5" PRId32 " %" PRId64 " tokens, %" PRId64 " pairs, %.1f us, %.1f of them in %" PRId64
+               " all-reduces and %" PRId64 " exscans of %" PRId64 " bytes\n",
+               i, r->told[i].tokens, r->told[i].pairs, (double)r->told[i].ns / 1e3,
+               (double)r->told[i].collective_ns / 1e3, r->told[i].allreduces, r->told[i].exscans, r->told[i].bytes);
+    if (r->ranks == 0)
+        seqtopk_cli_taken_text(r->lists->ways, r->lists->fallbacks, r->lists->sequences);
     bool told = false;
     for (int next = 0; note_of(r, &next, &told, note);)
         printf("note       %s\n", note);
@@ -247,6 +253,23 @@ static void print_text(const seqtopk_cli_report *r, const statistics *s) {
 }
 
 /* ---------------------------------------------------------- for programs -- */
+
+static void ranks_json(seqtopk_json *j, const seqtopk_cli_report *r) {
+    seqtopk_json_begin(j, "ranks", '[');
+    for (int32_t i = 0; i < r->ranks; i++) {
+        const seqtopk_cli_rank *told = r->told + i;
+        seqtopk_json_begin(j, NULL, '{');
+        seqtopk_json_int(j, "tokens", told->tokens);
+        seqtopk_json_int(j, "pairs", told->pairs);
+        seqtopk_json_int(j, "ns", told->ns);
+        seqtopk_json_int(j, "collective_ns", told->collective_ns);
+        seqtopk_json_int(j, "allreduces", told->allreduces);
+        seqtopk_json_int(j, "exscans", told->exscans);
+        seqtopk_json_int(j, "bytes", told->bytes);
+        seqtopk_json_end(j, '}');
+    }
+    seqtopk_json_end(j, ']');
+}
 
 static void print_json(const seqtopk_cli_report *r, const statistics *s) {
     const seqtopk_cli_inputs *in = r->inputs;
@@ -284,7 +307,10 @@ static void print_json(const seqtopk_cli_report *r, const statistics *s) {
     seqtopk_json_bool(&j, "given", in->given != NULL);
     seqtopk_json_int(&j, "budget", s->budget);
     seqtopk_json_int(&j, "selected", r->lists->selected);
-    seqtopk_cli_taken_json(&j, r->lists->ways, r->lists->fallbacks, r->lists->sequences);
+    if (r->ranks == 0)
+        seqtopk_cli_taken_json(&j, r->lists->ways, r->lists->fallbacks, r->lists->sequences);
+    else
+        ranks_json(&j, r);
     seqtopk_cli_choices_json(&j, r->plan, in->tokens);
     seqtopk_json_begin(&j, "time", '{');
     seqtopk_json_real(&j, "median_ns", r->median_ns);

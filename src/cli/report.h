@@ -7,6 +7,7 @@
 #include "json.h"
 #include "model.h"
 #include "options.h"
+#include "ranks.h"
 #include "save.h"
 
 #include <seqtopk/seqtopk.h>
@@ -23,6 +24,8 @@ typedef struct seqtopk_cli_report {
     int32_t threads;
     double median_ns;
     int32_t repetitions;
+    const seqtopk_cli_rank *told; /* [ranks]; 0: one process alone */
+    int32_t ranks;
 } seqtopk_cli_report;
 
 /* Returns the exit status. */

@@ -6,6 +6,7 @@
 #include "inputs.h"
 #include "model.h"
 #include "options.h"
+#include "ranks.h"
 #include "report.h"
 #include "save.h"
 #include "threads.h"
@@ -19,7 +20,7 @@ typedef struct route_values {
     seqtopk_cli_desc desc;
     seqtopk_cli_sources sources;
     int64_t top_k;
-    const char *out;
+    const char *out, *team;
     int json;
 } route_values;
 
@@ -40,6 +41,9 @@ static const seqtopk_option rows[] = {
      "selection bias, float32 [E]; weights do not see it"},
     {SEQTOPK_OPTION_TEXT, false, "given", "FILE.npy", AT(sources.given), 0, 0,
      "int [T, N] or [S, T, N], -1 for none: these are weighed and listed"},
+    {.kind = SEQTOPK_OPTION_HEADING, .help = "Machines"},
+    {SEQTOPK_OPTION_TEXT, false, "team", "mpi", AT(team), 0, 0,
+     "under mpirun: each process routes a part of each sequence"},
     {.kind = SEQTOPK_OPTION_HEADING, .help = "Output"},
     {SEQTOPK_OPTION_TEXT, false, "out", "DIR", AT(out), 0, 0, "write the lists into this directory"},
     {SEQTOPK_OPTION_FLAG, false, "json", NULL, AT(json), 0, 0, "report one JSON object"},
@@ -56,7 +60,8 @@ static const seqtopk_options options = {
     "  seqtopk route logits.npy --top-k 8 --min 1 --max 10\n"
     "  seqtopk route logits.npy --model deepseek-v3 --bias bias.npy --scope token --parity vllm\n"
     "  seqtopk route logits.npy --top-k 8 --scope token --score sigmoid --bias bias.npy \\\n"
-    "      --groups 8 --group-topk 4 --group-score top2 --norm sum --eps 1e-20 --scale 2.5 --out lists",
+    "      --groups 8 --group-topk 4 --group-score top2 --norm sum --eps 1e-20 --scale 2.5 --out lists\n"
+    "  mpirun -n 4 seqtopk route logits.npy --top-k 8 --team mpi --out lists",
     rows,
     sizeof rows / sizeof *rows,
 };
@@ -70,6 +75,8 @@ typedef struct job {
     seqtopk_input in;
     seqtopk_output out;
     seqtopk_cli_team *team;
+    seqtopk_cli_ranks *ranks; /* of --team; NULL: this process alone */
+    seqtopk_cli_rank *told;
     seqtopk_parallel parallel;
     seqtopk_cli_lists lists;
     void *scratch;
@@ -78,6 +85,8 @@ typedef struct job {
 
 static void job_free(job *j) {
     seqtopk_cli_team_end(j->team);
+    seqtopk_cli_ranks_leave(j->ranks);
+    free(j->told);
     seqtopk_cli_inputs_free(&j->inputs);
     seqtopk_plan_destroy(j->plan);
     seqtopk_cli_lists_free(&j->lists);
@@ -191,15 +200,16 @@ static int check_experts(const seqtopk_cli_model *model, const job *j, const cha
                             model->name, model->experts, path, j->inputs.experts);
 }
 
-static int run(route_values *values, uint64_t given, job *j) {
+/* All that is read and allocated. */
+static int prepare(route_values *values, uint64_t *all_given, job *j, seqtopk_cli_model *model) {
     const char *path = values->sources.logits;
-    seqtopk_cli_model model;
-    int status = take_model(values, &given, &model);
+    int status = take_model(values, all_given, model);
+    const uint64_t given = *all_given;
     values->sources.shared = values->desc.shared_weight != 0 ? 0 : values->desc.shared_experts;
     if (status == SEQTOPK_OPTIONS_RUN)
         status = seqtopk_cli_inputs_load(&values->sources, values->desc.dtype, &j->inputs);
     if (status == SEQTOPK_OPTIONS_RUN)
-        status = check_experts(&model, j, path);
+        status = check_experts(model, j, path);
     if (status == SEQTOPK_OPTIONS_RUN)
         status =
             seqtopk_cli_desc_fill(&options, given, &values->desc, j->inputs.experts, path, values->top_k, &j->desc);
@@ -210,17 +220,14 @@ static int run(route_values *values, uint64_t given, job *j) {
     status = seqtopk_cli_plan(options.command, &j->desc, &j->plan);
     if (status == SEQTOPK_OPTIONS_RUN)
         status = job_allocate(j, path);
-    if (status != SEQTOPK_OPTIONS_RUN)
-        return status;
-    double start = now();
-    status = route(j, path);
-    double first = now() - start;
-    if (status != SEQTOPK_OPTIONS_RUN)
-        return status;
+    return status;
+}
 
+static int print(const route_values *values, const seqtopk_cli_model *model, uint64_t given, const job *j,
+                 double median_ns, int32_t repetitions) {
     seqtopk_cli_report report = {
-        .path = path,
-        .model = &model,
+        .path = values->sources.logits,
+        .model = model,
         .directory = values->out,
         .options = &options,
         .given = given,
@@ -229,14 +236,59 @@ static int run(route_values *values, uint64_t given, job *j) {
         .plan = j->plan,
         .lists = &j->lists,
         .threads = j->desc.threads,
+        .median_ns = median_ns,
+        .repetitions = repetitions,
+        .told = j->told,
+        .ranks = j->ranks ? seqtopk_cli_ranks_size(j->ranks) : 0,
     };
-    report.median_ns = median(j, first, &report.repetitions);
     if (values->out) {
-        status = seqtopk_cli_save(values->out, &j->lists);
+        const int status = seqtopk_cli_save(values->out, &j->lists);
         if (status != SEQTOPK_EXIT_OK)
             return status;
     }
     return seqtopk_cli_report_print(&report, values->json);
+}
+
+static int run(route_values *values, uint64_t given, job *j) {
+    seqtopk_cli_model model;
+    int32_t repetitions;
+    int status = prepare(values, &given, j, &model);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    const double start = now();
+    status = route(j, values->sources.logits);
+    const double first = now() - start;
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    const double ns = median(j, first, &repetitions);
+    return print(values, &model, given, j, ns, repetitions);
+}
+
+/* As one of several processes, of which the first reports. All end with the same status. */
+static int run_team(route_values *values, uint64_t given, job *j) {
+    seqtopk_cli_model model;
+    int32_t repetitions;
+    if (!(j->ranks = seqtopk_cli_ranks_join(values->team)))
+        return SEQTOPK_EXIT_FAILURE;
+    int status = seqtopk_cli_ranks_agree(j->ranks, prepare(values, &given, j, &model));
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    const int32_t size = seqtopk_cli_ranks_size(j->ranks);
+    j->told = calloc((size_t)size, sizeof *j->told);
+    status = seqtopk_cli_ranks_agree(j->ranks, j->told ? SEQTOPK_OPTIONS_RUN : SEQTOPK_EXIT_FAILURE);
+    if (status == SEQTOPK_OPTIONS_RUN)
+        status = seqtopk_cli_ranks_route(j->ranks, &j->inputs, j->plan, &j->desc, values->sources.logits,
+                                         j->desc.threads > 1 ? &j->parallel : NULL, &j->lists, j->told, &repetitions);
+    if (status != SEQTOPK_OPTIONS_RUN)
+        return status;
+    status = SEQTOPK_EXIT_OK;
+    if (seqtopk_cli_ranks_rank(j->ranks) == 0) {
+        int64_t longest = 0;
+        for (int32_t r = 0; r < size; r++)
+            longest = j->told[r].ns > longest ? j->told[r].ns : longest;
+        status = print(values, &model, given, j, (double)longest, repetitions);
+    }
+    return seqtopk_cli_ranks_agree(j->ranks, status);
 }
 
 int seqtopk_cli_route(int argc, char **argv) {
@@ -246,7 +298,7 @@ int seqtopk_cli_route(int argc, char **argv) {
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
     job j = {0};
-    status = run(&values, given, &j);
+    status = values.team ? run_team(&values, given, &j) : run(&values, given, &j);
     job_free(&j);
     return status;
 }

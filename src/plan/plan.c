@@ -202,8 +202,10 @@ int64_t seqtopk_max_selected(const seqtopk_plan *plan, int64_t tokens) {
 
 int64_t seqtopk_max_block_slots(const seqtopk_plan *plan, int64_t tokens, int32_t block_size) {
     const int64_t pairs = seqtopk_max_selected(plan, tokens);
-    if (pairs < 0 || block_size < 1)
-        return -1;
+    return pairs < 0 || block_size < 1 ? -1 : seqtopk_block_slots_of(plan, pairs, block_size);
+}
+
+int64_t seqtopk_block_slots_of(const seqtopk_plan *plan, int64_t pairs, int32_t block_size) {
     const int64_t experts = pairs < plan->dispatched ? pairs : plan->dispatched;
     const int64_t slots = (pairs + experts * (block_size - 1)) / block_size * block_size;
     return slots > INT32_MAX ? -1 : slots;

@@ -84,6 +84,9 @@ static inline const seqtopk_row *seqtopk_plan_row(const seqtopk_plan *plan, seqt
     return row;
 }
 
+/* The most slots that blocks of so many pairs can take, as seqtopk_max_block_slots. */
+int64_t seqtopk_block_slots_of(const seqtopk_plan *plan, int64_t pairs, int32_t block_size);
+
 /* Copies *desc with every default resolved, or says which field is wrong. */
 seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *desc, seqtopk_error *error);
 

@@ -156,8 +156,11 @@ static int32_t widest(const seqtopk_plan *plan, const seqtopk_input *in) {
 }
 
 static seqtopk_status check_padded(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_output *out,
-                                   seqtopk_error *error) {
-    const int32_t most = out->padded_width < seqtopk_max_per_token(plan) ? widest(plan, in) : out->padded_width;
+                                   int is_shared, seqtopk_error *error) {
+    const int32_t widest_ever = seqtopk_max_per_token(plan);
+    const int32_t most = out->padded_width >= widest_ever ? out->padded_width
+                         : is_shared                      ? widest_ever
+                                                          : widest(plan, in);
     if (!is_padding(out->padding))
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "output.padding is %d, which is no seqtopk_padding",
                             (int)out->padding);
@@ -184,15 +187,15 @@ static seqtopk_status check_padded(const seqtopk_plan *plan, const seqtopk_input
     return SEQTOPK_OK;
 }
 
-static seqtopk_status check_blocks(const seqtopk_plan *plan, int64_t tokens, const seqtopk_output *out, int padded,
-                                   seqtopk_error *error) {
+static seqtopk_status check_blocks(const seqtopk_plan *plan, int64_t tokens, int64_t pairs, const seqtopk_output *out,
+                                   int padded, seqtopk_error *error) {
     if (!out->block_slots)
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1,
                             "output.block_slots is NULL; block_experts and block_total go with it");
     if (out->block_size < 1)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "output.block_size is %d; it must be at least 1",
                             (int)out->block_size);
-    const int64_t most = seqtopk_max_block_slots(plan, tokens, out->block_size);
+    const int64_t most = seqtopk_block_slots_of(plan, pairs, out->block_size);
     if (most < 0 || (padded && tokens * out->padded_width > INT32_MAX))
         return seqtopk_fail(error, SEQTOPK_E_OVERFLOW, -1,
                             "output.block_slots: %lld tokens in blocks of %d are more than int32 can index",
@@ -207,7 +210,7 @@ static seqtopk_status check_blocks(const seqtopk_plan *plan, int64_t tokens, con
 static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_call *call,
                                    seqtopk_error *error) {
     const seqtopk_output *out = &call->out;
-    const int64_t most = seqtopk_max_selected(plan, in->tokens);
+    const int64_t most = call->most;
     const int padded = seqtopk_wants_padded(call);
     if (!in->logits && in->tokens && needs_logits(plan, in, out))
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "input.logits is NULL");
@@ -226,9 +229,9 @@ static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input
     if (out->row_lse && plan->desc.score != SEQTOPK_SCORE_SOFTMAX)
         return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                             "output.row_lse is made for the softmax score only; leave it NULL");
-    seqtopk_status status = padded ? check_padded(plan, in, out, error) : SEQTOPK_OK;
+    seqtopk_status status = padded ? check_padded(plan, in, out, call->is_shared, error) : SEQTOPK_OK;
     if (!status && (out->block_slots || out->block_experts || out->block_total))
-        status = check_blocks(plan, in->tokens, out, padded, error);
+        status = check_blocks(plan, in->tokens, most, out, padded, error);
     return status;
 }
 
@@ -250,13 +253,13 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
                       int32_t part, int32_t parts) {
     const int32_t experts = plan->desc.experts;
     const int32_t all = experts + plan->beside;
-    const int64_t pairs = tokens * plan->pairs, listed = tokens * (plan->pairs + plan->beside);
+    const int64_t listed = call->most;
     arena a = {base, 0};
     call->reports = take(&a, parts, sizeof *call->reports);
     call->runs = take(&a, sequences + parts, sizeof *call->runs);
     call->sequence = take(&a, sequences, sizeof *call->sequence);
     if (plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE) {
-        const int64_t places = pairs + listed + SEQTOPK_CANDIDATES_SLACK * (sequences + parts);
+        const int64_t places = tokens * (call->spread + plan->beside) + SEQTOPK_CANDIDATES_SLACK * (sequences + parts);
         call->candidates.keys = take(&a, places, sizeof *call->candidates.keys);
         call->candidates.ids = take(&a, places, sizeof *call->candidates.ids);
         /* `order` differs from `keys` only where there are bounds. */
@@ -294,12 +297,44 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
     return a.used + 63; /* the base is aligned to a cache line */
 }
 
+/* Of a call whose budgets are its own tokens'. */
+static void own_pairs(seqtopk_call *call, const seqtopk_plan *plan, int64_t tokens) {
+    call->is_shared = 0;
+    call->lows = NULL;
+    call->most = tokens * (plan->pairs + plan->beside);
+    call->spread = 2 * plan->pairs;
+}
+
+int64_t seqtopk_shared_most(const seqtopk_plan *plan, int64_t tokens, int64_t capacity) {
+    const int64_t each = plan->max_experts + plan->beside;
+    const int64_t most = tokens > INT32_MAX / each ? INT32_MAX : tokens * each;
+    return capacity > 0 && capacity < most ? capacity : most;
+}
+
+/* Some more candidates are collected than pairs are listed, and bounds leave a token no more than max_experts. */
+static void shared_pairs(seqtopk_call *call, const seqtopk_plan *plan, int64_t tokens, int64_t most) {
+    const int64_t each = tokens > 0 ? (most + most / 4) / tokens + 1 : 0;
+    call->is_shared = 1;
+    call->lows = NULL;
+    call->most = most;
+    call->spread = each > plan->max_experts ? plan->max_experts : each;
+    call->spread = call->spread > 2 * plan->pairs ? call->spread : 2 * plan->pairs;
+}
+
 size_t seqtopk_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences, int32_t threads) {
     seqtopk_call call;
     if (seqtopk_max_selected(plan, tokens) < 0 || sequences < 0 || sequences > INT32_MAX || threads < 1 ||
         threads > SEQTOPK_MAX_PARTS)
         return 0;
+    own_pairs(&call, plan, tokens);
     return lay_out(&call, plan, tokens, sequences ? sequences : 1, 0, 0, threads);
+}
+
+size_t seqtopk_shared_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences, int64_t most,
+                                   int32_t parts) {
+    seqtopk_call call;
+    shared_pairs(&call, plan, tokens, most);
+    return lay_out(&call, plan, tokens, sequences, 0, 0, parts);
 }
 
 static size_t dtype_size(seqtopk_dtype dtype) {
@@ -405,9 +440,9 @@ static inline __attribute__((always_inline)) void settle(seqtopk_call *call, voi
     call->is_keyed = call->is_biased || call->plan->is_keyed;
 }
 
-seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
-                                 const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
-                                 int32_t parts, seqtopk_error *error) {
+static seqtopk_status open_call(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
+                                const seqtopk_output *output, void *scratch, size_t scratch_size, int is_shared,
+                                int32_t part, int32_t parts, seqtopk_error *error) {
     if (!plan)
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "plan is NULL");
     if (parts < 1 || parts > SEQTOPK_MAX_PARTS || part < 0 || part >= parts)
@@ -418,6 +453,10 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
         status = seqtopk_take_struct(&call->out, sizeof call->out, SEQTOPK_FIRST_output, output, "output", error);
     if (!status)
         status = check_input(plan, &call->in, error);
+    if (!status && is_shared)
+        shared_pairs(call, plan, call->in.tokens, seqtopk_shared_most(plan, call->in.tokens, call->out.capacity));
+    else if (!status)
+        own_pairs(call, plan, call->in.tokens);
     if (!status)
         status = check_output(plan, &call->in, call, error);
     if (status)
@@ -442,6 +481,18 @@ seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, c
     call->kernels = seqtopk_plan_kernels(plan, call->in.tokens);
     settle(call, scratch, scratch_size, needed);
     return call->in.token_seq ? SEQTOPK_OK : seqtopk_check_way(call, error);
+}
+
+seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
+                                 const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
+                                 int32_t parts, seqtopk_error *error) {
+    return open_call(call, plan, input, output, scratch, scratch_size, 0, part, parts, error);
+}
+
+seqtopk_status seqtopk_call_open_shared(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
+                                        const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
+                                        int32_t parts, seqtopk_error *error) {
+    return open_call(call, plan, input, output, scratch, scratch_size, 1, part, parts, error);
 }
 
 /* ---------------------------------------------------------- a token alone -- */
@@ -489,13 +540,14 @@ int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const se
     call->sequences = call->parts = 1;
     call->part = 0;
     call->places = NULL;
+    own_pairs(call, plan, 1);
     const seqtopk_input *in = &call->in;
     const int is_biased = in->bias != NULL;
     if (!plan->is_plain || !is_plain(in, &call->out) || !in->logits ||
         call->kernels->way[is_biased][SEQTOPK_LENGTH_ALONE] != SEQTOPK_WAY_topk_scores ||
         call->out.capacity < plan->pairs || in->row_stride < 0 ||
         (in->row_stride > 0 && in->row_stride < plan->desc.experts) ||
-        (seqtopk_wants_padded(call) && check_padded(plan, in, &call->out, NULL)))
+        (seqtopk_wants_padded(call) && check_padded(plan, in, &call->out, 0, NULL)))
         return 0;
     const size_t needed = lay_out_one(call, plan, base_of(scratch));
     if (scratch_size < needed)

@@ -59,6 +59,10 @@ typedef struct seqtopk_call {
     int32_t is_raw;              /* rows are the caller's, and prepare.c makes them ready for kernels */
     const int32_t *places;       /* [T]: which of the caller's rows each is; NULL: the same. See sorted.c */
     int64_t place_step;          /* of which every so many-th counts: of a sample */
+    int64_t most;                /* pairs that lists have space for */
+    int64_t spread;              /* places for candidates that each token has, on average */
+    int32_t is_shared;           /* its sequences go on at other ranks of a team (team.c), and so do their budgets */
+    const float *lows;           /* [sequences]: then the bounds down to which their candidates are collected */
     int32_t by_logit;            /* keys are logits, of which rows.score says so too; weights are scores all the same */
     const uint8_t *own_mask;     /* in.token_mask as it came */
     const uint8_t
@@ -93,6 +97,16 @@ typedef struct seqtopk_call {
 seqtopk_status seqtopk_call_open(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
                                  const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
                                  int32_t parts, seqtopk_error *error);
+
+/* The same of a rank's share of sequences that others have too: of more pairs than its tokens bring, or of fewer. */
+seqtopk_status seqtopk_call_open_shared(seqtopk_call *call, const seqtopk_plan *plan, const seqtopk_input *input,
+                                        const seqtopk_output *output, void *scratch, size_t scratch_size, int32_t part,
+                                        int32_t parts, seqtopk_error *error);
+
+/* Bytes of scratch for that, with so many pairs at most; how many pairs that is where the output does not say. */
+size_t seqtopk_shared_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences, int64_t most,
+                                   int32_t parts);
+int64_t seqtopk_shared_most(const seqtopk_plan *plan, int64_t tokens, int64_t capacity);
 
 /*
  * The same for one token alone, asked for no more than its lists and a padded row, which topk_scores serves: in fewer steps.
@@ -176,6 +190,8 @@ int64_t seqtopk_unmasked(const uint8_t *mask, int64_t first, int64_t last);
 /* The length of a sequence [begin, end) of which a part has the run [first, last). */
 static inline seqtopk_length seqtopk_call_length(const seqtopk_call *call, int64_t begin, int64_t end, int64_t first,
                                                  int64_t last) {
+    if (call->is_shared)
+        return SEQTOPK_LENGTH_LONG;
     if (call->in.tokens == 1 && call->sequences == 1 && call->parts == 1)
         return SEQTOPK_LENGTH_ALONE;
     return first == begin && last == end ? seqtopk_length_of(last - first, seqtopk_call_block(call))
@@ -293,6 +309,12 @@ void seqtopk_step_weigh(const seqtopk_call *call);
 void seqtopk_step_tell(const seqtopk_call *call);
 void seqtopk_step_finish(const seqtopk_call *call);
 void seqtopk_step_permute(const seqtopk_call *call);
+
+/* What step of seqtopk_route_part that is; the first two are collect and cut. */
+void seqtopk_call_step(const seqtopk_call *call, int32_t step);
+
+/* The way of all of a sequence's runs, and why; the staged way if they went different ones. */
+void seqtopk_agree_on_way(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence);
 
 /* After the collect step: SEQTOPK_E_NONFINITE if a part has met a bad row. */
 seqtopk_status seqtopk_check_logits(const seqtopk_call *call, seqtopk_error *error);

@@ -13,13 +13,13 @@ static int is_of_keys(int32_t way) { return way == SEQTOPK_WAY_short_keys || way
 
 seqtopk_candidates seqtopk_run_candidates(const seqtopk_call *call, int64_t s, int32_t part, int64_t first,
                                           int64_t last) {
-    const int64_t at = 2 * call->plan->desc.top_k * first + SEQTOPK_CANDIDATES_SLACK * (s + part);
+    const int64_t at = call->spread * first + SEQTOPK_CANDIDATES_SLACK * (s + part);
     seqtopk_candidates candidates = call->candidates;
     candidates.keys += at;
     candidates.ids += at;
     candidates.order = is_of_keys(call->runs[s + part].way) ? candidates.keys : candidates.order + at;
     candidates.work = call->work.words;
-    candidates.capacity = 2 * call->plan->desc.top_k * (last - first);
+    candidates.capacity = call->spread * (last - first);
     candidates.size = 0;
     return candidates;
 }
@@ -47,8 +47,7 @@ static int next_run(const seqtopk_call *call, int64_t s, int32_t *part, run_view
     return 0;
 }
 
-/* The n-th candidate, by token and expert, among those whose key is `key`. */
-static seqtopk_cut find_tie(const seqtopk_call *call, int64_t s, float key, int64_t n) {
+seqtopk_cut seqtopk_find_collected(const seqtopk_call *call, int64_t s, float key, int64_t n) {
     run_view view;
     for (int32_t part = 0; next_run(call, s, &part, &view);) {
         int64_t i = 0;
@@ -64,7 +63,7 @@ static seqtopk_cut find_tie(const seqtopk_call *call, int64_t s, float key, int6
  * selected. */
 static seqtopk_cut cut_at(const seqtopk_call *call, int64_t s, seqtopk_kth kth, int64_t n) {
     return kth.above + kth.equal == n ? (seqtopk_cut){kth.key, INT32_MAX - 1, INT64_MAX}
-                                      : find_tie(call, s, kth.key, n - kth.above);
+                                      : seqtopk_find_collected(call, s, kth.key, n - kth.above);
 }
 
 /* All keys of a sequence's runs: in place if there is one run, else a copy. */
@@ -77,6 +76,11 @@ static const float *gather_keys(const seqtopk_call *call, int64_t s, float *copy
     for (part = 0; next_run(call, s, &part, &view); at += view.run->size)
         memcpy(copy + at, view.candidates.order, (size_t)view.run->size * sizeof *copy);
     return copy;
+}
+
+/* Unless keys include a bias or are +inf for min_experts. */
+int seqtopk_has_keys(const seqtopk_call *call, int32_t way) {
+    return !call->is_keyed && !(is_of_keys(way) && call->plan->min_experts > 0);
 }
 
 static int falls_back(seqtopk_sequence *sequence, seqtopk_fallback why) {
@@ -100,8 +104,7 @@ int seqtopk_candidates_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence
     }
     if (budget < 1 || size < budget)
         return falls_back(sequence, SEQTOPK_FALLBACK_FEW);
-    /* Weights can be computed from keys, unless these include a bias or are +inf for min_experts. */
-    sequence->has_keys = !call->is_keyed && !(is_of_keys(sequence->way) && call->plan->min_experts > 0);
+    sequence->has_keys = seqtopk_has_keys(call, sequence->way);
     if (!is_cut) {
         float *work = call->reservoir + 2 * call->plan->desc.top_k * begin;
         kth = call->kernels->select_keys(gather_keys(call, s, work), size, budget, work);
@@ -150,8 +153,7 @@ int64_t seqtopk_candidates_list(const seqtopk_call *call, int64_t s, int64_t fir
     seqtopk_candidates from = seqtopk_run_candidates(call, s, call->part, first, last);
     seqtopk_list_candidates_fn *const filter = call->kernels->list_candidates;
     /* Kernels must not write at or beyond this pair: the lists of the next part begin there. */
-    const int64_t end =
-        call->parts > 1 ? call->reports[call->part].end : seqtopk_max_selected(call->plan, call->in.tokens);
+    const int64_t end = call->parts > 1 ? call->reports[call->part].end : call->most;
     if (cut->token < first || cut->token >= last)
         return filter(&from, first, last, cut->key, cut->token >= last, to, at, end);
     if (first < cut->token)

@@ -68,7 +68,7 @@ static void tell_experts(const seqtopk_call *call, const int32_t *offsets) {
 static void find_blocks(const seqtopk_call *call, const int32_t *offsets, int32_t *begins) {
     const seqtopk_output *out = &call->out;
     const int32_t size = out->block_size;
-    const int64_t most = seqtopk_max_selected(call->plan, call->in.tokens);
+    const int64_t most = call->most;
     const int32_t none = (int32_t)(seqtopk_wants_padded(call) ? call->in.tokens * (int64_t)out->padded_width : most);
     int32_t at = 0;
     for (int32_t e = 0; e < call->plan->dispatched; e++) {

@@ -153,7 +153,7 @@ void seqtopk_finish_lists(const seqtopk_call *call, int64_t first, int64_t last)
             out->pair_tokens[i] = (int32_t)t;
     if (!out->fill_tail || call->part < call->parts - 1)
         return;
-    const int64_t most = seqtopk_max_selected(call->plan, call->in.tokens);
+    const int64_t most = call->most;
     const int64_t selected = call->token_offsets[call->in.tokens];
     const int32_t again = selected > 0 ? call->expert_ids[selected - 1] : 0; /* whose weights are read in any case */
     for (int64_t i = selected; i < most; i++) {

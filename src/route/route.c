@@ -130,8 +130,7 @@ void seqtopk_step_collect(const seqtopk_call *call) {
 
 /* -------------------------------------------------------------------- cut -- */
 
-/* The way of all runs of a sequence; if they went different ones, the staged way, which serves everything. */
-static void agree_on_way(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence) {
+void seqtopk_agree_on_way(const seqtopk_call *call, int64_t s, seqtopk_sequence *sequence) {
     sequence->way = -1;
     sequence->fallback = SEQTOPK_FALLBACK_NONE;
     for (int32_t part = 0; part < call->parts; part++) {
@@ -157,7 +156,7 @@ void seqtopk_tell_way(const seqtopk_call *call, int64_t s) {
 static void step_cut(const seqtopk_call *call) {
     for (int64_t s = call->part; s < call->sequences; s += call->parts) {
         seqtopk_sequence *sequence = call->sequence + s;
-        agree_on_way(call, s, sequence);
+        seqtopk_agree_on_way(call, s, sequence);
         while (!ways[sequence->way].cut(call, s, sequence))
             sequence->way = SEQTOPK_WAY_staged;
         seqtopk_tell_way(call, s);
@@ -261,6 +260,10 @@ static step_fn *const adjusting_steps[] = {
 enum { STEPS = sizeof steps / sizeof *steps, ADJUSTING_STEPS = sizeof adjusting_steps / sizeof *adjusting_steps };
 
 int32_t seqtopk_route_steps(const seqtopk_plan *plan) { return !plan ? 0 : plan->adjusts ? ADJUSTING_STEPS : STEPS; }
+
+void seqtopk_call_step(const seqtopk_call *call, int32_t step) {
+    (call->plan->adjusts ? adjusting_steps : steps)[step](call);
+}
 
 /* The same of a selection that was given, whose pairs are counted by then. */
 static seqtopk_status check_given(const seqtopk_call *call, seqtopk_error *error) {
@@ -422,7 +425,7 @@ seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input 
         status = seqtopk_check_logits(&call, error);
     }
     if (!status)
-        (plan->adjusts ? adjusting_steps : steps)[step](&call);
+        seqtopk_call_step(&call, step);
     return status;
 }
 

@@ -33,8 +33,7 @@ static void pour(reservoir *r, const float *keys, int64_t n, int64_t *certain) {
     }
 }
 
-/* The n-th candidate, by token and expert, among those whose key is `key`; there are at least n >= 1. */
-static seqtopk_cut find_tie(const seqtopk_call *call, int64_t first, int64_t last, float key, int64_t n) {
+seqtopk_cut seqtopk_find_staged(const seqtopk_call *call, int64_t first, int64_t last, float key, int64_t n) {
     const int32_t experts = call->plan->desc.experts;
     for (int64_t t = first; t < last; t++) {
         seqtopk_candidate_keys(call, t, t + 1, call->work.keys);
@@ -76,7 +75,7 @@ static seqtopk_cut find_cut(const seqtopk_call *call, int64_t first, int64_t las
     }
     if (key > r.floor && above + equal == left)
         return (seqtopk_cut){key, INT32_MAX - 1, INT64_MAX};
-    return find_tie(call, first, last, key, left - above);
+    return seqtopk_find_staged(call, first, last, key, left - above);
 }
 
 int64_t seqtopk_staged_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {

@@ -137,6 +137,13 @@ static int64_t collect_estimated(const seqtopk_call *call, int64_t s, int64_t fi
     const int is_whole = first == begin && last == end;
     const int64_t budget = seqtopk_call_budget(call, begin, end);
     run->size = -1;
+    if (call->lows) {
+        seqtopk_candidates candidates = seqtopk_run_candidates(call, s, call->part, first, last);
+        run->low = call->lows[s];
+        const int64_t bad = sweep(call, first, last, run, &candidates, &looked);
+        run->size = candidates.size;
+        return bad >= 0 || run->size >= 0 ? bad : seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_SAMPLE);
+    }
     for (int turn = 0; turn < TURNS && seqtopk_estimate_bound(call, begin, end, share, &run->low); turn++) {
         seqtopk_candidates candidates = seqtopk_run_candidates(call, s, call->part, first, last);
         const int64_t bad = sweep(call, first, last, run, &candidates, &looked);

@@ -30,6 +30,14 @@ typedef int64_t seqtopk_list_step(const seqtopk_call *call, int64_t s, int64_t f
 seqtopk_candidates seqtopk_run_candidates(const seqtopk_call *call, int64_t s, int32_t part, int64_t first,
                                           int64_t last);
 
+/* The n-th candidate, by token and expert, of those whose key is `key`; there are at least n >= 1. Candidates of all runs
+ * of a sequence, as they were collected; or of tokens [first, last), whose keys are made anew. */
+seqtopk_cut seqtopk_find_collected(const seqtopk_call *call, int64_t s, float key, int64_t n);
+seqtopk_cut seqtopk_find_staged(const seqtopk_call *call, int64_t first, int64_t last, float key, int64_t n);
+
+/* Whether the collected scores of a sequence are all that its weights need. */
+int seqtopk_has_keys(const seqtopk_call *call, int32_t way);
+
 /* Estimates from a sample of rows the bound down to which candidates of sequence [first, last) need be collected, in
  * *low. share: 1; 2 lets in about twice as many candidates, and so on. Returns 0 if the sample gives no bound. */
 int seqtopk_estimate_bound(const seqtopk_call *call, int64_t first, int64_t last, double share, float *low);

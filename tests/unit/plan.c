@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 Test(plan, status_strings) {
-    for (int i = SEQTOPK_OK; i <= SEQTOPK_E_TUNING; i++) {
+    for (int i = SEQTOPK_OK; i <= SEQTOPK_E_TEAM; i++) {
         const char *text = seqtopk_status_string((seqtopk_status)i);
         cr_assert_not_null(text);
         cr_expect(text[0] != 0 && strlen(text) < 80 && !strchr(text, '\n'), "%d: %s", i, text);
@@ -33,6 +33,7 @@ Test(plan, status_values) {
     cr_expect_eq(SEQTOPK_E_MEMORY, 11);
     cr_expect_eq(SEQTOPK_E_FILE, 12);
     cr_expect_eq(SEQTOPK_E_TUNING, 13);
+    cr_expect_eq(SEQTOPK_E_TEAM, 14);
 }
 
 Test(plan, version) {

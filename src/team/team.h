@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/* A rank's call: its share of the sequences, what all ranks agree on, and the words that they add up. */
+#ifndef SEQTOPK_SRC_TEAM_TEAM_H
+#define SEQTOPK_SRC_TEAM_TEAM_H
+
+#include "src/route/way.h"
+#include "src/team/bracket.h"
+
+/* Words of one all-reduce: for so many sequences, of which each has an equal share behind the head of the first. */
+enum { SEQTOPK_TEAM_WORDS = 2000, SEQTOPK_TEAM_HEAD = 32, SEQTOPK_TEAM_TOGETHER = 1, SEQTOPK_TEAM_MOST_RANKS = 32768 };
+
+/* The head: what every rank tells with any words, so that none is left waiting for one that fails. */
+enum {
+    SEQTOPK_HEAD_STATUS = 0,       /* [16]: how many ranks have each status */
+    SEQTOPK_HEAD_RANKS = 16,       /* the sum of rank + 1 of those that fail */
+    SEQTOPK_HEAD_FINGERPRINT = 17, /* [8]: four numbers of 16 bits that must be the same, and their squares */
+    SEQTOPK_HEAD_NEAR = 25         /* ranks that may have more pairs than their capacity */
+};
+
+/* What stands before the counts in a sequence's share. */
+enum {
+    SEQTOPK_SHARE_LIVE = 0,     /* rows that are neither masked nor dropped */
+    SEQTOPK_SHARE_VARIANCE = 1, /* with the sample: of what it says of candidates above the cut */
+    SEQTOPK_SHARE_ABOVE = 1,    /* later: keys above the bracket */
+    SEQTOPK_SHARE_COUNTS = 2
+};
+
+typedef struct seqtopk_team_call {
+    seqtopk_call call; /* as its only part, or its first, sees it */
+    seqtopk_team team;
+    int32_t threads, share; /* share: words of each sequence's counts */
+    seqtopk_grid grid;
+    uint64_t fingerprint;
+    int64_t *words;            /* [2000 for each sequence] */
+    seqtopk_bracket *brackets; /* [sequences] */
+    float *lows;               /* [sequences] */
+    int32_t *bases;            /* [2000 for each sequence] */
+    uint32_t *widths;          /* as many */
+    int is_near;               /* whether a rank may lack capacity */
+} seqtopk_team_call;
+
+static inline int64_t seqtopk_team_batches(int64_t sequences) {
+    return sequences < 1 ? 1 : (sequences + SEQTOPK_TEAM_TOGETHER - 1) / SEQTOPK_TEAM_TOGETHER;
+}
+
+/* This sequence's share of the words. */
+static inline int64_t *seqtopk_team_share(const seqtopk_team_call *t, int64_t s) {
+    return t->words + s / SEQTOPK_TEAM_TOGETHER * SEQTOPK_TEAM_WORDS + SEQTOPK_TEAM_HEAD +
+           s % SEQTOPK_TEAM_TOGETHER * (t->share + SEQTOPK_SHARE_COUNTS);
+}
+
+/* rank.c: adds this rank's sampled rows of sequence s to its share. */
+void seqtopk_team_sample(const seqtopk_team_call *t, int64_t s);
+
+/* What its keys in the bracket are, in the form that is asked for. */
+void seqtopk_team_count(const seqtopk_team_call *t, int64_t s);
+int64_t seqtopk_team_inside(const seqtopk_team_call *t, int64_t s, int64_t *above);
+
+/* Where this rank's run of sequence s is cut, once the bracket is found. */
+seqtopk_cut seqtopk_team_cut(const seqtopk_team_call *t, int64_t s);
+
+/* agree.c: what all ranks return. Fills and reads heads; collectives, of which 0 is success. */
+int seqtopk_team_add(const seqtopk_team *team, int64_t *words, int64_t n);
+int seqtopk_team_scan(const seqtopk_team *team, int64_t *words, int64_t n);
+uint64_t seqtopk_team_fingerprint(const seqtopk_call *call);
+void seqtopk_team_write_head(int64_t *words, const seqtopk_team *team, seqtopk_status status, uint64_t fingerprint);
+seqtopk_status seqtopk_team_read_head(const int64_t *words, const seqtopk_team *team, seqtopk_status own,
+                                      seqtopk_error *error);
+/* After some rank has met a bad row, this one `token` or none (-1): the first of the batch, for all of them. */
+seqtopk_status seqtopk_team_agree_on_token(const seqtopk_team *team, const seqtopk_call *call, int64_t *words,
+                                           int64_t token, seqtopk_error *error);
+
+#endif

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Ranks as MPI processes: check_mpi.py MPIRUN CHECK_MPI [COMMAND]. Their lists are those of one machine, the command's files too;
+what one rank fails at all return; a rank that is killed ends the others."""
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+mpirun, check_mpi, *command = sys.argv[1:]
+# More processes than cores, root in a container, and shared memory alone: nothing leaves the machine.
+environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                   OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_mpi_yield_when_idle="1",
+                   OMPI_MCA_btl="self,vader", OMPI_MCA_plm_rsh_agent="sh", PRTE_MCA_rmaps_default_mapping_policy=":oversubscribe")
+seed = os.environ.get("SEQTOPK_TEST_SEED") or str(int(time.time()))
+
+
+def run(ranks, *words, timeout=300):
+    return subprocess.run([mpirun, "-n", str(ranks), *words], env=environment, timeout=timeout,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def good(ranks, *words):
+    done = run(ranks, *words)
+    if done.returncode:
+        sys.exit(f"{ranks} ranks, {words}: {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def check_cases():
+    for ranks in (1, 2, 3, 5, 8):
+        print(good(ranks, check_mpi, "--cases", "20", "--seed", seed), end="")
+
+
+def check_failure():
+    told = good(3, check_mpi, "--fail", "1")
+    assert told.count("rank 1 of the team") == 2 and "scratch has 64 bytes" in told, told
+
+
+def check_death():
+    begin = time.time()
+    done = run(3, check_mpi, "--cases", "40", "--seed", "1", "--die", "1", timeout=60)
+    assert done.returncode != 0, done.stdout
+    print(f"a rank killed: the others ended {time.time() - begin:.1f} s after the start")
+
+
+def write(path, rows, columns, seed, bad=None):
+    """A float32 .npy file of rows that no NumPy is needed for."""
+    values, state = [], seed
+    for _ in range(rows * columns):
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        values.append((state >> 40) / 2**22 - 2.0)
+    if bad is not None:
+        values[bad * columns] = float("nan")
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}"
+    header += " " * (63 - (len(header) + 10) % 64) + "\n"
+    with open(path, "wb") as file:
+        file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode())
+        file.write(struct.pack(f"<{len(values)}f", *values))
+
+
+def check_command(directory):
+    file, words = f"{directory}/logits.npy", ["--top-k", "4", "--min", "1", "--max", "6", "--lengths", "700,0,1,299"]
+    write(file, 1000, 32, 7)
+    subprocess.run([*command, "route", file, *words, "--out", f"{directory}/one"], check=True, stdout=subprocess.DEVNULL)
+    told = good(4, *command, "route", file, *words, "--team", "mpi", "--json", "--out", f"{directory}/four")
+    assert told.count('"collective_ns"') == 4, told
+    names = os.listdir(f"{directory}/one")
+    assert len(names) == 6 and sorted(names) == sorted(os.listdir(f"{directory}/four"))
+    for name in names:
+        with open(f"{directory}/one/{name}", "rb") as one, open(f"{directory}/four/{name}", "rb") as four:
+            assert one.read() == four.read(), name
+    write(file, 1000, 32, 7, bad=613)
+    done = run(4, *command, "route", file, *words, "--team", "mpi")
+    assert done.returncode == 1 and "613" in done.stderr, done.stderr
+    done = run(2, *command, "route", f"{directory}/none.npy", *words, "--team", "mpi")
+    assert done.returncode == 1 and "none.npy" in done.stderr, done.stderr
+    print("the command: 4 processes write what one does")
+
+
+check_cases()
+check_failure()
+check_death()
+if command:
+    with tempfile.TemporaryDirectory() as directory:
+        check_command(directory)

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A team's lists against those of one machine, bit for bit: check-team [--cases N] [--seed N] [--ranks N] [--isa NAME].
+ * Random problems (scores, bias, groups, bounds, masks, dtypes, orders, ragged sequences) and splits that mean harm (empty
+ * ranks, one token each, all in one), ties all over, a giant row, NaN, too little space. Prints how many collectives there were.
+ */
+#define _GNU_SOURCE
+#include "ranks.h"
+#include "team_problem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void route_rank(void *context, rank *own) { problem_rank(context, &own->team); }
+
+static long number(int argc, char **argv, const char *name, long otherwise) {
+    for (int i = 1; i + 1 < argc; i++)
+        if (strcmp(argv[i], name) == 0)
+            return strtol(argv[i + 1], NULL, 10);
+    return otherwise;
+}
+
+static const char *word(int argc, char **argv, const char *name) {
+    for (int i = 1; i + 1 < argc; i++)
+        if (strcmp(argv[i], name) == 0)
+            return argv[i + 1];
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    static const int sizes[] = {1, 2, 3, 5, 8};
+    const long cases = number(argc, argv, "--cases", 2000), only = number(argc, argv, "--ranks", 0);
+    const uint64_t seed = (uint64_t)number(argc, argv, "--seed", (long)(random_first_seed() >> 1));
+    int64_t rounds[8] = {0}, scans = 0, errors = 0, beyond = 0, misled = 0;
+    for (long i = 0; i < cases; i++) {
+        static ranks all;
+        static problem p;
+        const int size = only ? (int)only : sizes[i % 5];
+        const seqtopk_status status = problem_draw(&p, seed + (uint64_t)i, size, word(argc, argv, "--isa"));
+        if (status == SEQTOPK_E_ISA)
+            return 77;
+        if (status) {
+            beyond++;
+            problem_release(&p);
+            continue;
+        }
+        ranks_open(&all, p.size);
+        ranks_run(&all, route_rank, &p);
+        const rank *first = &all.rank[0];
+        rounds[first->allreduces < 7 ? first->allreduces : 7]++;
+        scans += first->exscans > 0;
+        errors += p.status != SEQTOPK_OK;
+        /* Where a sample misled, which is to be rare, there are some more. */
+        const int most = 3 + (p.in.sequences > 1) + p.is_tight;
+        misled += !p.status && p.size > 1 && first->allreduces > most;
+        if (all.mismatch || (!p.status && p.size > 1 && first->allreduces > most + 3)) {
+            fprintf(stderr, "check-team: %lld all-reduces, mismatch %d: %s\n", (long long)first->allreduces,
+                    all.mismatch, p.told);
+            return 1;
+        }
+        for (int k = 0; k < p.size; k++)
+            if (p.wrong[k])
+                return 1;
+        ranks_close(&all);
+        problem_release(&p);
+    }
+    printf("%ld cases from seed %llu: all the same; %lld not plans, %lld errors; all-reduces", cases,
+           (unsigned long long)seed, (long long)beyond, (long long)errors);
+    for (int i = 0; i < 8; i++)
+        if (rounds[i])
+            printf(" %d: %lld", i, (long long)rounds[i]);
+    printf("; with exscans %lld; misled by a sample %lld\n", (long long)scans, (long long)misled);
+    return misled > cases / 50;
+}
