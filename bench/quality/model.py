@@ -103,10 +103,10 @@ class Model(nn.Module):
 
 
 def save(path, model, router, figures):
-    """An .npz of float16 weights by name, and as texts in JSON the shape, the router and what was measured."""
+    """An .npz, not compressed, of float16 weights by name, and as texts in JSON the shape, the router and what was measured."""
     arrays = {name: array.numpy().astype(np.float16 if array.dim() else np.float32)
               for name, array in model.state_dict().items()}
-    np.savez_compressed(path, **arrays, config=json.dumps(dataclasses.asdict(model.config)), router=router,
+    np.savez(path, **arrays, config=json.dumps(dataclasses.asdict(model.config)), router=router,
                         figures=json.dumps(figures))
 
 
