@@ -88,6 +88,7 @@ static int64_t collect_bounded(const seqtopk_call *call, int64_t first, int64_t 
             return -1;
         }
         call->kernels->bound_candidates(&some, t, next, call->plan->min_experts, call->plan->max_experts);
+        seqtopk_settle_bounds(call, &some, t, next);
         candidates->size += some.size;
     }
     return -1;
