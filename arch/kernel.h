@@ -133,7 +133,11 @@ typedef struct seqtopk_candidates {
     uint64_t *work;  /* [SEQTOPK_COLLECT_WORK(E)]: scratch of the kernel */
     int64_t capacity;
     int64_t size; /* how many there are; -1: they did not all fit */
+    int64_t
+        tied; /* bound_candidates: how many tokens have equal keys on both sides of a bound; their counts are marked */
 } seqtopk_candidates;
+/* Added to the count of a token that has. */
+#define SEQTOPK_TIED_AT_BOUND (1 << 30)
 /* Kernels write whole vectors and words: so many elements beyond the end may be overwritten. */
 enum { SEQTOPK_CANDIDATES_SLACK = 64 };
 #define SEQTOPK_COLLECT_WORK(experts) (64 * (((experts) + 63) / 64) + 64)
@@ -196,7 +200,8 @@ typedef void seqtopk_collect_keys_fn(const float *keys, int32_t experts, int64_t
  * bound_candidates: applies the bounds on the experts of a token to the candidates of tokens [first, last), the
  * first token's at the beginning of *candidates. Removes all but the first max_experts (at least 1) of each token,
  * closing the gaps, and sets order to +inf for its first min_experts (at most 16), elsewhere to the key. order must
- * not be `keys`.
+ * not be `keys`. Of equal keys the lower experts come first; where a bound has some on either side, the token's count is
+ * marked, for whoever can tell them apart.
  */
 typedef void seqtopk_bound_candidates_fn(seqtopk_candidates *candidates, int64_t first, int64_t last,
                                          int32_t min_experts, int32_t max_experts);
@@ -222,8 +227,9 @@ typedef int64_t seqtopk_topk_logits_fn(const seqtopk_rows *rows, int64_t first, 
 /*
  * topk_scores: token scope with a bias, groups, or up to 64 experts of a token, and tokens alone. Lists as topk_logits does
  * the first top_k candidates of each row, by the keys that op keys makes (KEY_SCORE with a bias, else KEY_LOGIT, or of softmax
- * KEY_LOGPROB) and mask_groups leaves, with their scores (the bias not added), or if how->lists_keys with those keys. Without a bias group_n is 1. For softmax it does what lse does. Rows
- * that it cannot decide it leaves to how->list_row. 1 <= top_k <= 64. Returns the first unmasked row that has a NaN or
+ * KEY_LOGPROB, of which equal ones are told apart by the logits) and mask_groups leaves (without a bias by the logits), with their
+ * scores (the bias not added), or if how->lists_keys with those keys. Without a bias group_n is 1. For softmax it does what lse
+ * does. Rows that it cannot decide it leaves to how->list_row. 1 <= top_k <= 64. Returns the first unmasked row that has a NaN or
  * +inf, or -1; of a row alone it looks at the bias too, for the caller, and returns the row if there is one.
  */
 typedef int64_t seqtopk_topk_scores_fn(const seqtopk_rows *rows, int64_t first, int64_t last, int32_t top_k,

@@ -420,6 +420,10 @@ static void reference_keys(const call *c, const oracle_problem *problem, double 
     ((seqtopk_keys_fn *)key->function)(&rows, 0, c->in.tokens, out);
     for (size_t i = 0; i < tokens * experts; i++)
         keys[i] = out[i];
+    rows.key = SEQTOPK_KEY_LOGIT;
+    ((seqtopk_keys_fn *)key->function)(&rows, 0, c->in.tokens, out);
+    for (size_t i = 0; problem->apart && i < tokens * experts; i++)
+        problem->apart[i] = out[i];
     rows.key = SEQTOPK_KEY_SCORE;
     ((seqtopk_keys_fn *)key->function)(&rows, 0, c->in.tokens, out);
     for (size_t i = 0; i < tokens * experts; i++)

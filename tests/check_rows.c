@@ -619,16 +619,18 @@ static void choose_groups_of(const rows_case *c, op_case *k) {
     k->group_top_k = 1 + (int32_t)random_below(&run.random, (uint32_t)groups);
 }
 
-/* Keys after groups, by the reference. */
-static void mask_keys(const rows_case *c, op_case k, float *keys) {
+/* Keys after groups, by the reference; without a bias groups are told by their logits. */
+static void mask_keys(rows_case *c, op_case k, float *keys) {
     if (k.groups == 1)
         return;
+    float *logits = k.rows.key == SEQTOPK_KEY_LOGPROB ? reference_keys(c, SEQTOPK_KEY_LOGIT) : NULL;
     k.values = keys;
-    k.scores = NULL;
+    k.scores = logits;
     k.work = check_alloc(2 * (size_t)c->experts, sizeof(float));
     describe(c, "the reference's groups", "");
     case_call(&k, check_reference(SEQTOPK_OP_mask_groups, SEQTOPK_DTYPE_F32));
     free(k.work);
+    free(logits);
 }
 
 /* What collect_scores asks for where rough keys do not do. */
@@ -714,13 +716,14 @@ typedef struct topk_lists {
     int64_t from, at; /* places */
 } topk_lists;
 
-/* The first k of a row, marked. */
-static void mark_slowly(const double *x, int32_t experts, int32_t top_k, unsigned char *taken) {
+/* The first k of a row, marked; `apart` tells equal ones, unless it is NULL. */
+static void mark_slowly(const double *x, const double *apart, int32_t experts, int32_t top_k, unsigned char *taken) {
     memset(taken, 0, (size_t)experts);
     for (int32_t k = 0; k < top_k; k++) {
         int32_t best = -1;
         for (int32_t e = 0; e < experts; e++)
-            if (!taken[e] && x[e] != -INFINITY && (best < 0 || x[e] > x[best]))
+            if (!taken[e] && x[e] != -INFINITY &&
+                (best < 0 || x[e] > x[best] || (apart && x[e] == x[best] && apart[e] > apart[best])))
                 best = e;
         if (best >= 0)
             taken[best] = 1;
@@ -735,7 +738,7 @@ static topk_lists expect_topk(const rows_case *c, int32_t top_k) {
     l.from = l.at = random_below(&run.random, 9);
     for (int64_t t = c->first; t < c->last; t++) {
         const double *x = c->problem.x + t * c->experts;
-        mark_slowly(x, c->experts, top_k, taken);
+        mark_slowly(x, NULL, c->experts, top_k, taken);
         l.offsets[t] = (int32_t)l.at;
         for (int32_t e = 0; e < c->experts; e++) {
             if (!taken[e])
@@ -791,7 +794,8 @@ static int64_t list_whole_row(const void *context, int64_t token, int64_t at) {
 }
 
 /* What each token keeps: its first k by keys [last - first, E], ids ascending, with scores. */
-static topk_lists expect_topk_scores(const rows_case *c, int32_t top_k, const float *keys, const float *scores) {
+static topk_lists expect_topk_scores(const rows_case *c, seqtopk_key key, int32_t top_k, const float *keys,
+                                     const float *scores) {
     const size_t most = (size_t)(c->last - c->first) * (size_t)top_k + 16;
     unsigned char *taken = check_alloc((size_t)c->experts, 1);
     double *x = check_alloc((size_t)c->experts, sizeof *x);
@@ -800,7 +804,7 @@ static topk_lists expect_topk_scores(const rows_case *c, int32_t top_k, const fl
     for (int64_t t = c->first; t < c->last; t++, keys += c->experts, scores += c->experts) {
         for (int32_t e = 0; e < c->experts; e++)
             x[e] = (double)keys[e];
-        mark_slowly(x, c->experts, top_k, taken);
+        mark_slowly(x, key == SEQTOPK_KEY_LOGPROB ? c->problem.x + t * c->experts : NULL, c->experts, top_k, taken);
         l.offsets[t] = (int32_t)l.at;
         for (int32_t e = 0; e < c->experts; e++)
             if (taken[e]) {
@@ -825,7 +829,7 @@ static void check_topk_scores_of(rows_case *c, const float *bias, seqtopk_key ke
     choose_groups_of(c, &k);
     mask_keys(c, k, keys);
     k.top_k = wish < c->experts ? wish : c->experts;
-    topk_lists right = expect_topk_scores(c, k.top_k, keys, scores);
+    topk_lists right = expect_topk_scores(c, key, k.top_k, keys, scores);
     whole_rows = &right;
     k.from = right.from;
     k.fit = 1 + random_below(&run.random, 20);

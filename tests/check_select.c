@@ -549,6 +549,20 @@ static void check_list_candidates_case(int32_t most, random_kind kind) {
     free_candidates(&c.caught);
 }
 
+/* Whether of a token's candidates equal ones stand on both sides of a bound. */
+static int is_tied(const seqtopk_candidates *all, int64_t at, int32_t n, int32_t bound) {
+    for (int64_t i = at; i < at + n && bound > 0; i++) {
+        int32_t above = 0, equal = 0;
+        for (int64_t j = at; j < at + n; j++) {
+            above += all->keys[j] > all->keys[i];
+            equal += all->keys[j] == all->keys[i];
+        }
+        if (above < bound && above + equal > bound)
+            return 1;
+    }
+    return 0;
+}
+
 /* What stays, by a count of what stands before. */
 static seqtopk_candidates expect_bounded(const op_case *c) {
     const seqtopk_candidates *all = &c->caught;
@@ -570,6 +584,12 @@ static seqtopk_candidates expect_bounded(const op_case *c) {
             left.ids[left.size++] = all->ids[i];
             left.counts[t]++;
         }
+    at = 0;
+    for (int64_t t = c->first; t < c->last; at += all->counts[t++])
+        if (is_tied(all, at, all->counts[t], c->max) || is_tied(all, at, all->counts[t], c->min)) {
+            left.counts[t] |= SEQTOPK_TIED_AT_BOUND;
+            left.tied++;
+        }
     return left;
 }
 
@@ -586,6 +606,8 @@ static void check_bound_candidates_case(int32_t widest, random_kind kind) {
         check_that(c.candidates.size == left.size, "%lld stay, not %lld", (long long)c.candidates.size,
                    (long long)left.size);
         check_that(memcmp(c.candidates.counts, left.counts, MOST_TOKENS * 4) == 0, "counts are wrong");
+        check_that(c.candidates.tied == left.tied, "%lld are tied, not %lld", (long long)c.candidates.tied,
+                   (long long)left.tied);
         check_that(memcmp(c.candidates.keys, left.keys, kept * 4) == 0, "keys are wrong");
         check_that(memcmp(c.candidates.order, left.order, kept * 4) == 0, "the order is wrong");
         check_that(memcmp(c.candidates.ids, left.ids, kept * 2) == 0, "ids are wrong");

@@ -140,6 +140,10 @@ void oracle_load(oracle_problem *problem, const seqtopk_desc *desc, const seqtop
         if (!problem->masked[t])
             problem->rest[t] = oracle_lse(problem->x + t * experts, problem->experts, problem->top + t);
     }
+    if (oracle_key_of(problem) == ORACLE_KEY_LOGPROB) {
+        problem->apart = must_alloc(tokens * experts, sizeof *problem->apart);
+        memcpy(problem->apart, problem->x, tokens * experts * sizeof *problem->apart);
+    }
 }
 
 void oracle_free(oracle_problem *problem) {
@@ -151,6 +155,7 @@ void oracle_free(oracle_problem *problem) {
     free(problem->rest);
     free(problem->shaky);
     free(problem->shared);
+    free(problem->apart);
 }
 
 oracle_key oracle_key_of(const oracle_problem *problem) {
@@ -266,14 +271,18 @@ static double keep_groups(const oracle_problem *problem, const double *keys, con
     return gap;
 }
 
-/* Leaves of each group of one row its first `quota`, of equals the lower expert. */
-static void keep_quota(const seqtopk_desc *desc, double *keys) {
+/* Leaves of each group of one row its first `quota`, by the logits where there are some to tell it apart by; of equals the lower
+ * expert. */
+static void keep_quota(const seqtopk_desc *desc, double *keys, const double *apart) {
     int32_t size = desc->experts / desc->groups;
     for (int32_t g = 0; desc->group_quota && g < desc->groups; g++)
         for (int32_t left = size; left > desc->group_quota; left--) {
             int32_t worst = -1;
             for (int32_t e = g * size; e < (g + 1) * size; e++)
-                if (!isnan(keys[e]) && (worst < 0 || keys[e] <= keys[worst]))
+                if (!isnan(keys[e]) &&
+                    (worst < 0 || (keys[e] == -INFINITY && keys[worst] > -INFINITY) ||
+                     (apart && keys[e] > -INFINITY ? apart[e] <= apart[worst] && keys[worst] > -INFINITY
+                                                   : keys[e] <= keys[worst])))
                     worst = e;
             keys[worst] = NAN; /* gone */
         }
@@ -284,7 +293,7 @@ static void keep_quota(const seqtopk_desc *desc, double *keys) {
 /* --------------------------------------------------------------- selection -- */
 
 typedef struct candidate {
-    double key;
+    double key, apart;
     int32_t token, expert;
     int32_t rank; /* within its token, from 0 */
     int32_t taken;
@@ -296,6 +305,8 @@ static int in_order(const void *a, const void *b) {
         return x->key > y->key ? -1 : 1;
     if (x->token != y->token)
         return x->token < y->token ? -1 : 1;
+    if (x->apart != y->apart)
+        return x->apart > y->apart ? -1 : 1;
     return (x->expert > y->expert) - (x->expert < y->expert);
 }
 
@@ -320,16 +331,18 @@ static size_t gather(const oracle_problem *problem, const double *keys, const do
     size_t count = 0;
     double *row = must_alloc((size_t)desc->experts, sizeof *row);
     for (int64_t t = first; t < last; t++) {
+        const double *apart = problem->apart ? problem->apart + t * desc->experts : NULL;
         memcpy(row, keys + t * desc->experts, (size_t)desc->experts * sizeof *row);
         if (problem->masked[t])
             continue;
         if (groups) {
-            keep_groups(problem, row, scores ? scores + t * desc->experts : NULL, single, keep, &unused);
-            keep_quota(desc, row);
+            keep_groups(problem, apart ? apart : row, scores ? scores + t * desc->experts : NULL, single, keep,
+                        &unused);
+            keep_quota(desc, row, apart);
         }
         for (int32_t e = 0; e < desc->experts; e++)
             if (row[e] != -INFINITY && (!groups || keep[e / (desc->experts / groups)]))
-                into[count++] = (candidate){row[e], (int32_t)t, e, 0, 0};
+                into[count++] = (candidate){row[e], apart ? apart[e] : 0, (int32_t)t, e, 0, 0};
     }
     free(keep);
     free(row);
@@ -820,11 +833,12 @@ void oracle_runners(const oracle_problem *problem, const double *keys, const dou
     double *row = must_alloc((size_t)desc->experts, sizeof *row), unused;
     unsigned char *keep = must_alloc((size_t)(desc->groups > 1 ? desc->groups : 1), 1);
     for (int64_t t = 0; t < problem->tokens; t++) {
+        const double *apart = problem->apart ? problem->apart + t * desc->experts : NULL;
         double worst = INFINITY;
         memcpy(row, keys + t * desc->experts, (size_t)desc->experts * sizeof *row);
         if (desc->groups > 1 && !problem->masked[t]) {
-            keep_groups(problem, row, scores + t * desc->experts, 1, keep, &unused);
-            keep_quota(desc, row);
+            keep_groups(problem, apart ? apart : row, scores + t * desc->experts, 1, keep, &unused);
+            keep_quota(desc, row, apart);
         }
         for (int32_t e = 0; e < desc->experts; e++)
             if (problem->masked[t] || (desc->groups > 1 && !keep[e / (desc->experts / desc->groups)]))
@@ -837,7 +851,8 @@ void oracle_runners(const oracle_problem *problem, const double *keys, const dou
         for (int32_t i = 0; i < runners; i++) {
             int32_t best = -1;
             for (int32_t e = 0; e < desc->experts; e++)
-                if (row[e] != -INFINITY && (best < 0 || row[e] > row[best]))
+                if (row[e] != -INFINITY &&
+                    (best < 0 || row[e] > row[best] || (apart && row[e] == row[best] && apart[e] > apart[best])))
                     best = e;
             if (i == 0 && best >= 0 && worst < INFINITY)
                 margins[t] = ((float)worst - (float)row[best]) + 0.0f;

@@ -27,8 +27,11 @@ typedef struct oracle_problem {
     double *bias;          /* [experts] or NULL */
     double *x;             /* [tokens, experts], scaled and capped; masked rows hold -inf */
     double *shaky;         /* [tokens]: how far a scaled or capped logit of the row may be from x in float32; else 0 */
-    double *shared;        /* [tokens, shared experts], where those are scored */
-    double *top, *rest;    /* [tokens]: log-sum-exp in two parts, for beside a top of 1e38 the rest would be lost */
+    /* [tokens, experts]: what tells equal log-probabilities of one token apart: x, or, where the caller knows those, the logits that
+     * float32 has after scale and cap. NULL where keys are others. */
+    double *apart;
+    double *shared;     /* [tokens, shared experts], where those are scored */
+    double *top, *rest; /* [tokens]: log-sum-exp in two parts, for beside a top of 1e38 the rest would be lost */
 } oracle_problem;
 
 /* Selected pairs: the experts of token t are [offsets[t], offsets[t + 1]) of either list. */

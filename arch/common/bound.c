@@ -32,6 +32,12 @@ static inline float largest_of(const float *keys, int n) {
     return lanes[0];
 }
 
+/* Notes how many of a token's candidates are left. */
+static inline void count_token(seqtopk_candidates *candidates, int64_t token, int32_t kept, int is_tied) {
+    candidates->counts[token] = is_tied ? kept | SEQTOPK_TIED_AT_BOUND : kept;
+    candidates->tied += is_tied;
+}
+
 /* Copies the candidates of tokens from `first` on, as long as there are no more of a token than a network takes. */
 static void read_batch(batch *b, const seqtopk_candidates *candidates, int64_t first, int64_t last) {
     int64_t at = b->from;
@@ -96,8 +102,9 @@ static void write_batch(batch *b, seqtopk_candidates *candidates, int64_t first)
         const int32_t n = b->n[r];
         const first_k stay = first_of_row(b->keys[r], n, b->max, b->last[r]);
         const first_k certain = b->min ? first_of_row(b->keys[r], n, b->min, b->certain[r]) : none;
+        const int is_tied = splits_equals(b->keys[r], n, stay) || (b->min && splits_equals(b->keys[r], n, certain));
         const int32_t kept = write_token(candidates, b->to, b->keys[r], b->ids[r], n, stay, certain, b->unread);
-        candidates->counts[first + r] = kept;
+        count_token(candidates, first + r, kept, is_tied);
         b->from += n;
         b->to += kept;
     }
@@ -110,8 +117,9 @@ static void bound_many(batch *b, seqtopk_candidates *candidates, int64_t token) 
     const first_k all = {-INFINITY, 0}, none = {INFINITY, 0};
     const first_k stay = n > b->max ? first_of_many(keys, n, b->max) : all;
     const first_k certain = b->min ? first_of_many(keys, n, b->min) : none;
+    const int is_tied = splits_equals(keys, n, stay) || (b->min && splits_equals(keys, n, certain));
     const int32_t kept = write_token(candidates, b->to, keys, candidates->ids + b->from, n, stay, certain, 0);
-    candidates->counts[token] = kept;
+    count_token(candidates, token, kept, is_tied);
     b->from += n;
     b->to += kept;
 }
@@ -122,6 +130,7 @@ void KERNEL(bound_candidates, f32, columns)(seqtopk_candidates *candidates, int6
     b.min = min_experts;
     b.max = max_experts;
     b.from = b.to = 0;
+    candidates->tied = 0;
     for (int64_t t = first; t < last;) {
         read_batch(&b, candidates, t, last);
         write_batch(&b, candidates, t);

@@ -138,6 +138,16 @@ static inline first_k first_of_many(const float *keys, int32_t n, int32_t k) {
     return first;
 }
 
+/* Whether of keys [n] equal ones are both among the first and not. */
+static inline int splits_equals(const float *keys, int32_t n, first_k first) {
+    int32_t equal = 0;
+    if (!(first.cut > -INFINITY) || first.ties >= n)
+        return 0;
+    for (int32_t i = 0; i < n; i += VEC_LANES)
+        equal += count_bits(vec_mask_eq(load_upto(keys + i, n - i), vec_set1(first.cut)) & first_lanes(n - i));
+    return equal > first.ties;
+}
+
 /* Those of one vector, and fewer ties for the next. */
 static inline uint32_t take_first(vec x, uint32_t inside, first_k *first) {
     const uint32_t over = vec_mask_gt(x, vec_set1(first->cut)) & inside;

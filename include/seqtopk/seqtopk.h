@@ -49,7 +49,9 @@
  *   key        the float32 by which candidates are compared.
  *
  * THE ORDER. Candidates stand in one strict order: larger key first, then the lower token, then the lower expert;
- * -0 equals +0. Nothing else takes part: the same input gives the same bits (ids, offsets, weights) for every
+ * -0 equals +0. Where the key is a log-probability (seqtopk_score), which is rounded and saturates, equal ones of one token
+ * are told apart by its logits before that: a token alone is given in sequence scope what token scope gives it. Nothing else
+ * takes part: the same input gives the same bits (ids, offsets, weights) for every
  * instruction set, kernel, number of threads and tuning file, and whatever else is in the batch. The one
  * precondition is the default floating-point environment (round to nearest, denormals honoured) while a route runs.
  *
@@ -223,7 +225,8 @@ typedef struct seqtopk_desc {
      */
     int32_t min_experts; /* 0 to K (the paper: 1) */
     int32_t max_experts; /* 0: no bound; else at least 1 and min_experts; above E it means E (paper: K + 2) */
-    /* Group-limited selection: a token keeps its best `group_top_k` of `groups` equal groups; ties: lower group.
+    /* Group-limited selection: a token keeps its best `group_top_k` of `groups` equal groups; ties: lower group. By keys, or
+     * without a bias, where keys order as logits do, by those.
      * Groups with fewer candidates than their score adds up come after the others, among themselves by the sum of what
      * they have. */
     int32_t groups;      /* 0 or 1: none; else divides E */

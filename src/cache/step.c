@@ -213,6 +213,9 @@ static seqtopk_status check_step(const seqtopk_cache_call *c, seqtopk_error *err
 
 /* ----------------------------------------------------------------- decide -- */
 
+/* Keys [n] become words whose order is theirs, of equals the earlier first: experts ascend. */
+static void sort_words(uint64_t *words, int32_t n) { qsort(words, (size_t)n, sizeof *words, seqtopk_by_word); }
+
 /* The rank of each of keys [n], of equals the earlier first: experts ascend. work: [n]. */
 static void rank_keys(const seqtopk_kernels *kernels, const float *keys, int32_t n, uint64_t *work, int32_t *ranks) {
     if (n <= SEQTOPK_MOST_RANKED) {
@@ -221,7 +224,32 @@ static void rank_keys(const seqtopk_kernels *kernels, const float *keys, int32_t
     }
     for (int32_t i = 0; i < n; i++)
         work[i] = seqtopk_word_of(keys[i], i);
-    qsort(work, (size_t)n, sizeof *work, seqtopk_by_word);
+    sort_words(work, n);
+    for (int32_t i = 0; i < n; i++)
+        ranks[seqtopk_token_of(work[i])] = i;
+}
+
+/* Equal keys [n] of a row's experts change places by their logits, if that is what tells them apart. work, sorted: [n]. */
+static void rank_equals(const seqtopk_call *call, int64_t row, const int32_t *ids, const float *keys, int32_t n,
+                        uint64_t *work, float *sorted, int32_t *ranks) {
+    int alike = 0;
+    if (!seqtopk_tells_by_logit(call))
+        return;
+    for (int32_t i = 0; i < n; i++)
+        sorted[ranks[i]] = keys[i];
+    for (int32_t i = 1; i < n; i++)
+        alike |= sorted[i - 1] == sorted[i];
+    if (!alike)
+        return;
+    const float *logits = seqtopk_logits_of(call, row);
+    for (int32_t i = 0; i < n; i++)
+        work[ranks[i]] = seqtopk_word_of(logits[ids[i]], i);
+    for (int32_t i = 0, next; i < n; i = next) {
+        for (next = i + 1; next < n && sorted[next] == sorted[i];)
+            next++;
+        if (next > i + 1)
+            sort_words(work + i, next - i);
+    }
     for (int32_t i = 0; i < n; i++)
         ranks[seqtopk_token_of(work[i])] = i;
 }
@@ -260,9 +288,10 @@ static void leave_of_row(const seqtopk_cache_call *c, int64_t row, int32_t from,
 }
 
 /* A row's keys [n], best first, in c->keys. */
-static void sort_row(const seqtopk_cache_call *c, int32_t from, int32_t n) {
+static void sort_row(const seqtopk_cache_call *c, int64_t row, int32_t from, int32_t n) {
     const float *keys = c->route.list_weights + from;
     rank_keys(c->layer->rules.kernels, keys, n, c->words, c->ranks);
+    rank_equals(&c->route, row, c->route.expert_ids + from, keys, n, c->words, c->keys, c->ranks);
     for (int32_t i = 0; i < n; i++)
         c->keys[c->ranks[i]] = keys[i];
 }
@@ -280,7 +309,7 @@ static void enter_row(const seqtopk_cache_call *c, int64_t row, seqtopk_past *pa
     int32_t from;
     const int32_t n = candidates_of(c, row, &from), masked = is_masked(&c->route, row);
     const int32_t key = c->route.by_logit ? SEQTOPK_KEY_LOGIT : c->route.rows.key;
-    sort_row(c, from, n);
+    sort_row(c, row, from, n);
     if (c->rows.take == SEQTOPK_TAKE_JOINT) {
         seqtopk_past_append(past, &c->layer->rules, key, c->keys, n, masked, c->words, purse);
     } else {
@@ -299,7 +328,7 @@ static void decide_jointly(const seqtopk_cache_call *c, int64_t last) {
         if (past_of(c, row) != past)
             continue;
         const int32_t n = candidates_of(c, row, &from);
-        sort_row(c, from, n);
+        sort_row(c, row, from, n);
         c->stays[row] = seqtopk_past_given(past, token++);
         leave_of_row(c, row, from, n);
     }
@@ -403,7 +432,8 @@ static int step_one(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const 
     enum { SPACE = SEQTOPK_MOST_RANKED + 16 }; /* whole vectors are written */
     seqtopk_call call;
     float keys[SPACE];
-    float scores[SEQTOPK_MOST_WEIGHED];
+    float scores[SEQTOPK_MOST_WEIGHED], sorted[SEQTOPK_MOST_RANKED];
+    uint64_t words[SEQTOPK_MOST_RANKED];
     int32_t ids[SPACE], ranks[SEQTOPK_MOST_RANKED], has_ranks = 0;
     if (!cache || !rows || rows->struct_size != sizeof *rows || rows->layer < 0 || rows->layer >= cache->layers ||
         rows->take != SEQTOPK_TAKE_CAUSAL)
@@ -423,8 +453,10 @@ static int step_one(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const 
     const int32_t n = (int32_t)seqtopk_collect_one(&call, ids, keys, SPACE, ranks, scores, &has_ranks);
     if (n < 0)
         return 0;
-    if (!has_ranks)
+    if (!has_ranks) {
         layer->rules.kernels->rank_keys(keys, n, ranks);
+        rank_equals(&call, 0, ids, keys, n, words, sorted, ranks);
+    }
     const int32_t stays = seqtopk_past_route_ranked(past, &layer->rules, call.rows.key, keys, ranks, n, &cache->purse);
     const int weighs = n <= SEQTOPK_MOST_WEIGHED && (has_ranks || !call.is_biased) && seqtopk_weighs_scores(&call);
     const int weighed =

@@ -181,6 +181,19 @@ void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t las
 /* The same before the bounds: -inf for candidates that are excluded or outside the token's best groups. */
 void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys);
 
+/*
+ * ties.c: where equal keys of a token are told apart by its logits. Its logits, in scratch; as op topk_row, of keys [E] of its
+ * own; the same as a mark for each expert, and ids in work.group_ids; its first n experts, ids ascending, and unless NULL their
+ * keys. They use work.scores, key_ids and group_ids, the last work.spare too.
+ */
+int seqtopk_tells_by_logit(const seqtopk_call *call);
+const float *seqtopk_logits_of(const seqtopk_call *call, int64_t token);
+int32_t seqtopk_rank_row(const seqtopk_call *call, int64_t token, const float *keys, int32_t k, int32_t *ids);
+const uint8_t *seqtopk_mark_first(const seqtopk_call *call, int64_t token, const float *keys, int32_t n);
+int32_t seqtopk_list_first(const seqtopk_call *call, int64_t token, int32_t n, int32_t *ids, float *keys);
+/* After op bound_candidates: tokens with equal keys at a bound. */
+void seqtopk_settle_bounds(const seqtopk_call *call, seqtopk_candidates *candidates, int64_t first, int64_t last);
+
 /* How this call's keys are made, but for list_row; with this part's scratch. */
 seqtopk_scoring seqtopk_scoring_of(const seqtopk_call *call);
 

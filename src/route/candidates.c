@@ -125,7 +125,7 @@ static void skip_tokens(seqtopk_candidates *from, int64_t first, int64_t last) {
     }
 }
 
-/* Lists the token of the cut: of the candidates with the cut's key, those up to the cut's expert. */
+/* Lists the token of the cut: of the candidates with the cut's key, those up to the cut's expert, or as many by logit. */
 static int64_t list_cut_token(const seqtopk_call *call, const seqtopk_candidates *from, const seqtopk_cut *cut,
                               const seqtopk_lists *to, int64_t at) {
     static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f, .least = -INFINITY};
@@ -141,6 +141,8 @@ static int64_t list_cut_token(const seqtopk_call *call, const seqtopk_candidates
             at++;
         }
     const int32_t own[] = {0, (int32_t)(at - begin)};
+    if (to && seqtopk_tells_by_logit(call))
+        seqtopk_list_first(call, cut->token, own[1], to->ids + begin, to->keys + begin);
     if (to && to->to_scores)
         call->kernels->weigh_keys(to->score, &plain, 0, 1, own, to->keys + begin);
     return at;

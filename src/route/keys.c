@@ -5,10 +5,10 @@
 #include <math.h>
 
 /* Sets the keys of the row's first min_experts candidates to +inf, and of those after its first max_experts to -inf. */
-static void bound(const seqtopk_call *call, float *keys) {
+static void bound(const seqtopk_call *call, int64_t token, float *keys) {
     const int32_t experts = call->plan->desc.experts, min = call->plan->min_experts, max = call->plan->max_experts;
     int32_t *ids = call->work.ids;
-    const int32_t n = call->kernels->topk_row(keys, experts, max < experts ? max : min, ids);
+    const int32_t n = seqtopk_rank_row(call, token, keys, max < experts ? max : min, ids);
     if (max < experts) {
         float *kept = call->work.values;
         for (int32_t i = 0; i < n; i++)
@@ -47,7 +47,7 @@ static void keep_first(float *keys, int32_t size) {
 }
 
 /* Of each group [size] of a row the first `quota`; the keys of all others become -inf. */
-static void keep_quota(const seqtopk_call *call, float *keys) {
+static void keep_quota_of(const seqtopk_call *call, float *keys) {
     const int32_t groups = call->plan->desc.groups, size = call->plan->desc.experts / groups;
     int32_t *ids = call->work.ids;
     float *kept = call->work.values;
@@ -66,6 +66,22 @@ static void keep_quota(const seqtopk_call *call, float *keys) {
     }
 }
 
+/* The same, by the logits where those tell equal keys apart. */
+static void keep_quota(const seqtopk_call *call, int64_t token, float *keys) {
+    const int32_t experts = call->plan->desc.experts;
+    float *logits = call->work.scores;
+    if (!seqtopk_tells_by_logit(call)) {
+        keep_quota_of(call, keys);
+        return;
+    }
+    seqtopk_logits_of(call, token);
+    for (int32_t e = 0; e < experts; e++)
+        logits[e] = keys[e] > -INFINITY ? logits[e] : -INFINITY;
+    keep_quota_of(call, logits);
+    for (int32_t e = 0; e < experts; e++)
+        keys[e] = logits[e] > -INFINITY ? keys[e] : -INFINITY;
+}
+
 void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys) {
     const seqtopk_desc *desc = &call->plan->desc;
     const int loses = seqtopk_loses_groups(desc);
@@ -79,12 +95,14 @@ void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last,
             by_score.rows.key = SEQTOPK_KEY_SCORE;
             seqtopk_rows_keys(&by_score, t, t + 1, call->work.scores);
             scores = call->work.scores;
+        } else if (loses && seqtopk_tells_by_logit(call)) {
+            scores = seqtopk_logits_of(call, t);
         }
         if (loses)
             call->kernels->mask_groups(scores, keys, desc->experts, desc->groups, desc->group_n, desc->group_top_k,
                                        call->work.values);
         if (desc->group_quota)
-            keep_quota(call, keys);
+            keep_quota(call, t, keys);
     }
 }
 
@@ -113,5 +131,5 @@ void seqtopk_candidate_keys(const seqtopk_call *call, int64_t first, int64_t las
     seqtopk_grouped_keys(call, first, last, keys);
     for (int64_t t = first; t < last && bounded; t++, keys += experts)
         if (!call->in.token_mask || call->in.token_mask[t])
-            bound(call, keys);
+            bound(call, t, keys);
 }

@@ -10,7 +10,7 @@ static void order_by_rank(const seqtopk_call *call, int64_t token) {
     const int32_t from = call->token_offsets[token];
     const int32_t n = call->token_offsets[token + 1] - from - seqtopk_shared_of(call, token);
     int32_t *ids = call->expert_ids + from;
-    float *weights = call->list_weights + from, *keys = call->work.keys, *selected = call->work.scores;
+    float *weights = call->list_weights + from, *keys = call->work.keys, *selected = call->work.spare;
     float *weight_of = call->work.values;
     if (n < 2)
         return;
@@ -21,7 +21,7 @@ static void order_by_rank(const seqtopk_call *call, int64_t token) {
         selected[ids[i]] = keys[ids[i]];
         weight_of[ids[i]] = weights[i];
     }
-    call->kernels->topk_row(selected, call->rows.experts, n, ids);
+    seqtopk_rank_row(call, token, selected, n, ids);
     for (int32_t i = 0; i < n; i++)
         weights[i] = weight_of[ids[i]];
 }

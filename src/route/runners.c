@@ -19,7 +19,7 @@ static void tell_token(const seqtopk_call *call, int64_t token) {
         keys[id] = -INFINITY;
         selected++;
     }
-    const int32_t n = call->kernels->topk_row(keys, experts, most, runners);
+    const int32_t n = seqtopk_rank_row(call, token, keys, most, runners);
     if (out->margins)
         out->margins[place] = selected > 0 && n > 0 ? (worst - keys[runners[0]]) + 0.0f : INFINITY; /* one zero */
     for (int32_t i = 0; out->runner_ids && i < most; i++)

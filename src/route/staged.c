@@ -101,8 +101,12 @@ int64_t seqtopk_staged_list(const seqtopk_call *call, int64_t s, int64_t first, 
         for (int64_t row = t; row < next; row++) {
             if (list)
                 call->token_offsets[row] = (int32_t)at;
-            at += call->kernels->list_keys(call->work.keys + (row - t) * call->rows.experts, call->rows.experts, row,
-                                           &call->sequence[s].cut, list ? call->expert_ids + at : NULL);
+            const int32_t n =
+                call->kernels->list_keys(call->work.keys + (row - t) * call->rows.experts, call->rows.experts, row,
+                                         &call->sequence[s].cut, list ? call->expert_ids + at : NULL);
+            if (list && row == call->sequence[s].cut.token && seqtopk_tells_by_logit(call))
+                seqtopk_list_first(call, row, n, call->expert_ids + at, NULL);
+            at += n;
         }
     }
     return at;

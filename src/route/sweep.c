@@ -84,6 +84,7 @@ int64_t seqtopk_collect_bounded(const seqtopk_call *call, int64_t first, int64_t
             return -1;
         }
         call->kernels->bound_candidates(&some, t, next, call->plan->min_experts, call->plan->max_experts);
+        seqtopk_settle_bounds(call, &some, t, next);
         candidates->size += some.size;
     }
     return -1;

@@ -31,7 +31,7 @@ int64_t seqtopk_topk_logits_collect(const seqtopk_call *call, int64_t s, int64_t
 }
 
 /* A token's first top_k by its keys [E], however many those are. Returns the pair after them. */
-static int64_t list_keys(const seqtopk_call *call, const float *keys, int32_t top_k, int64_t at) {
+static int64_t list_keys(const seqtopk_call *call, int64_t token, const float *keys, int32_t top_k, int64_t at) {
     const int32_t experts = call->rows.experts;
     int32_t count;
     seqtopk_candidates few = own_candidates(call, &count);
@@ -39,6 +39,15 @@ static int64_t list_keys(const seqtopk_call *call, const float *keys, int32_t to
                                 ? (seqtopk_kth){-INFINITY, 0, 0}
                                 : call->kernels->select_keys(keys, experts, top_k, call->work.spare);
     int32_t ties = kth.key > -INFINITY ? top_k - (int32_t)kth.above : 0;
+    if (kth.key > -INFINITY && kth.equal > ties && seqtopk_tells_by_logit(call)) {
+        const uint8_t *marks = seqtopk_mark_first(call, token, keys, top_k);
+        for (int32_t e = 0; e < experts; e++)
+            if (marks[e]) {
+                call->expert_ids[at] = e;
+                call->list_weights[at++] = keys[e];
+            }
+        return at;
+    }
     call->kernels->collect_keys(keys, experts, 0, 1, kth.key > -INFINITY ? kth.key : -FLT_MAX, &few);
     for (int32_t i = 0; i < count; i++) {
         if (few.keys[i] == kth.key && ties-- <= 0)
@@ -55,7 +64,7 @@ static int64_t list_row(const void *context, int64_t token, int64_t at) {
     const seqtopk_call *call = context;
     seqtopk_rows row = call->rows;
     seqtopk_grouped_keys(call, token, token + 1, call->work.keys);
-    const int64_t end = list_keys(call, call->work.keys, call->plan->pairs, at);
+    const int64_t end = list_keys(call, token, call->work.keys, call->plan->pairs, at);
     if (call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE)
         return end;
     const int32_t own[] = {0, (int32_t)(end - at)};
@@ -85,7 +94,7 @@ int64_t seqtopk_topk_scores_collect(const seqtopk_call *call, int64_t s, int64_t
 static int64_t list_first(const void *context, int64_t token, int64_t at) {
     const seqtopk_call *call = context;
     seqtopk_grouped_keys(call, token, token + 1, call->work.keys);
-    return list_keys(call, call->work.keys, call->plan->max_experts, at);
+    return list_keys(call, token, call->work.keys, call->plan->max_experts, at);
 }
 
 /* The first max_experts of rows [first, last), whatever their keys. Their ids are put down in the places of `order`, which is made
@@ -162,7 +171,7 @@ int64_t seqtopk_topk_rows_collect(const seqtopk_call *call, int64_t s, int64_t f
         seqtopk_grouped_keys(call, t, next, call->work.keys);
         for (int64_t row = t; row < next; row++) {
             call->token_offsets[row] = (int32_t)at;
-            at = list_keys(call, call->work.keys + (row - t) * call->rows.experts, top_k, at);
+            at = list_keys(call, row, call->work.keys + (row - t) * call->rows.experts, top_k, at);
         }
     }
     run->size = at - first * top_k;
