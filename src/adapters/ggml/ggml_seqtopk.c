@@ -238,19 +238,6 @@ struct job {
 static int32_t *ints(const struct job *job, size_t at) { return (int32_t *)(void *)(job->base + at); }
 static float *floats(const struct job *job, size_t at) { return (float *)(void *)(job->base + at); }
 
-static void ask_for_list(struct job *job, int32_t *offsets) {
-    job->out.token_offsets = offsets;
-    job->out.expert_ids = ints(job, job->at.ids);
-    job->out.weights = floats(job, job->at.weights);
-}
-
-static void ask_for_rows(struct job *job) {
-    job->out.padded_ids = ints(job, job->at.ids);
-    job->out.padded_weights = floats(job, job->at.weights);
-    job->out.padded_width = job->node.width;
-    job->out.padding = job->node.layout == GGML_SEQTOPK_PADDED_DISTINCT ? SEQTOPK_PAD_DISTINCT : SEQTOPK_PAD_MINUS_ONE;
-}
-
 static void open_job(struct job *job, struct ggml_tensor *dst, const struct entry *entry) {
     const seqtopk_input in = SEQTOPK_INPUT_INIT;
     const seqtopk_output out = SEQTOPK_OUTPUT_INIT;
@@ -285,10 +272,16 @@ static void open_job(struct job *job, struct ggml_tensor *dst, const struct entr
 
     job->out = out;
     job->out.capacity = job->places; /* of no lists too: without it a token alone goes the long way */
-    if (is_ragged(node))
-        ask_for_list(job, ints(job, job->at.offsets));
-    else
-        ask_for_rows(job);
+    if (is_ragged(node)) {
+        job->out.token_offsets = ints(job, job->at.offsets);
+        job->out.expert_ids = ints(job, job->at.ids);
+        job->out.weights = floats(job, job->at.weights);
+    } else {
+        job->out.padded_ids = ints(job, job->at.ids);
+        job->out.padded_weights = floats(job, job->at.weights);
+        job->out.padded_width = node->width;
+        job->out.padding = node->layout == GGML_SEQTOPK_PADDED_DISTINCT ? SEQTOPK_PAD_DISTINCT : SEQTOPK_PAD_MINUS_ONE;
+    }
 }
 
 /* What only calls of some tokens are asked for: without it a token alone goes a shorter way. */
@@ -333,25 +326,8 @@ static seqtopk_status route(const struct job *job, seqtopk_error *error) {
                : seqtopk_route(job->entry->plan, &job->in, &job->out, scratch, job->scratch_size, error);
 }
 
-/* A padded row by the list of its pairs, which is shorter to make, if that fills it. A cache's row often does not, and can be
- * asked for once only. */
-static int fill_row(struct job *job) {
-    if (is_ragged(&job->node) || job->node.cache)
-        return 0;
-    const seqtopk_output rows = job->out;
-    job->out.padded_ids = NULL;
-    job->out.padded_weights = NULL;
-    ask_for_list(job, job->head->one);
-    if (!route(job, NULL) && job->head->one[1] == job->node.width)
-        return 1;
-    job->out = rows;
-    return 0;
-}
-
 /* A token alone, asked for no more than it has. */
 static seqtopk_status route_one(struct job *job, seqtopk_error *error) {
-    if (fill_row(job))
-        return SEQTOPK_OK;
     const seqtopk_status status = route(job, error);
     if (status == SEQTOPK_E_NONFINITE) {
         ask_for_more(job);
@@ -468,11 +444,37 @@ static void do_step(struct job *job, int32_t step, int32_t part, int32_t parts) 
     }
 }
 
-/* Every thread comes here, whatever n_tasks says. */
-static void route_op(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+#if defined(__GNUC__)
+#define NOINLINE __attribute__((noinline))
+#else
+#define NOINLINE
+#endif
+
+/*
+ * A token alone, whose list of pairs, which is shorter to make than a row, fills its row; 0: it does not, or there is more to it.
+ * While decoding, the experts' weights drive all else out of the caches: what counts is how many lines are touched, so that this
+ * stands by itself.
+ */
+static NOINLINE int route_row(struct ggml_tensor *dst, const struct node *node, const struct entry *entry) {
+    const struct ggml_tensor *logits = dst->src[0];
+    const struct areas at = lay_out(node, entry, logits);
+    seqtopk_input in = SEQTOPK_INPUT_INIT;
+    seqtopk_output out = SEQTOPK_OUTPUT_INIT;
+    char *base = dst->data;
+    int32_t *offsets = ((struct head *)(void *)(base + at.head))->one;
+    in.logits = logits->data;
+    in.tokens = 1;
+    in.bias = node->has & HAS_BIAS ? dst->src[1]->data : NULL;
+    out.token_offsets = offsets;
+    out.expert_ids = (int32_t *)(void *)(base + at.ids);
+    out.weights = (float *)(void *)(base + at.weights);
+    out.capacity = node->width;
+    return !seqtopk_route(entry->plan, &in, &out, base + at.scratch, ggml_nbytes(dst) - at.scratch, NULL) &&
+           offsets[1] == node->width;
+}
+
+static NOINLINE void route_all(struct ggml_tensor *dst, struct node node, int ith, int nth, void *userdata) {
     struct job job;
-    struct node node;
-    memcpy(&node, (const char *)dst->op_params + NODE_AT, sizeof node);
     int32_t parts = node.team == GGML_SEQTOPK_TEAM_SERIAL ? 1 : nth < node.threads ? nth : node.threads;
 #ifdef _OPENMP
     /* Only if ggml's threads are a team of this OpenMP there is something to wait for. */
@@ -502,6 +504,16 @@ static void route_op(struct ggml_tensor *dst, int ith, int nth, void *userdata) 
 #pragma omp barrier
     }
 #endif
+}
+
+/* Every thread comes here, whatever n_tasks says. */
+static void route_op(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+    struct node node;
+    memcpy(&node, (const char *)dst->op_params + NODE_AT, sizeof node);
+    const int is_row = node.step == ALL_STEPS && dst->src[0]->ne[1] == 1 && !node.cache && !is_ragged(&node) &&
+                       !is_sorted(&node) && !(node.has & HAS_FACTORS);
+    if (!is_row || (ith == 0 && !route_row(dst, &node, userdata)))
+        route_all(dst, node, ith, nth, userdata);
 }
 
 /* ------------------------------------------------------------------ build -- */
