@@ -6,6 +6,7 @@
  *     bench-ggml [--seconds S]      for each line (default: 0.3)
  *
  *   route    softmax, argsort and what llama.cpp's graph does to the weights, beside TopK and SeqTopK here
+ *   cold     the same route of one token, in a graph that reads 64 MiB before each: what decoding finds in the caches
  *   combine  a multiplication and K - 1 additions, beside one op: rows of K, and ragged ones. Both have the same bits
  *
  * Selections and sums that differ are an error.
@@ -114,58 +115,118 @@ static struct ggml_tensor *stock_route(const bench *b, struct ggml_tensor *logit
     return ids;
 }
 
+enum { STOCK, TOPK, SEQTOPK, ROUTES };
+static const char *const route_names[ROUTES] = {"stock", "topk", "seqtopk"};
+
+/* One of the three: its ids, and its weights. */
+static struct ggml_tensor *add_route(const bench *b, struct ggml_seqtopk *state, int what, int is_ranked, int threads,
+                                     struct ggml_tensor *logits, struct ggml_tensor **weights) {
+    struct ggml_seqtopk_params params = {
+        .desc = SEQTOPK_DESC_INIT, .layout = GGML_SEQTOPK_PADDED_DISTINCT, .n_threads = threads};
+    struct ggml_seqtopk_route route;
+    seqtopk_error error = SEQTOPK_ERROR_INIT;
+    if (what == STOCK)
+        return stock_route(b, logits, weights);
+    params.desc.experts = (int32_t)logits->ne[0];
+    params.desc.top_k = TOP_K;
+    params.desc.norm = SEQTOPK_NORM_SUM;
+    params.desc.norm_floor = 6.103515625e-5f;
+    params.desc.order = is_ranked && what == TOPK ? SEQTOPK_ORDER_RANK : SEQTOPK_ORDER_EXPERT;
+    params.desc.scope = what == TOPK ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE;
+    if (what == SEQTOPK) {
+        params.layout = GGML_SEQTOPK_RAGGED;
+        params.desc.min_experts = 1;
+        params.desc.max_experts = TOP_K + 2;
+    }
+    need(!ggml_seqtopk_moe_route(b->ctx, state, logits, &params, &route, &error), error.message);
+    *weights = route.weights;
+    return route.ids;
+}
+
+static void print_route(const char *op, int32_t experts, int32_t tokens, int threads, const double us[ROUTES]) {
+    printf("{\"op\": \"%s\", \"experts\": %d, \"tokens\": %d, \"threads\": %d", op, experts, tokens, threads);
+    for (int what = 0; what < ROUTES; what++)
+        printf(", \"%s_us\": %.2f", route_names[what], us[what]);
+    printf("}\n");
+}
+
 static void bench_route(struct ggml_seqtopk *state, int32_t experts, int32_t tokens, int threads) {
-    static const char *const names[] = {"stock", "topk", "seqtopk"};
-    double us[3];
+    double us[ROUTES];
     int32_t *stock = NULL;
-    for (int what = 0; what < 3; what++) {
-        struct ggml_seqtopk_params params = {
-            .desc = SEQTOPK_DESC_INIT, .layout = GGML_SEQTOPK_PADDED_DISTINCT, .n_threads = threads};
+    for (int what = 0; what < ROUTES; what++) {
         bench b;
         open_bench(&b);
-        struct ggml_tensor *logits = input(&b, experts, tokens, 1), *ids = NULL;
-        params.desc.experts = experts;
-        params.desc.top_k = TOP_K;
-        params.desc.norm = SEQTOPK_NORM_SUM;
-        params.desc.norm_floor = 6.103515625e-5f;
-        params.desc.order = SEQTOPK_ORDER_RANK;
-        params.desc.scope = what == 1 ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE;
-        if (what == 2) {
-            params.layout = GGML_SEQTOPK_RAGGED;
-            params.desc.order = SEQTOPK_ORDER_EXPERT;
-            params.desc.min_experts = 1;
-            params.desc.max_experts = TOP_K + 2;
-        }
+        struct ggml_tensor *logits = input(&b, experts, tokens, 1), *ids = NULL, *weights;
         for (int i = 0; i < COPIES; i++) {
-            struct ggml_seqtopk_route route;
-            seqtopk_error error = SEQTOPK_ERROR_INIT;
-            if (what == 0)
-                ids = stock_route(&b, logits, &route.weights);
-            else
-                need(!ggml_seqtopk_moe_route(b.ctx, state, logits, &params, &route, &error), error.message);
-            ids = what == 0 ? ids : route.ids;
-            add(&b, route.weights);
+            ids = add_route(&b, state, what, 1, threads, logits, &weights);
+            add(&b, weights);
             add(&b, ids);
         }
         take_memory(&b);
         fill(logits, 1.5);
         us[what] = measure(&b, threads);
-        if (what == 0) { /* argsort_top_k is a view of all experts */
+        if (what == STOCK) { /* argsort_top_k is a view of all experts */
             stock = malloc((size_t)tokens * TOP_K * sizeof *stock);
             need(stock != NULL, "no memory");
             for (int32_t t = 0; t < tokens; t++)
                 memcpy(stock + t * TOP_K, (const char *)ids->data + (size_t)t * ids->nb[1], TOP_K * sizeof *stock);
-        } else if (what == 1) {
+        } else if (what == TOPK) {
             need(memcmp(stock, ids->data, (size_t)tokens * TOP_K * sizeof *stock) == 0,
                  "another selection than ggml's");
         }
         close_bench(&b);
     }
     free(stock);
-    printf("{\"op\": \"route\", \"experts\": %d, \"tokens\": %d, \"threads\": %d", experts, tokens, threads);
-    for (int what = 0; what < 3; what++)
-        printf(", \"%s_us\": %.2f", names[what], us[what]);
-    printf("}\n");
+    print_route("route", experts, tokens, threads, us);
+}
+
+/* ------------------------------------------------------------------- cold -- */
+
+enum { FLUSHED = 64 << 20, MOST_COLD = 2000 };
+static const volatile char *flushed;
+static double cold_from, cold_us[MOST_COLD];
+static int cold_runs;
+
+static void begin_op(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+    (void)dst, (void)ith, (void)nth, (void)userdata;
+    for (size_t i = 0; i < FLUSHED; i += 64)
+        (void)flushed[i];
+    cold_from = now();
+}
+
+static void end_op(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+    (void)dst, (void)ith, (void)nth, (void)userdata;
+    if (cold_runs < MOST_COLD)
+        cold_us[cold_runs++] = now() - cold_from;
+}
+
+static int compare_doubles(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The median: a cold call has no least that would mean anything. */
+static void bench_cold(struct ggml_seqtopk *state, int32_t experts) {
+    double us[ROUTES];
+    for (int what = 0; what < ROUTES; what++) {
+        bench b;
+        open_bench(&b);
+        struct ggml_tensor *logits = input(&b, experts, 1, 1), *weights;
+        for (int i = 0; i < COPIES; i++) {
+            struct ggml_tensor *at_first = ggml_custom_inplace(b.ctx, logits, NULL, 0, begin_op, 1, NULL);
+            struct ggml_tensor *ids = add_route(&b, state, what, 0, 1, at_first, &weights);
+            add(&b, ids);
+            add(&b, ggml_custom_4d(b.ctx, GGML_TYPE_F32, 1, 1, 1, 1, &weights, 1, end_op, 1, NULL));
+        }
+        take_memory(&b);
+        fill(logits, 1.5);
+        cold_runs = 0;
+        measure(&b, 1);
+        qsort(cold_us, (size_t)cold_runs, sizeof *cold_us, compare_doubles);
+        us[what] = cold_us[cold_runs / 2];
+        close_bench(&b);
+    }
+    print_route("cold", experts, 1, 1, us);
 }
 
 /* ---------------------------------------------------------------- combine -- */
@@ -226,7 +287,12 @@ int main(int argc, char **argv) {
         need(argc == 1, "usage: bench-ggml [--seconds S]");
     struct ggml_seqtopk *state = ggml_seqtopk_new();
     cpu = ggml_backend_cpu_init();
-    need(state && cpu, "ggml does not begin");
+    char *const memory = calloc(FLUSHED, 1);
+    need(state && cpu && memory, "ggml does not begin");
+    memset(memory, 1, FLUSHED);
+    flushed = memory;
+    for (int e = 0; e < 2; e++)
+        bench_cold(state, experts[e]);
     for (int threads = 1; threads <= 2; threads++)
         for (int t = 0; t < 2; t++) {
             for (int e = 0; e < 2; e++)
@@ -235,5 +301,6 @@ int main(int argc, char **argv) {
         }
     ggml_backend_free(cpu);
     ggml_seqtopk_free(state);
+    free(memory);
     return 0;
 }

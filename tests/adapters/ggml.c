@@ -69,14 +69,26 @@ static void check_padding(const layer *l, int32_t t, int64_t first, int64_t plac
             is_once &= k == i || ids[k] != ids[i];
         that(is_bad ? isnan(weights_of(l)[i]) : weights_of(l)[i] == 0, "token %d: padding has weight %g", t,
              (double)weights_of(l)[i]);
-        that(l->params.layout == GGML_SEQTOPK_PADDED_DISTINCT ? is_once : ids[i] == -1, "token %d: padding is %d", t,
+        that(l->params.layout != GGML_SEQTOPK_PADDED_MINUS_ONE ? is_once : ids[i] == -1, "token %d: padding is %d", t,
              ids[i]);
+    }
+}
+
+/* ggml's repacked products have room for as many rows of an expert as ids have rows. */
+static void check_room(const struct ggml_seqtopk_route *route, int32_t experts) {
+    const int32_t *ids = route->ids->data;
+    for (int32_t e = 0; e < experts; e++) {
+        int64_t rows = 0;
+        for (int64_t i = 0; i < ggml_nelements(route->ids); i++)
+            rows += ids[i] == e;
+        that(rows <= route->ids->ne[1], "expert %d has %d rows, ids [%d, %d]", e, (int)rows, (int)route->ids->ne[0],
+             (int)route->ids->ne[1]);
     }
 }
 
 static void check_ragged(const layer *l) {
     const int32_t *offsets = l->route.offsets->data, *tokens = l->route.pair_tokens->data;
-    const int64_t most = l->route.ids->ne[1];
+    const int64_t most = ggml_nelements(l->route.ids);
     that(offsets[0] == 0 && offsets[l->tokens] <= most, "offsets %d to %d", offsets[0], offsets[l->tokens]);
     for (int32_t t = 0; t < l->tokens; t++)
         for (int32_t i = offsets[t]; i < offsets[t + 1]; i++)
@@ -85,6 +97,7 @@ static void check_ragged(const layer *l) {
         that(weights_of(l)[i] == 0 && ids_of(l)[i] >= 0 && ids_of(l)[i] < l->params.desc.experts && tokens[i] >= 0 &&
                  tokens[i] < l->tokens,
              "the tail's pair %d is %d of %d, weight %g", (int)i, ids_of(l)[i], tokens[i], (double)weights_of(l)[i]);
+    check_room(&l->route, l->params.desc.experts);
 }
 
 /* The route as plain C has it: ids exactly, weights within rounding. */
@@ -240,20 +253,21 @@ static void check_inputs(struct ggml_seqtopk *state) {
         }
 }
 
-/* Decoding: one token of each sequence is TopK, in rows of K; and a batch of no tokens. */
+/* Decoding: one token of each sequence is TopK, in rows of K, ragged too; and a batch of no tokens. */
 static void check_widths(struct ggml_seqtopk *state) {
-    struct ggml_seqtopk_params params = {.desc = desc_of(SEQTOPK_SCOPE_SEQUENCE, 64, 8),
-                                         .layout = GGML_SEQTOPK_PADDED_DISTINCT,
-                                         .n_seqs = 8,
-                                         .longest_seq = 1};
+    struct ggml_seqtopk_params params = {.desc = desc_of(SEQTOPK_SCOPE_SEQUENCE, 64, 8), .n_seqs = 8, .longest_seq = 1};
     layer l;
-    snprintf(context, sizeof context, "eight sequences decode");
-    layer_open(&l, state, &params, 8, LAYER_SEQS, 13);
-    place(l.seqs->data, EACH, 8);
-    that(l.route.ids->ne[0] == 8, "rows have %d places, not K", (int)l.route.ids->ne[0]);
-    layer_compute(&l, 2);
-    check_all(&l, 2);
-    layer_close(&l);
+    for (int layout = GGML_SEQTOPK_RAGGED; layout <= GGML_SEQTOPK_PADDED_DISTINCT; layout++) {
+        params.layout = (enum ggml_seqtopk_layout)layout;
+        snprintf(context, sizeof context, "eight sequences decode, %s", layout_names[layout]);
+        layer_open(&l, state, &params, 8, LAYER_SEQS, 13);
+        place(l.seqs->data, EACH, 8);
+        that(l.route.ids->ne[0] == 8, "rows have %d places, not K", (int)l.route.ids->ne[0]);
+        that(!l.route.pair_tokens && !l.route.offsets, "tokens of different sequences are gathered");
+        layer_compute(&l, 2);
+        check_all(&l, 2);
+        layer_close(&l);
+    }
     params.desc.max_experts = 6; /* less than K, and so is the width */
     layer_open(&l, state, &params, 8, LAYER_SEQS, 13);
     place(l.seqs->data, EACH, 8);
@@ -290,7 +304,7 @@ static void check_shared(struct ggml_seqtopk *state, enum ggml_seqtopk_layout la
     params.desc.shared_weight = 0.5f;
     ggml_set_input(logits);
     that(!ggml_seqtopk_moe_route(ctx, state, logits, &params, &l.route, NULL), "refused");
-    that(l.route.offsets ? l.route.ids->ne[1] == TOKENS * (K + 2) : l.route.ids->ne[0] == K + 4, "ids [%d, %d]",
+    that(l.route.ids->ne[0] == (l.route.offsets ? K + 2 : K + 4) && l.route.ids->ne[1] == TOKENS, "ids [%d, %d]",
          (int)l.route.ids->ne[0], (int)l.route.ids->ne[1]);
     struct ggml_cgraph *graph = ggml_new_graph(ctx);
     ggml_build_forward_expand(graph, l.route.ids);
@@ -311,6 +325,43 @@ static void check_shared(struct ggml_seqtopk *state, enum ggml_seqtopk_layout la
             shared += ids_of(&l)[i] >= 16 && weights_of(&l)[i] == 0.5f;
         that(shared == 2, "token %d has %d shared experts", t, shared);
     }
+    ggml_gallocr_free(memory);
+    ggml_backend_free(cpu);
+    ggml_free(ctx);
+}
+
+/* Three of 16 experts may be had, of which each token takes all: the rest of the budget's pairs are no token's. */
+static void check_tail(struct ggml_seqtopk *state, int threads) {
+    enum { TOKENS = 40, EXPERTS = 16, CAN_BE_HAD = 3, K = 4 };
+    const struct ggml_init_params init = {ggml_tensor_overhead() * 64 + ggml_graph_overhead(), NULL, true};
+    struct ggml_context *ctx = ggml_init(init);
+    struct ggml_tensor *logits = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, EXPERTS, TOKENS);
+    const struct ggml_seqtopk_params params = {
+        .desc = desc_of(SEQTOPK_SCOPE_SEQUENCE, EXPERTS, K), .team = GGML_SEQTOPK_TEAM_NODES, .n_threads = threads};
+    struct ggml_seqtopk_route route;
+    random_state random;
+    snprintf(context, sizeof context, "a tail, %d threads", threads);
+    that(!ggml_seqtopk_moe_route(ctx, state, logits, &params, &route, NULL), "refused");
+    ggml_set_input(logits);
+    ggml_set_output(route.ids->view_src);
+    struct ggml_cgraph *graph = ggml_new_graph(ctx);
+    ggml_build_forward_expand(graph, route.ids);
+    ggml_build_forward_expand(graph, route.weights);
+    ggml_build_forward_expand(graph, route.offsets);
+    ggml_gallocr_t memory = ggml_gallocr_new(ggml_backend_cpu_buffer_type());
+    ggml_backend_t cpu = ggml_backend_cpu_init();
+    ggml_backend_cpu_set_n_threads(cpu, threads);
+    that(ggml_gallocr_alloc_graph(memory, graph), "no memory");
+    random_seed(&random, 20);
+    for (int i = 0; i < TOKENS * EXPERTS; i++)
+        ((float *)logits->data)[i] = i % EXPERTS < CAN_BE_HAD ? (float)random_normal(&random) : -INFINITY;
+    that(ggml_backend_graph_compute(cpu, graph) == GGML_STATUS_SUCCESS, "not computed");
+    const int32_t *offsets = route.offsets->data, *ids = route.ids->data;
+    that(offsets[TOKENS] == TOKENS * CAN_BE_HAD, "%d pairs", offsets[TOKENS]);
+    for (int32_t i = offsets[TOKENS]; i < TOKENS * K; i++)
+        that(((float *)route.weights->data)[i] == 0 && ids[i] >= 0 && ids[i] < EXPERTS, "pair %d is %d, weight %g", i,
+             ids[i], (double)((float *)route.weights->data)[i]);
+    check_room(&route, EXPERTS);
     ggml_gallocr_free(memory);
     ggml_backend_free(cpu);
     ggml_free(ctx);
@@ -711,6 +762,8 @@ int main(void) {
     check_inputs(state);
     check_widths(state);
     check_cut(state);
+    check_tail(state, 1);
+    check_tail(state, 2);
     check_shared(state, GGML_SEQTOPK_RAGGED);
     check_shared(state, GGML_SEQTOPK_PADDED_DISTINCT);
     check_threads(state);

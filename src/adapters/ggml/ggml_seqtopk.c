@@ -170,6 +170,7 @@ _Static_assert(NODE_AT + sizeof(struct node) <= GGML_MAX_OP_PARAMS, "op_params h
 struct head {
     int64_t nonfinite[2];
     int32_t sequences; /* runs of cu_seqlens */
+    int32_t one[2];    /* token_offsets of a token alone */
     int32_t is_done;   /* by the first part alone */
     int32_t has_failed;
 };
@@ -177,6 +178,7 @@ struct head {
 /* Places in the route's tensor, in bytes. Behind those that are 0 there is nothing. */
 struct areas {
     size_t ids, weights, tokens, offsets, head;
+    size_t counts;               /* each expert's pairs */
     size_t cu_seqlens, was_seen; /* of sequences */
     size_t positions;
     size_t scratch;
@@ -199,15 +201,16 @@ static int64_t places_of(const struct node *node, const seqtopk_plan *plan, int6
     return is_ragged(node) ? seqtopk_max_selected(plan, tokens) : tokens * node->width;
 }
 
-static struct areas lay_out(const struct node *node, const seqtopk_plan *plan, const struct ggml_tensor *logits) {
+static struct areas lay_out(const struct node *node, const struct entry *entry, const struct ggml_tensor *logits) {
     struct areas at = {0};
-    const int64_t tokens = logits->ne[1], places = places_of(node, plan, tokens);
+    const int64_t tokens = logits->ne[1], places = places_of(node, entry->plan, tokens);
     size_t used = 0;
     at.ids = take(&used, places, sizeof(int32_t));
     at.weights = take(&used, places, sizeof(float));
     at.tokens = take(&used, is_ragged(node) ? places : 0, sizeof(int32_t));
     at.offsets = take(&used, is_ragged(node) ? tokens + 1 : 0, sizeof(int32_t));
     at.head = take(&used, 1, sizeof(struct head));
+    at.counts = take(&used, is_ragged(node) ? entry->desc.experts : 0, sizeof(int32_t));
     if (is_sorted(node)) {
         at.cu_seqlens = take(&used, tokens + 1, sizeof(int32_t));
         at.was_seen = take(&used, node->n_seqs, sizeof(int32_t));
@@ -245,7 +248,7 @@ static void open_job(struct job *job, struct ggml_tensor *dst, const struct entr
         dst->src + (node->step > 0); /* a later step's first source is the step before it */
     const struct ggml_tensor *logits = *src++;
     job->entry = entry;
-    job->at = lay_out(node, entry->plan, logits);
+    job->at = lay_out(node, entry, logits);
     job->base = dst->data;
     job->head = (struct head *)(void *)(job->base + job->at.head);
     job->tokens = logits->ne[1];
@@ -268,11 +271,11 @@ static void open_job(struct job *job, struct ggml_tensor *dst, const struct entr
     job->rows.positions = job->pos ? (const int64_t *)(const void *)(job->base + job->at.positions) : NULL;
 
     job->out = out;
+    job->out.capacity = job->places; /* of no lists too: without it a token alone goes the long way */
     if (is_ragged(node)) {
         job->out.token_offsets = ints(job, job->at.offsets);
         job->out.expert_ids = ints(job, job->at.ids);
         job->out.weights = floats(job, job->at.weights);
-        job->out.capacity = job->places;
     } else {
         job->out.padded_ids = ints(job, job->at.ids);
         job->out.padded_weights = floats(job, job->at.weights);
@@ -343,6 +346,23 @@ static seqtopk_status route_one(struct job *job, seqtopk_error *error) {
     return SEQTOPK_OK;
 }
 
+/* Pairs that belong to no token go to experts that have fewer than T: what ggml has room for. To those that are read anyway first. */
+static void spread_tail(const struct job *job) {
+    const int64_t given = ints(job, job->at.offsets)[job->tokens];
+    int32_t *ids = ints(job, job->at.ids), *counts = ints(job, job->at.counts);
+    const int32_t experts = job->entry->desc.experts;
+    if (given == job->places || job->tokens == 1)
+        return;
+    memset(counts, 0, (size_t)experts * sizeof *counts);
+    for (int64_t i = 0; i < given; i++)
+        counts[ids[i]]++;
+    int64_t i = given;
+    for (int may_be_new = 0; may_be_new <= 1; may_be_new++)
+        for (int32_t e = 0; e < experts && i < job->places; e++)
+            for (int64_t n = counts[e]; n < job->tokens && (n > 0 || may_be_new) && i < job->places; n = ++counts[e])
+                ids[i++] = e;
+}
+
 /* Finds runs of tokens of one sequence, and whether each sequence is one run: what all parts can share. */
 static seqtopk_status place_sequences(const struct job *job, int *are_runs, seqtopk_error *error) {
     int32_t *cu = ints(job, job->at.cu_seqlens), *was_seen = ints(job, job->at.was_seen), runs = 0;
@@ -407,7 +427,9 @@ static void do_step(struct job *job, int32_t step, int32_t part, int32_t parts) 
         if (part == 0)
             begin(job, parts);
     } else if (step > route_steps(&job->node, plan)) {
-        if (part == 0)
+        if (part == 0 && is_ragged(&job->node))
+            spread_tail(job);
+        if (part == 0 && job->head->nonfinite[0])
             atomic_fetch_add(&job->entry->state->rows, job->head->nonfinite[0]);
     } else if (!job->head->is_done) {
         ask_for_more(job);
@@ -422,11 +444,37 @@ static void do_step(struct job *job, int32_t step, int32_t part, int32_t parts) 
     }
 }
 
-/* Every thread comes here, whatever n_tasks says. */
-static void route_op(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+#if defined(__GNUC__)
+#define NOINLINE __attribute__((noinline))
+#else
+#define NOINLINE
+#endif
+
+/*
+ * A token alone, whose list of pairs, which is shorter to make than a row, fills its row; 0: it does not, or there is more to it.
+ * While decoding, the experts' weights drive all else out of the caches: what counts is how many lines are touched, so that this
+ * stands by itself.
+ */
+static NOINLINE int route_row(struct ggml_tensor *dst, const struct node *node, const struct entry *entry) {
+    const struct ggml_tensor *logits = dst->src[0];
+    const struct areas at = lay_out(node, entry, logits);
+    seqtopk_input in = SEQTOPK_INPUT_INIT;
+    seqtopk_output out = SEQTOPK_OUTPUT_INIT;
+    char *base = dst->data;
+    int32_t *offsets = ((struct head *)(void *)(base + at.head))->one;
+    in.logits = logits->data;
+    in.tokens = 1;
+    in.bias = node->has & HAS_BIAS ? dst->src[1]->data : NULL;
+    out.token_offsets = offsets;
+    out.expert_ids = (int32_t *)(void *)(base + at.ids);
+    out.weights = (float *)(void *)(base + at.weights);
+    out.capacity = node->width;
+    return !seqtopk_route(entry->plan, &in, &out, base + at.scratch, ggml_nbytes(dst) - at.scratch, NULL) &&
+           offsets[1] == node->width;
+}
+
+static NOINLINE void route_all(struct ggml_tensor *dst, struct node node, int ith, int nth, void *userdata) {
     struct job job;
-    struct node node;
-    memcpy(&node, (const char *)dst->op_params + NODE_AT, sizeof node);
     int32_t parts = node.team == GGML_SEQTOPK_TEAM_SERIAL ? 1 : nth < node.threads ? nth : node.threads;
 #ifdef _OPENMP
     /* Only if ggml's threads are a team of this OpenMP there is something to wait for. */
@@ -456,6 +504,16 @@ static void route_op(struct ggml_tensor *dst, int ith, int nth, void *userdata) 
 #pragma omp barrier
     }
 #endif
+}
+
+/* Every thread comes here, whatever n_tasks says. */
+static void route_op(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+    struct node node;
+    memcpy(&node, (const char *)dst->op_params + NODE_AT, sizeof node);
+    const int is_row = node.step == ALL_STEPS && dst->src[0]->ne[1] == 1 && !node.cache && !is_ragged(&node) &&
+                       !is_sorted(&node) && !(node.has & HAS_FACTORS);
+    if (!is_row || (ith == 0 && !route_row(dst, &node, userdata)))
+        route_all(dst, node, ith, nth, userdata);
 }
 
 /* ------------------------------------------------------------------ build -- */
@@ -541,6 +599,8 @@ static void settle(struct ggml_seqtopk_params *p, const struct ggml_tensor *logi
     if (desc->scope == SEQTOPK_SCOPE_TOKEN) {
         desc->min_experts = desc->max_experts = 0;
         p->cache = NULL;
+        if (p->layout == GGML_SEQTOPK_RAGGED) /* rows of K have no padding */
+            p->layout = GGML_SEQTOPK_PADDED_DISTINCT;
     }
     p->n_threads = p->n_threads > 0 ? p->n_threads : 1;
     if (p->team == GGML_SEQTOPK_TEAM_AUTO)
@@ -624,10 +684,15 @@ seqtopk_status ggml_seqtopk_moe_route(struct ggml_context *ctx, struct ggml_seqt
     if (!scratch || places < 0 || places > INT32_MAX)
         return refuse(error, SEQTOPK_E_OVERFLOW, "logits have %lld tokens: more pairs than an int32 list can index",
                       (long long)tokens);
-    const struct areas at = lay_out(&node, entry->plan, logits);
+    const struct areas at = lay_out(&node, entry, logits);
     struct ggml_tensor *all = add_nodes(ctx, entry, logits, &p, &node, at.scratch + scratch);
 
-    const int64_t width = is_ragged(&node) ? 1 : node.width, rows = is_ragged(&node) ? places : tokens;
+    /* A list in as many rows as there are tokens, so that ggml's threads share what they make of a row. Of a cache's token alone
+     * one expert may be there twice, which rows of one place may have. */
+    const int64_t width = !is_ragged(&node)           ? node.width
+                          : node.cache && tokens == 1 ? 1
+                                                      : seqtopk_max_selected(entry->plan, 1);
+    const int64_t rows = is_ragged(&node) && width == 1 ? places : tokens;
     const size_t row = (size_t)width * sizeof(int32_t);
     route->ids = ggml_view_2d(ctx, all, width, rows, row, at.ids);
     route->weights = ggml_view_3d(ctx, all, 1, width, rows, sizeof(float), row, at.weights);
@@ -641,8 +706,10 @@ seqtopk_status ggml_seqtopk_moe_route(struct ggml_context *ctx, struct ggml_seqt
 
 struct ggml_tensor *ggml_seqtopk_moe_gather(struct ggml_context *ctx, struct ggml_tensor *x,
                                             const struct ggml_seqtopk_route *route) {
-    struct ggml_tensor *rows = route->pair_tokens ? ggml_get_rows(ctx, x, route->pair_tokens) : x;
-    return ggml_reshape_3d(ctx, rows, rows->ne[0], 1, rows->ne[1]);
+    if (!route->pair_tokens)
+        return ggml_reshape_3d(ctx, x, x->ne[0], 1, x->ne[1]);
+    struct ggml_tensor *rows = ggml_get_rows(ctx, x, route->pair_tokens);
+    return ggml_reshape_3d(ctx, rows, rows->ne[0], route->ids->ne[0], route->ids->ne[1]);
 }
 
 /* ---------------------------------------------------------------- combine -- */
@@ -715,14 +782,16 @@ static void combine_op(struct ggml_tensor *dst, int ith, int nth, void *userdata
     void (*const sum)(const struct sum *) = ADD_ROWS;
     for (int64_t t = first; t < last && from < end; t++) {
         const int32_t *range = offsets ? (const int32_t *)offsets->data + t : NULL;
-        const size_t at = range ? (size_t)range[0] : (size_t)t, skipped = (size_t)from * sizeof(float);
+        const size_t skipped = (size_t)from * sizeof(float);
+        const size_t at = range ? (size_t)range[0] * experts->nb[1] : (size_t)t * experts->nb[2];
+        const size_t weights_at = range ? (size_t)range[0] * weights->nb[1] : (size_t)t * weights->nb[2];
         const struct sum s = {.y = (float *)(void *)((char *)dst->data + (size_t)t * dst->nb[1] + skipped),
                               .columns = end - from,
                               .count = range ? range[1] - range[0] : experts->ne[1],
-                              .rows = (const char *)experts->data + at * experts->nb[2] + skipped,
-                              .row_stride = range ? experts->nb[2] : experts->nb[1],
-                              .weights = (const char *)weights->data + at * weights->nb[2],
-                              .weight_stride = range ? weights->nb[2] : weights->nb[1]};
+                              .rows = (const char *)experts->data + at + skipped,
+                              .row_stride = experts->nb[1],
+                              .weights = (const char *)weights->data + weights_at,
+                              .weight_stride = weights->nb[1]};
         sum(&s);
     }
 }
@@ -733,6 +802,7 @@ struct ggml_tensor *ggml_seqtopk_moe_combine(struct ggml_context *ctx, struct gg
     GGML_ASSERT(experts->type == GGML_TYPE_F32 && experts->nb[0] == sizeof(float));
     GGML_ASSERT(route->weights->type == GGML_TYPE_F32 && route->weights->ne[0] == 1);
     GGML_ASSERT(route->weights->ne[1] == experts->ne[1] && route->weights->ne[2] == experts->ne[2]);
+    GGML_ASSERT(!route->offsets || ggml_is_contiguous(experts));
     const int64_t tokens = route->offsets ? route->offsets->ne[0] - 1 : experts->ne[2];
     return ggml_custom_4d(ctx, GGML_TYPE_F32, experts->ne[0], tokens, 1, 1, args, route->offsets ? 3 : 2, combine_op,
                           GGML_N_TASKS_MAX, NULL);

@@ -21,7 +21,7 @@
  * ERRORS. What is wrong when a graph is built is returned. An op that is computed cannot fail, so that then every weight of
  * its tokens becomes NaN, ids stay in range, and the state keeps the first error until it is cleared. A row of logits with
  * NaN or +inf is no such error: it is routed as nothing, its padded weights are NaN, others are not touched, and it is counted.
- * In ragged lists it has no pairs: the layer adds nothing to that token, whose residual has the NaN anyway.
+ * In lists it has no pairs: the layer adds nothing to that token, whose residual has the NaN anyway.
  */
 #ifndef GGML_SEQTOPK_H
 #define GGML_SEQTOPK_H
@@ -61,7 +61,9 @@ void ggml_seqtopk_clear_status(struct ggml_seqtopk *state);
 
 /* How ids and weights stand. */
 enum ggml_seqtopk_layout {
-    GGML_SEQTOPK_RAGGED = 0,          /* one pair a row, gathered by token: no padding is computed; any max_experts */
+    /* Pairs one after the other, gathered by token: no padding is computed; any max_experts. Where each token gets K, in token
+     * scope and in decoding, that is rows of K, and nothing is gathered. */
+    GGML_SEQTOPK_RAGGED = 0,
     GGML_SEQTOPK_PADDED_DISTINCT = 1, /* rows of U; the rest are experts that the token did not select, weight 0 */
     GGML_SEQTOPK_PADDED_MINUS_ONE = 2 /* rows of U; the rest are -1: for a mul_mat_id that skips those (ik_llama.cpp) */
 };
@@ -101,31 +103,32 @@ struct ggml_seqtopk_params {
 };
 
 struct ggml_seqtopk_route {
-    struct ggml_tensor *ids;         /* I32 [U, T]; ragged [1, N] */
-    struct ggml_tensor *weights;     /* F32 [1, U, T]; ragged [1, 1, N] */
-    struct ggml_tensor *pair_tokens; /* I32 [N]: the token of each pair, tokens ascend; NULL unless ragged */
-    struct ggml_tensor
-        *offsets; /* I32 [T + 1]: the pairs of token t are [offsets[t], offsets[t + 1]); NULL unless ragged */
+    /* I32 [U, T]. Ragged: a list of N as [K, T]; online [max_experts, T], of a token alone [1, N]. */
+    struct ggml_tensor *ids;
+    struct ggml_tensor *weights; /* F32 [1, U, T]; ragged as ids */
+    /* Ragged; NULL where nothing is gathered. I32 [N]: the token of each pair, which ascends, and I32 [T + 1]: the pairs of token t
+     * are [offsets[t], offsets[t + 1]). */
+    struct ggml_tensor *pair_tokens, *offsets;
 };
 
 /*
  * Adds a route to a graph. logits: F32, BF16 or F16 [E, T], of which rows may be strided. Ragged lists that a route leaves short
- * end with pairs of weight 0 that belong to no token. All four tensors are views of one, which has the scratch too: 20 to 28
- * bytes for each of T * K and some 230 KiB for each thread.
- * E_NULL, E_VALUE, E_SHAPE name the parameter, E_UNSUPPORTED desc.null_experts; *route is all NULL then. Parameters may go when it returns; state, bias and
- * cache stay until no graph needs them.
+ * end with pairs of weight 0 that belong to no token; no expert is in ids more than T times, for which ggml has room. All four
+ * tensors are views of one, which has the scratch too: 20 to 28 bytes for each of T * K and some 230 KiB for each thread.
+ * E_NULL, E_VALUE, E_SHAPE name the parameter, E_UNSUPPORTED desc.null_experts; *route is all NULL then. Parameters may go when it
+ * returns; state, bias and cache stay until no graph needs them.
  */
 seqtopk_status ggml_seqtopk_moe_route(struct ggml_context *ctx, struct ggml_seqtopk *state, struct ggml_tensor *logits,
                                       const struct ggml_seqtopk_params *params, struct ggml_seqtopk_route *route,
                                       seqtopk_error *error);
 
-/* x [D, T] as mul_mat_id wants it beside route->ids: [D, 1, T], or ragged [D, 1, N]. */
+/* x [D, T] as mul_mat_id wants it beside route->ids: [D, 1, T], or a row for each pair, of ids' shape. */
 struct ggml_tensor *ggml_seqtopk_moe_gather(struct ggml_context *ctx, struct ggml_tensor *x,
                                             const struct ggml_seqtopk_route *route);
 
 /*
  * y [D, T]: the sum of each token's experts' rows times their weights, in the order of its list. experts: F32 [D, U, T], ragged
- * [D, 1, N], as mul_mat_id has made them. Rows of weight 0 are not read. Any selection's will do, stock TopK's too: with its
+ * of ids' shape, as mul_mat_id has made them. Rows of weight 0 are not read. Any selection's will do, stock TopK's too: with its
  * weights F32 [1, U, T] in route->weights and the rest NULL. In place of a multiplication and U - 1 additions.
  */
 struct ggml_tensor *ggml_seqtopk_moe_combine(struct ggml_context *ctx, struct ggml_tensor *experts,
