@@ -2,6 +2,7 @@
 /* Sequences that several ranks share, of which each routes its own tokens: see seqtopk_route_team. */
 #include "src/team/team.h"
 #include "src/abi.h"
+#include "src/route/lend.h"
 #include "src/status.h"
 
 #include <stdint.h>
@@ -59,6 +60,7 @@ typedef struct {
     void *scratch;
     size_t size;
     int32_t step;
+    seqtopk_error error; /* of the loan */
 } job;
 
 /* One part of one step, as seqtopk_route_part. */
@@ -74,12 +76,16 @@ static void work(void *arg, int32_t part) {
     seqtopk_call_step(&call, j->step);
 }
 
+/* Where the loan does not do what it says, this rank does all by itself, since the others wait for it, and tells at the end. */
 static void run_step(job *j, const seqtopk_parallel *loan, int32_t step) {
     j->step = step;
-    if (j->t->call.parts == 1)
+    if (j->t->call.parts == 1) {
         seqtopk_call_step(&j->t->call, step);
-    else
-        loan->parallel_for(loan->context, j->t->call.parts, work, j);
+        return;
+    }
+    const seqtopk_status lent = seqtopk_lend(loan, j->t->call.parts, work, j, &j->error);
+    for (int32_t part = 0; lent && part < j->t->call.parts; part++)
+        work(j, part);
 }
 
 /* ----------------------------------------------------------------- rounds -- */
@@ -281,7 +287,7 @@ static seqtopk_status route_shared(seqtopk_team_call *t, job *j, const seqtopk_p
         status = check_space(t, error);
     for (int32_t step = 2; !status && step < seqtopk_route_steps(t->call.plan); step++)
         run_step(j, loan, step);
-    return status;
+    return !status && j->error.status ? seqtopk_fail(error, j->error.status, -1, "%s", j->error.message) : status;
 }
 
 /* Opens the call, with as many parts as are worth their while, and lays out the rest of the scratch. */
@@ -355,7 +361,7 @@ seqtopk_status seqtopk_route_team(const seqtopk_plan *plan, const seqtopk_input 
                                   const seqtopk_parallel *parallel, seqtopk_error *error) {
     seqtopk_team_call t;
     seqtopk_parallel loan = SEQTOPK_PARALLEL_INIT;
-    job j = {&t, input, output, scratch, scratch_size, 0};
+    job j = {&t, input, output, scratch, scratch_size, 0, SEQTOPK_ERROR_INIT};
     if (seqtopk_error_clear(error))
         return SEQTOPK_E_STRUCT;
     /* Without a team nobody can be told. */

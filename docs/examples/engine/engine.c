@@ -29,7 +29,7 @@ void engine_free(engine *e) {
  * What the lists by expert are for: an expert's rows are gathered, multiplied at once, and added to their tokens by weight. Only
  * experts that have rows are looked at, which in a decode step are few.
  */
-static void run_experts(engine *e, const layer *l) {
+static void run_experts(engine *e, const moe_layer *l) {
     const model *m = e->m;
     const seqtopk_output *lists = &e->router.out;
     float *gathered = e->wide;
@@ -49,13 +49,13 @@ static void run_experts(engine *e, const layer *l) {
     }
 }
 
-const float *engine_forward(engine *e, const rows *rows) {
+const float *engine_forward(engine *e, const row_batch *rows) {
     const model *m = e->m;
     const int64_t n = rows->n;
     for (int64_t i = 0; i < n; i++)
         memcpy(e->x + i * m->width, m->bytes + (int64_t)rows->bytes[i] * m->width, (size_t)m->width * sizeof(float));
     for (int32_t i = 0; i < m->layers; i++) {
-        const layer *l = &m->layer[i];
+        const moe_layer *l = &m->layer[i];
         normalise(e->normal, e->x, l->before_attention, n, m->width);
         multiply(e->wide, e->normal, l->qkv, n, m->width, 3 * m->width);
         attend(m, &e->past, i, rows, e->wide, e->normal);

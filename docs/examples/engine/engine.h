@@ -21,6 +21,6 @@ void engine_free(engine *e);
  * Rows whose sequences have all rows before theirs, in this call or in earlier ones -> logits [n][256] of the next bytes, which
  * are the engine's until the next call.
  */
-const float *engine_forward(engine *e, const rows *rows);
+const float *engine_forward(engine *e, const row_batch *rows);
 
 #endif

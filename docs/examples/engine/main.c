@@ -12,17 +12,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-typedef struct way {
+typedef struct setting {
     const char *name;
     router_kind kind;
     int is_decoded; /* from the middle of a sequence on if the prompt is taken together, else from its beginning */
-} way;
+} setting;
 
-static const way ways[] = {{"TopK", ROUTER_TOPK, 0},
-                           {"SeqTopK offline, prefilled", ROUTER_OFFLINE, 0},
-                           {"SeqTopK online, prefilled", ROUTER_ONLINE, 0},
-                           {"SeqTopK online, decoded", ROUTER_ONLINE, 1},
-                           {"SeqTopK, half of it a prompt", ROUTER_PROMPT, 1}};
+static const setting ways[] = {{"TopK", ROUTER_TOPK, 0},
+                               {"SeqTopK offline, prefilled", ROUTER_OFFLINE, 0},
+                               {"SeqTopK online, prefilled", ROUTER_ONLINE, 0},
+                               {"SeqTopK online, decoded", ROUTER_ONLINE, 1},
+                               {"SeqTopK, half of it a prompt", ROUTER_PROMPT, 1}};
 
 /* What was found of each predicted byte: sequences * length of them. */
 typedef struct figures {
@@ -42,7 +42,7 @@ static void forward(engine *e, const uint8_t *text, int64_t from, int64_t to, fi
         positions[i] = from + i % each;
         bytes[i] = text[sequences[i] * length + positions[i]];
     }
-    const rows rows = {n, bytes, sequences, positions};
+    const row_batch rows = {n, bytes, sequences, positions};
     const float *logits = engine_forward(e, &rows);
     for (int64_t i = 0; i < n; i++) {
         const int64_t place = sequences[i] * length + positions[i];
@@ -62,7 +62,7 @@ static void forward(engine *e, const uint8_t *text, int64_t from, int64_t to, fi
     free(positions);
 }
 
-static void run(const model *m, const way *way, const uint8_t *text, int32_t sequences, FILE *out) {
+static void run(const model *m, const setting *way, const uint8_t *text, int32_t sequences, FILE *out) {
     const int64_t bytes = (int64_t)sequences * m->length, pairs = bytes * m->layers;
     figures found = {take((size_t)bytes, sizeof(float)), take((size_t)pairs, sizeof(int32_t))};
     engine e = engine_make(m, way->kind, bytes, sequences);

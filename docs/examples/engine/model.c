@@ -50,7 +50,7 @@ model model_load(const char *path) {
     m.head = linear(&file, "head.weight", m.width, 256);
     m.layer = take((size_t)m.layers, sizeof *m.layer);
     for (int32_t i = 0; i < m.layers; i++) {
-        layer *l = &m.layer[i];
+        moe_layer *l = &m.layer[i];
         l->before_attention = npz_floats(&file, named(name, i, "before_attention.weight"), m.width, 0, 0);
         l->before_experts = npz_floats(&file, named(name, i, "before_experts.weight"), m.width, 0, 0);
         l->qkv = linear(&file, named(name, i, "qkv.weight"), m.width, 3 * m.width);
@@ -65,7 +65,7 @@ model model_load(const char *path) {
 
 void model_free(model *m) {
     for (int32_t i = 0; i < m->layers; i++) {
-        layer *l = &m->layer[i];
+        moe_layer *l = &m->layer[i];
         float *all[] = {l->before_attention, l->before_experts, l->qkv, l->out, l->gate, l->up, l->down};
         for (size_t j = 0; j < sizeof all / sizeof *all; j++)
             free(all[j]);
@@ -155,7 +155,7 @@ static void attend_head(float *out, const float *query, const float *keys, const
         add_scaled(out, values + t * stride, weights[t] / sum, width);
 }
 
-void attend(const model *m, past *p, int32_t layer, const rows *rows, float *qkv, float *out) {
+void attend(const model *m, past *p, int32_t layer, const row_batch *rows, float *qkv, float *out) {
     const int32_t width = m->width / m->heads;
     float weights[65536];
     for (int64_t r = 0; r < rows->n; r++) {

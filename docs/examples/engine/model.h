@@ -10,16 +10,16 @@
 
 #include <seqtopk/seqtopk.h>
 
-typedef struct layer {
+typedef struct moe_layer {
     float *before_attention, *before_experts; /* [width] */
     float *qkv, *out, *gate;                  /* [in][out] */
     float *up, *down;                         /* [experts][in][out] */
-} layer;
+} moe_layer;
 
 typedef struct model {
     int32_t experts, k, width, hidden, layers, heads, length; /* length: of a sequence in training */
     float *bytes, *last, *head;                               /* [256][width], [width], [width][256] */
-    layer *layer;
+    moe_layer *layer;
 } model;
 
 /* Ends the program where the file is none of such a model's. */
@@ -36,12 +36,12 @@ void multiply(float *out, const float *x, const float *w, int64_t n, int32_t row
 void normalise(float *out, const float *x, const float *scale, int64_t n, int32_t width);
 
 /* What rows of a batch are: the byte, whose it is, and its place there. */
-typedef struct rows {
+typedef struct row_batch {
     int64_t n;
     const uint8_t *bytes;
     const int32_t *sequences;
     const int64_t *positions;
-} rows;
+} row_batch;
 
 /* Keys and values of all layers of `sequences` sequences of at most m->length tokens: [layer][sequence][position][width]. */
 typedef struct past {
@@ -56,6 +56,6 @@ void past_free(past *p);
  * qkv [n][3 * width] of a layer: keys and values go into the past, and out [n][width] is what each row's query finds there,
  * at its own place and before.
  */
-void attend(const model *m, past *p, int32_t layer, const rows *rows, float *qkv, float *out);
+void attend(const model *m, past *p, int32_t layer, const row_batch *rows, float *qkv, float *out);
 
 #endif

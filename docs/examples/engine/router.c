@@ -65,7 +65,7 @@ void router_free(router *r) {
     seqtopk_plan_destroy(r->plan);
 }
 
-void router_route(router *r, int32_t layer, const rows *rows, int32_t sequences, const float *logits) {
+void router_route(router *r, int32_t layer, const row_batch *rows, int32_t sequences, const float *logits) {
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_input in = SEQTOPK_INPUT_INIT;
     in.logits = logits;

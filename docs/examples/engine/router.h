@@ -28,6 +28,6 @@ router router_make(const model *m, router_kind kind, int64_t most, int32_t seque
 void router_free(router *r);
 
 /* Fills r->out and r->counts. logits [rows->n][experts] of layer `layer`. */
-void router_route(router *r, int32_t layer, const rows *rows, int32_t sequences, const float *logits);
+void router_route(router *r, int32_t layer, const row_batch *rows, int32_t sequences, const float *logits);
 
 #endif
