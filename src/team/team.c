@@ -2,6 +2,7 @@
 /* Sequences that several ranks share, of which each routes its own tokens: see seqtopk_route_team. */
 #include "src/team/team.h"
 #include "src/abi.h"
+#include "src/route/lend.h"
 #include "src/status.h"
 
 #include <stdint.h>
@@ -74,12 +75,13 @@ static void work(void *arg, int32_t part) {
     seqtopk_call_step(&call, j->step);
 }
 
-static void run_step(job *j, const seqtopk_parallel *loan, int32_t step) {
+/* An error is this rank's alone: the others are in the middle of theirs, and this one goes on with them. */
+static seqtopk_status run_step(job *j, const seqtopk_parallel *loan, int32_t step, seqtopk_error *error) {
     j->step = step;
-    if (j->t->call.parts == 1)
-        seqtopk_call_step(&j->t->call, step);
-    else
-        loan->parallel_for(loan->context, j->t->call.parts, work, j);
+    if (j->t->call.parts > 1)
+        return seqtopk_lend(loan, j->t->call.parts, work, j, error);
+    seqtopk_call_step(&j->t->call, step);
+    return SEQTOPK_OK;
 }
 
 /* ----------------------------------------------------------------- rounds -- */
@@ -273,15 +275,18 @@ static seqtopk_status route_apart(seqtopk_team_call *t, const job *j, const seqt
 static seqtopk_status route_shared(seqtopk_team_call *t, job *j, const seqtopk_parallel *loan, seqtopk_error *error) {
     begin_brackets(t);
     t->call.lows = t->lows;
-    run_step(j, loan, 0);
+    seqtopk_error own = SEQTOPK_ERROR_INIT;
+    seqtopk_status ran = run_step(j, loan, 0, &own);
     const int64_t bad = bad_token(&t->call);
     seqtopk_call_mask_dropped(&t->call);
     seqtopk_status status = find_cuts(t, bad, error);
     if (!status && t->is_near)
         status = check_space(t, error);
-    for (int32_t step = 2; !status && step < seqtopk_route_steps(t->call.plan); step++)
-        run_step(j, loan, step);
-    return status;
+    for (int32_t step = 2; !status && step < seqtopk_route_steps(t->call.plan); step++) {
+        const seqtopk_status last = run_step(j, loan, step, &own);
+        ran = ran ? ran : last;
+    }
+    return !status && ran ? seqtopk_fail(error, ran, -1, "%s", own.message) : status;
 }
 
 /* Opens the call, with as many parts as are worth their while, and lays out the rest of the scratch. */
