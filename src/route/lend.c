@@ -47,6 +47,8 @@ seqtopk_status seqtopk_lend(const seqtopk_parallel *loan, int32_t parts, void (*
         atomic_init(l.begun + i, 0);
     loan->parallel_for(loan->context, parts, run_once, &l);
     const int32_t ended = atomic_load_explicit(&l.ended, memory_order_acquire);
+    for (int32_t i = 0; i < parts && ended < parts; i++) /* so that what comes next finds something whole */
+        run_once(&l, i);
     return ended == parts
                ? SEQTOPK_OK
                : seqtopk_fail(error, SEQTOPK_E_VALUE, -1,

@@ -12,6 +12,7 @@ import os
 import pathlib
 import resource
 import shlex
+import shutil
 import signal
 import struct
 import subprocess
@@ -329,6 +330,23 @@ def choices(c):
     c.verdict("info says SEQTOPK_ISA", None if "forced by SEQTOPK_ISA" in text else text)
 
 
+def arithmetic(c):
+    """A library that changes how floats are computed, as -ffast-math does to who loads it."""
+    text = c.works("info")
+    c.verdict("info: the default arithmetic", None if "keeps denormals" in text else text[:300])
+    cc = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if not cc or os.uname().machine != "x86_64" or len(c.command) > 1:
+        return
+    for bits, words in ((0x9f80, "FTZ"), (0x1fc0, "DAZ")):
+        source = c.file("changes.c", f"__attribute__((constructor)) static void f(void)"
+                                     f"{{ unsigned x = {bits}; __asm__ volatile(\"ldmxcsr %0\" : : \"m\"(x)); }}\n".encode())
+        subprocess.run([cc, "-shared", "-fPIC", "-o", c.folder / "changes.so", source], check=True)
+        done = c.run("info", "--json", environment={"LD_PRELOAD": str(c.folder / "changes.so")})
+        told = c.run("info", environment={"LD_PRELOAD": str(c.folder / "changes.so")}).stdout.decode()
+        fine = json.loads(done.stdout)["default_arithmetic"] is False and words in told
+        c.verdict(f"info: {words}", None if fine else told[:300])
+
+
 def out_files(c):
     x = c.file("x.npy", np.random.default_rng(2).normal(size=(4096, 8)).astype(np.float32))
     out = c.folder / "lists"
@@ -421,7 +439,7 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         c = Checks(shlex.split(args.wrapper) + [args.seqtopk], pathlib.Path(folder))
-        for checks in (bad_files, bad_values, side_files, usage, choices, out_files, interrupted, helps):
+        for checks in (bad_files, bad_values, side_files, usage, choices, arithmetic, out_files, interrupted, helps):
             checks(c)
     print(f"{c.passed} passed, {c.failed} failed")
     return 1 if c.failed else 0

@@ -43,6 +43,7 @@ ELSEWHERE = {
     "valgrind": "takes minutes",
     "qemu-": "takes minutes",
     "build-": "another build",
+    "python3 tests/fuzz/corpus.py": ".ci/run unpacks corpora",
     "for ": "takes minutes",
     "export ": "for what follows it",
     "tests/package/": "tests of their own",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Drives a target without libFuzzer: fuzz [RUNS [SEED]] for random inputs, or fuzz FILE... for these. libFuzzer itself:
- * CC=clang meson setup build -Dlibfuzzer=true -Db_sanitize=address,undefined -Db_lundef=false.
+ * Drives a target without libFuzzer: fuzz [RUNS [SEED]] for random inputs, fuzz FILE... for these, or fuzz --corpus FILE for
+ * those of a corpus in the tree (corpus.py). libFuzzer itself: docs/releasing.md.
  */
 #include "fuzz.h"
 
@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { DEFAULT_RUNS = 2000 };
 
@@ -25,6 +26,49 @@ static int run_file(const char *path, uint8_t *buffer) {
     return LLVMFuzzerTestOneInput(buffer, size);
 }
 
+/* A line of hexadecimal digits; -1: it is none, or the file has ended. */
+static int64_t read_line(FILE *file, uint8_t *buffer) {
+    unsigned byte;
+    int64_t size = 0;
+    while (size < (int64_t)fuzz_longest && fscanf(file, "%2x", &byte) == 1) {
+        buffer[size++] = (uint8_t)byte;
+        const int next = fgetc(file);
+        if (next == '\n')
+            return size;
+        ungetc(next, file);
+    }
+    return -1;
+}
+
+/* Of its exact size, so that a sanitizer sees a read beyond it. */
+static int run_exactly(const uint8_t *data, size_t size) {
+    uint8_t *exact = malloc(size ? size : 1);
+    if (!exact)
+        return 1;
+    memcpy(exact, data, size);
+    const int status = LLVMFuzzerTestOneInput(exact, size);
+    free(exact);
+    return status;
+}
+
+static int run_corpus(const char *path, uint8_t *buffer) {
+    FILE *file = fopen(path, "r");
+    int64_t size, inputs = 0;
+    int status = 0;
+    if (!file) {
+        perror(path);
+        return 1;
+    }
+    while ((size = read_line(file, buffer)) >= 0) {
+        status |= run_exactly(buffer, (size_t)size);
+        inputs++;
+    }
+    status |= !feof(file) || inputs == 0;
+    fclose(file);
+    printf("%" PRId64 " inputs of a corpus\n", inputs);
+    return status;
+}
+
 static int is_number(const char *text) {
     char *end;
     (void)strtoull(text, &end, 0);
@@ -37,8 +81,11 @@ int main(int argc, char **argv) {
         return 1;
     if (argc > 1 && !is_number(argv[1])) {
         int status = 0;
-        for (int i = 1; i < argc; i++)
-            status |= run_file(argv[i], buffer);
+        if (argc == 3 && strcmp(argv[1], "--corpus") == 0)
+            status = run_corpus(argv[2], buffer);
+        else
+            for (int i = 1; i < argc; i++)
+                status |= run_file(argv[i], buffer);
         free(buffer);
         return status;
     }
@@ -55,14 +102,8 @@ int main(int argc, char **argv) {
         for (size_t j = 0; j < size; j++)
             buffer[j] = (uint8_t)random_u64(&random);
         fuzz_shape(buffer, &size, fuzz_longest, random_u64(&random));
-        /* Of its exact size, so that a sanitizer sees a read beyond it. */
-        uint8_t *exact = malloc(size ? size : 1);
-        if (!exact)
+        if (run_exactly(buffer, size))
             return 1;
-        for (size_t j = 0; j < size; j++)
-            exact[j] = buffer[j];
-        LLVMFuzzerTestOneInput(exact, size);
-        free(exact);
     }
     free(buffer);
     printf("%" PRIu64 " inputs\n", runs);

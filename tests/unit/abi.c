@@ -432,6 +432,7 @@ Test(abi, sizes_are_known) {
     SIZE(input, 96);
     SIZE(output, 296);
     SIZE(parallel, 24);
+    SIZE(team, 40);
     SIZE(cache_desc, 64);
     SIZE(cache_rows, 32);
     SIZE(cache_stats, 64);
@@ -459,6 +460,7 @@ Test(abi, numbers_stay) {
     STAYS(E_MEMORY, 11);
     STAYS(E_FILE, 12);
     STAYS(E_TUNING, 13);
+    STAYS(E_TEAM, 14);
     STAYS(SCOPE_SEQUENCE, 0);
     STAYS(SCOPE_TOKEN, 1);
     STAYS(SCOPE_ONLINE, 2);

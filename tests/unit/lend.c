@@ -3,6 +3,8 @@
 #include "unit.h"
 
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { TOKENS = 4096, EXPERTS = 64, TOP_K = 4, PARTS = 4 };
 
@@ -139,5 +141,55 @@ Test(lend, tasks_that_have_not_ended) {
     cr_expect_eq(lend(b, none), SEQTOPK_E_VALUE);
     cr_expect_not_null(strstr(b->error.message, "0 of its 4 tasks"), "%s", b->error.message);
     cr_expect_eq(lend(b, backwards), SEQTOPK_OK, "the next is as good as ever");
+    big_free(b);
+}
+
+/* ---------------------------------------------------------------- forks -- */
+
+static void *make_plans(void *ended) {
+    seqtopk_desc desc = SEQTOPK_DESC_INIT;
+    desc.experts = EXPERTS;
+    desc.top_k = TOP_K;
+    while (!__atomic_load_n((int *)ended, __ATOMIC_RELAXED)) {
+        seqtopk_plan *plan;
+        if (seqtopk_plan_create(&plan, &desc, NULL))
+            return ended;
+        seqtopk_plan_destroy(plan);
+    }
+    return NULL;
+}
+
+/* Children of a process whose other threads are in the library: they have its plans, and make their own. */
+Test(lend, children_of_threads) {
+    enum { CHILDREN = 40 };
+    int ended = 0;
+    pthread_t threads[2];
+    big *b = big_new();
+    void *failed;
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(pthread_create(threads + i, NULL, make_plans, &ended), 0);
+    for (int i = 0; i < CHILDREN; i++) {
+        int status = 1;
+        const pid_t child = fork();
+        cr_assert_geq(child, 0);
+        if (child == 0) {
+            seqtopk_desc desc = SEQTOPK_DESC_INIT;
+            seqtopk_plan *plan = NULL;
+            desc.experts = EXPERTS;
+            desc.top_k = TOP_K;
+            alarm(60); /* not to hang */
+            const int good = seqtopk_route(b->plan, &b->in, &b->out, b->scratch, b->size, NULL) == SEQTOPK_OK &&
+                             seqtopk_plan_create(&plan, &desc, NULL) == SEQTOPK_OK;
+            seqtopk_plan_destroy(plan);
+            _exit(!good);
+        }
+        cr_assert_eq(waitpid(child, &status, 0), child);
+        cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "child %d", i);
+    }
+    __atomic_store_n(&ended, 1, __ATOMIC_RELAXED);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], &failed);
+        cr_expect_null(failed);
+    }
     big_free(b);
 }

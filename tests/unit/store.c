@@ -140,6 +140,16 @@ Test(store, no_regular_file) {
     struct stat is;
     cr_expect(stat("/dev/null", &is) == 0 && S_ISCHR(is.st_mode));
     cr_expect_eq(files_in(f.root), 4);
+    char *text;
+    size_t size;
+    int missing = 1;
+    cr_assert_eq(unlink(link), 0);
+    cr_assert_eq(symlink(link, link), 0); /* to itself */
+    cr_expect_eq(seqtopk_store_read(link, &text, &size, &missing, &error), SEQTOPK_E_FILE);
+    cr_expect(!text && !missing && strstr(error.message, link), "%s", error.message);
+    cr_expect_eq(seqtopk_store_save(&w, link, &error), SEQTOPK_E_FILE);
+    cr_expect_eq(seqtopk_store_merge(&w, link, NULL, &error), SEQTOPK_E_FILE);
+    cr_expect_eq(files_in(f.root), 4);
     close(listening);
     seqtopk_tuning_file_free(&w);
     remove_folder(&f);
