@@ -2,6 +2,7 @@
 /* Sequences that several ranks share, of which each routes its own tokens: see seqtopk_route_team. */
 #include "src/team/team.h"
 #include "src/abi.h"
+#include "src/route/lend.h"
 #include "src/status.h"
 
 #include <stdint.h>
@@ -74,12 +75,12 @@ static void work(void *arg, int32_t part) {
     seqtopk_call_step(&call, j->step);
 }
 
-static void run_step(job *j, const seqtopk_parallel *loan, int32_t step) {
+static seqtopk_status run_step(job *j, const seqtopk_parallel *loan, int32_t step, seqtopk_error *error) {
     j->step = step;
-    if (j->t->call.parts == 1)
-        seqtopk_call_step(&j->t->call, step);
-    else
-        loan->parallel_for(loan->context, j->t->call.parts, work, j);
+    if (j->t->call.parts > 1)
+        return seqtopk_lend(loan, j->t->call.parts, work, j, error);
+    seqtopk_call_step(&j->t->call, step);
+    return SEQTOPK_OK;
 }
 
 /* ----------------------------------------------------------------- rounds -- */
@@ -187,11 +188,11 @@ static void read_all(seqtopk_team_call *t) {
     }
 }
 
-/* Narrows all brackets until they are one key each. */
-static seqtopk_status find_cuts(seqtopk_team_call *t, int64_t bad, seqtopk_error *error) {
+/* Narrows all brackets until they are one key each. `status`: of this rank so far; `bad`: its first bad token, or -1. */
+static seqtopk_status find_cuts(seqtopk_team_call *t, seqtopk_status status, int64_t bad, seqtopk_error *error) {
     seqtopk_call *call = &t->call;
     clear_words(t);
-    if (bad < 0) {
+    if (!status && bad < 0) {
         for (int64_t s = 0; s < call->sequences; s++) {
             seqtopk_agree_on_way(call, s, call->sequence + s);
             if (t->brackets[s].is_staged)
@@ -201,12 +202,15 @@ static seqtopk_status find_cuts(seqtopk_team_call *t, int64_t bad, seqtopk_error
         }
         write_head(t, SEQTOPK_OK, is_near(t));
     } else {
-        write_head(t, SEQTOPK_E_NONFINITE, 0);
+        write_head(t, status ? status : SEQTOPK_E_NONFINITE, 0);
     }
     if (add_words(t))
         return lost(error);
     if (t->words[SEQTOPK_HEAD_STATUS + SEQTOPK_E_NONFINITE])
-        return seqtopk_team_agree_on_token(&t->team, call, t->words, bad, error);
+        return seqtopk_team_agree_on_token(&t->team, call, t->words, status ? -1 : bad, error);
+    status = seqtopk_team_read_head(t->words, &t->team, status, error);
+    if (status)
+        return status;
     t->is_near = t->words[SEQTOPK_HEAD_NEAR] > 0;
     for (read_all(t); is_asked(t); read_all(t)) {
         if (scan_inside(t, 1u << SEQTOPK_ASK_KEYS))
@@ -273,14 +277,14 @@ static seqtopk_status route_apart(seqtopk_team_call *t, const job *j, const seqt
 static seqtopk_status route_shared(seqtopk_team_call *t, job *j, const seqtopk_parallel *loan, seqtopk_error *error) {
     begin_brackets(t);
     t->call.lows = t->lows;
-    run_step(j, loan, 0);
-    const int64_t bad = bad_token(&t->call);
+    seqtopk_status status = run_step(j, loan, 0, error);
+    const int64_t bad = status ? -1 : bad_token(&t->call);
     seqtopk_call_mask_dropped(&t->call);
-    seqtopk_status status = find_cuts(t, bad, error);
+    status = find_cuts(t, status, bad, error);
     if (!status && t->is_near)
         status = check_space(t, error);
     for (int32_t step = 2; !status && step < seqtopk_route_steps(t->call.plan); step++)
-        run_step(j, loan, step);
+        status = run_step(j, loan, step, error);
     return status;
 }
 
