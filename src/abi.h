@@ -18,6 +18,7 @@
     STRUCT(output, selected, 160)                                                                                      \
     STRUCT(parallel, context, 24)                                                                                      \
     STRUCT(team, context, 40)                                                                                          \
+    STRUCT(exchange, rows, 112)                                                                                        \
     STRUCT(cache_desc, reserved, 64)                                                                                   \
     STRUCT(cache_rows, reserved, 32)                                                                                   \
     STRUCT(cache_stats, most_read, 64)                                                                                 \

@@ -611,11 +611,10 @@ typedef struct seqtopk_team {
  * what seqtopk_route gives them where all tokens are together, to the bit. Outputs, and the tokens and offsets in them, are of the
  * rank's own tokens alone. Plan, bias and on_nonfinite must be the same on all ranks; SEQTOPK_E_TEAM tells if they differ.
  *
- * COMMUNICATION never depends on T, E or K. Four sequences share 16000 bytes. The keys of a few sampled rows give a bracket
- * around each sequence's cut (one all-reduce, with more than four sequences two), each rank collects its candidates down to
- * that, and counts of them narrow the bracket down to one key (two more). More are needed only where a sample misled, or where millions of
- * keys within one part in 200,000 of the bracket are not equal: then another or two. Ties across ranks, or few
- * candidates that are far apart, cost an exscan of one word for each sequence.
+ * COMMUNICATION never depends on T, E or K: an all-reduce has 16,000 bytes for each sequence. The keys of a few sampled rows
+ * give a bracket around each sequence's cut (one all-reduce; with several sequences two), each rank collects its candidates
+ * down to that, and counts of them narrow the bracket down to one key (one or two more). More are needed only where a sample
+ * misled, of three at most. Ties across ranks, or few candidates that are far apart, cost an exscan of a word a sequence.
  *
  * SPACE. A rank can get more pairs than its tokens bring: up to seqtopk_team_max_selected. output.capacity may be less;
  * where any rank then has too little, all of them return SEQTOPK_E_CAPACITY, which costs an all-reduce more to know if a rank
@@ -640,11 +639,58 @@ SEQTOPK_API int64_t seqtopk_team_max_selected(const seqtopk_plan *plan, int64_t 
 
 /*
  * Bytes of scratch that are enough for a rank's call with at most so many tokens, sequences and threads and that
- * output.capacity (0: seqtopk_team_max_selected): about 20 bytes for each pair of capacity, as seqtopk_scratch_size else,
- * and some 40 KB for every four sequences. 0 on bad arguments.
+ * output.capacity (0: seqtopk_team_max_selected): as seqtopk_scratch_size, but with capacity in place of tokens * K, and
+ * 33 KB more for each sequence. 0 on bad arguments.
  */
 SEQTOPK_API size_t seqtopk_team_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences,
                                              int64_t capacity, int32_t threads);
+
+/* ------------------------------------------------------- expert parallel -- */
+
+/*
+ * Which rows a rank sends to whom where experts live on several ranks, from its lists by token: what MPI_Alltoallv and
+ * torch.distributed.all_to_all_single take as counts, which token each row is, and where a pair's result comes back.
+ *
+ * An expert has one copy or several (redundant experts), each at a destination; a pair goes to copy
+ * (slot + turn) mod n of its expert, a slot being its place in the lists. Destinations are ranks, or nodes: in a hierarchy
+ * tokens go once to each node, with the expert ids that they have there (row_offsets, row_slots), and the rank that
+ * receives them makes lists of those for an exchange among the ranks of its node.
+ */
+typedef struct seqtopk_exchange {
+    uint32_t struct_size;
+    int32_t experts;      /* E of the lists */
+    int32_t destinations; /* R */
+    int32_t once; /* 0: a row for each pair, ordered by destination, there by copy, then by slot. Nonzero: one for each
+                           * token and destination, ordered by destination, then by token */
+    const int32_t *
+        copy_offsets; /* [E + 1]: the copies of expert e are [copy_offsets[e], copy_offsets[e + 1]); at least one. NULL:
+                                  * one each */
+    const int32_t *places; /* [copies]: the destination of each copy */
+    int64_t turn;          /* 0 to 2^31-1: so that ranks do not all begin at the same copy */
+
+    /* What is wanted, NULL if it is not. */
+    int32_t *send_counts;  /* [R]: rows for each destination */
+    int32_t *send_offsets; /* [R + 1]: where they begin */
+    int32_t *send_tokens;  /* [rows]: whose row each is */
+    int32_t *slot_copies;  /* [N]: the copy that each pair goes to */
+    int32_t *slot_rows;    /* [N]: the row of each pair: where its result comes back */
+    int32_t *row_offsets;  /* [rows + 1]: the pairs of each row, of row_slots */
+    int32_t *row_slots;    /* [N]; where tokens go once, with row_offsets and slot_rows */
+    int32_t *copy_counts;  /* [copies]: pairs of each copy: sent along, they tell a receiver whose rows are whose */
+    int64_t *rows;         /* [1]: N at most */
+} seqtopk_exchange;
+#define SEQTOPK_EXCHANGE_INIT SEQTOPK_INIT_(seqtopk_exchange)
+
+/*
+ * Of lists by token, token_offsets [tokens + 1] and expert_ids [N], as a route writes them. Reads nothing else, and takes time
+ * in proportion to N. SEQTOPK_E_VALUE, _SHAPE and _NULL name what is wrong.
+ */
+SEQTOPK_API seqtopk_status seqtopk_exchange_make(const seqtopk_exchange *exchange, int64_t tokens,
+                                                 const int32_t *token_offsets, const int32_t *expert_ids, void *scratch,
+                                                 size_t scratch_size, seqtopk_error *error);
+
+/* Bytes of scratch for that: 4 for each copy, and 8 for each destination. 0 on bad arguments. */
+SEQTOPK_API size_t seqtopk_exchange_scratch_size(int32_t copies, int32_t destinations);
 
 /* ------------------------------------------------------------- decoding -- */
 

@@ -60,7 +60,6 @@ typedef struct {
     void *scratch;
     size_t size;
     int32_t step;
-    seqtopk_error error; /* of the loan */
 } job;
 
 /* One part of one step, as seqtopk_route_part. */
@@ -76,16 +75,12 @@ static void work(void *arg, int32_t part) {
     seqtopk_call_step(&call, j->step);
 }
 
-/* Where the loan does not do what it says, this rank does all by itself, since the others wait for it, and tells at the end. */
-static void run_step(job *j, const seqtopk_parallel *loan, int32_t step) {
+static seqtopk_status run_step(job *j, const seqtopk_parallel *loan, int32_t step, seqtopk_error *error) {
     j->step = step;
-    if (j->t->call.parts == 1) {
-        seqtopk_call_step(&j->t->call, step);
-        return;
-    }
-    const seqtopk_status lent = seqtopk_lend(loan, j->t->call.parts, work, j, &j->error);
-    for (int32_t part = 0; lent && part < j->t->call.parts; part++)
-        work(j, part);
+    if (j->t->call.parts > 1)
+        return seqtopk_lend(loan, j->t->call.parts, work, j, error);
+    seqtopk_call_step(&j->t->call, step);
+    return SEQTOPK_OK;
 }
 
 /* ----------------------------------------------------------------- rounds -- */
@@ -193,11 +188,11 @@ static void read_all(seqtopk_team_call *t) {
     }
 }
 
-/* Narrows all brackets until they are one key each. */
-static seqtopk_status find_cuts(seqtopk_team_call *t, int64_t bad, seqtopk_error *error) {
+/* Narrows all brackets until they are one key each. `status`: of this rank so far; `bad`: its first bad token, or -1. */
+static seqtopk_status find_cuts(seqtopk_team_call *t, seqtopk_status status, int64_t bad, seqtopk_error *error) {
     seqtopk_call *call = &t->call;
     clear_words(t);
-    if (bad < 0) {
+    if (!status && bad < 0) {
         for (int64_t s = 0; s < call->sequences; s++) {
             seqtopk_agree_on_way(call, s, call->sequence + s);
             if (t->brackets[s].is_staged)
@@ -207,12 +202,15 @@ static seqtopk_status find_cuts(seqtopk_team_call *t, int64_t bad, seqtopk_error
         }
         write_head(t, SEQTOPK_OK, is_near(t));
     } else {
-        write_head(t, SEQTOPK_E_NONFINITE, 0);
+        write_head(t, status ? status : SEQTOPK_E_NONFINITE, 0);
     }
     if (add_words(t))
         return lost(error);
     if (t->words[SEQTOPK_HEAD_STATUS + SEQTOPK_E_NONFINITE])
-        return seqtopk_team_agree_on_token(&t->team, call, t->words, bad, error);
+        return seqtopk_team_agree_on_token(&t->team, call, t->words, status ? -1 : bad, error);
+    status = seqtopk_team_read_head(t->words, &t->team, status, error);
+    if (status)
+        return status;
     t->is_near = t->words[SEQTOPK_HEAD_NEAR] > 0;
     for (read_all(t); is_asked(t); read_all(t)) {
         if (scan_inside(t, 1u << SEQTOPK_ASK_KEYS))
@@ -279,15 +277,15 @@ static seqtopk_status route_apart(seqtopk_team_call *t, const job *j, const seqt
 static seqtopk_status route_shared(seqtopk_team_call *t, job *j, const seqtopk_parallel *loan, seqtopk_error *error) {
     begin_brackets(t);
     t->call.lows = t->lows;
-    run_step(j, loan, 0);
-    const int64_t bad = bad_token(&t->call);
+    seqtopk_status status = run_step(j, loan, 0, error);
+    const int64_t bad = status ? -1 : bad_token(&t->call);
     seqtopk_call_mask_dropped(&t->call);
-    seqtopk_status status = find_cuts(t, bad, error);
+    status = find_cuts(t, status, bad, error);
     if (!status && t->is_near)
         status = check_space(t, error);
     for (int32_t step = 2; !status && step < seqtopk_route_steps(t->call.plan); step++)
-        run_step(j, loan, step);
-    return !status && j->error.status ? seqtopk_fail(error, j->error.status, -1, "%s", j->error.message) : status;
+        status = run_step(j, loan, step, error);
+    return status;
 }
 
 /* Opens the call, with as many parts as are worth their while, and lays out the rest of the scratch. */
@@ -361,7 +359,7 @@ seqtopk_status seqtopk_route_team(const seqtopk_plan *plan, const seqtopk_input 
                                   const seqtopk_parallel *parallel, seqtopk_error *error) {
     seqtopk_team_call t;
     seqtopk_parallel loan = SEQTOPK_PARALLEL_INIT;
-    job j = {&t, input, output, scratch, scratch_size, 0, SEQTOPK_ERROR_INIT};
+    job j = {&t, input, output, scratch, scratch_size, 0};
     if (seqtopk_error_clear(error))
         return SEQTOPK_E_STRUCT;
     /* Without a team nobody can be told. */

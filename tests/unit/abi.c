@@ -45,6 +45,15 @@ static seqtopk_status with_parallel(unit *u, void *theirs) {
     return seqtopk_route_parallel(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, theirs, &u->error);
 }
 
+static seqtopk_status with_team(unit *u, void *theirs) {
+    return seqtopk_route_team(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, theirs, NULL, &u->error);
+}
+
+static seqtopk_status with_exchange(unit *u, void *theirs) {
+    static const int32_t offsets[] = {0, 1}, ids[] = {0};
+    return seqtopk_exchange_make(theirs, 1, offsets, ids, u->scratch, UNIT_SCRATCH, &u->error);
+}
+
 static seqtopk_status with_cache_desc(unit *u, void *theirs) {
     seqtopk_cache *cache;
     const seqtopk_status status = seqtopk_cache_create(&cache, theirs, &u->error);
@@ -162,6 +171,13 @@ Test(abi, structs_taken) {
     EXPECT_TAKEN(input, &u->in);
     EXPECT_TAKEN(output, &u->out);
     EXPECT_TAKEN(parallel, &parallel);
+    const seqtopk_team team = {.struct_size = sizeof team, .size = 1};
+    EXPECT_TAKEN(team, &team);
+    static const int32_t places[] = {0};
+    seqtopk_exchange exchange = SEQTOPK_EXCHANGE_INIT;
+    exchange.experts = exchange.destinations = 1;
+    exchange.places = places;
+    EXPECT_TAKEN(exchange, &exchange);
     u->desc.scope = SEQTOPK_SCOPE_ONLINE;
     cr_assert_eq(unit_plan(u), SEQTOPK_OK);
     const seqtopk_cache_rows rows = SEQTOPK_CACHE_ROWS_INIT;
