@@ -79,7 +79,8 @@ def by_transformers(model, prompts):
 
 def by_vllm(path, prompts, settings, **more):
     words = {"max_model_len": 256, "max_num_seqs": 3, "enforce_eager": True, "enable_prefix_caching": False, **more}
-    engine = vllm.LLM(model=path, skip_tokenizer_init=True, dtype="float32", seed=0, additional_config={"seqtopk": settings}, **words)
+    engine = vllm.LLM(model=path, skip_tokenizer_init=True, dtype="float32", seed=0,
+                      additional_config={"seqtopk": settings}, **words)
     how = vllm.SamplingParams(temperature=0, max_tokens=NEW, ignore_eos=True, detokenize=False)
     done = engine.generate([{"prompt_token_ids": prompt} for prompt in prompts], how, use_tqdm=False)
     return [list(each.outputs[0].token_ids) for each in done]
