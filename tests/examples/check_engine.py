@@ -28,10 +28,9 @@ def run(engine, *args):
 
 
 def is_near(word, wanted):
-    """Numbers with a point are compared as such."""
-    if word == wanted:
-        return True
-    return all(w.replace(".", "", 1).isdigit() and "." in w for w in (word, wanted)) and abs(float(word) - float(wanted)) <= NEAR
+    """Equal, or numbers with a point that are near each other."""
+    are_numbers = all("." in each and each.replace(".", "", 1).isdigit() for each in (word, wanted))
+    return word == wanted or are_numbers and abs(float(word) - float(wanted)) <= NEAR
 
 
 def check_figures(engine, where):

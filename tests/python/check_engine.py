@@ -38,7 +38,8 @@ def _prompt(logits, k, shape, online, threshold):
 
 
 WAYS = (("TopK", "topk", False), ("SeqTopK offline, prefilled", "seqtopk", False),
-        ("SeqTopK online, prefilled", "seqtopk", True), ("SeqTopK online, decoded", "seqtopk", True), ("SeqTopK, half of it a prompt", "prompt", True))
+        ("SeqTopK online, prefilled", "seqtopk", True), ("SeqTopK online, decoded", "seqtopk", True),
+        ("SeqTopK, half of it a prompt", "prompt", True))
 
 
 def evaluate():

@@ -207,8 +207,10 @@ def check_vllm():
     stock_runner = type("GPUModelRunner", (StockRunner,), {name: vars(StockRunner)[name] for name in
                                                            ("_prepare_inputs", "execute_model")})
     platform = types.SimpleNamespace(is_cpu=lambda: True)
-    stubs = {"vllm__config": {"get_current_vllm_config": lambda: current[-1]}, "vllm__platforms": {"current_platform": platform},
-             FACTORY.replace(".", "__"): {"CPURouter": StockRouter}, RUNNER.replace(".", "__"): {"GPUModelRunner": stock_runner}}
+    stubs = {"vllm__config": {"get_current_vllm_config": lambda: current[-1]},
+             "vllm__platforms": {"current_platform": platform},
+             FACTORY.replace(".", "__"): {"CPURouter": StockRouter},
+             RUNNER.replace(".", "__"): {"GPUModelRunner": stock_runner}}
     with modules(**stubs) as made, environment():
         seqtopk.vllm.register()
         make = made[FACTORY].CPURouter
