@@ -7,7 +7,8 @@
 
 A model of one layer, of real sizes and random bfloat16 weights, reads a prompt of 512 tokens and decodes 32 more, again and
 again, the three kinds in turn. Medians of the thread's CPU time, inside the layer, where a token's routing finds nothing of its
-own in the CPU's caches. Routing is what comes between the router's logits and the experts; the layer has the product that makes logits too.
+own in the CPU's caches. Routing is what comes between the router's logits and the experts; the layer has the product that makes
+logits too.
 """
 
 import argparse
@@ -146,14 +147,20 @@ def run_vllm(name, rounds, clock):
             clock.kind = None
 
 
+HEADS = ("engine", "model", "tokens", "layer", *(f"{which}{more}" for which in ("its routing", "TopK here", "SeqTopK here")
+                                                 for more in ("", ", share")), "SeqTopK adds", "layer with SeqTopK")
+
+
 def report(engine, name, clock):
     for rows in (1, PROMPT):
         layer, routing = ({which: statistics.median(clock.seen[which, what, rows]) for which in KINDS}
                           for what in ("layer", "routing"))
-        cells = [engine, name, str(rows)]
+        cells = [engine, name, rows, f"{layer['stock']:,.0f}"]
         for which in KINDS:
-            cells += [f"{layer[which]:,.0f}", f"{routing[which]:,.1f}", f"{100 * routing[which] / layer[which]:.2f} %"]
-        print("| " + " | ".join(cells) + " |", flush=True)
+            cells += [f"{routing[which]:,.1f}", f"{100 * routing[which] / layer['stock']:.2f} %"]
+        more = (routing["SeqTopK"] - routing["stock"]) / layer["stock"]
+        cells += [f"{100 * more:+.2f} %", f"{layer['SeqTopK'] / layer['stock']:.2f}"]
+        print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
 def main():
@@ -165,13 +172,14 @@ def main():
     if args.rounds < 1:
         parser.error(f"--rounds is {args.rounds}: at least 1")
     os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_CPU_KVCACHE_SPACE="1", VLLM_CPU_OMP_THREADS_BIND="nobind",
-                      VLLM_PLUGINS="", VLLM_LOGGING_LEVEL="ERROR", VLLM_NO_USAGE_STATS="1", HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
+                      VLLM_PLUGINS="", VLLM_LOGGING_LEVEL="ERROR", VLLM_NO_USAGE_STATS="1", HF_HUB_OFFLINE="1",
+                      OMP_NUM_THREADS="1")
     import torch
 
     torch.set_num_threads(1)
-    print("Microseconds of one layer; the share is of the layer in the same column.\n")
-    print("| engine | model | tokens | " + " | ".join(f"{which}: layer | routing | share" for which in KINDS) + " |")
-    print("|---|---|--:|" + "--:|" * 9)
+    print("Microseconds; shares are of the layer as the engine has it, which is given first.\n")
+    print("| " + " | ".join(HEADS) + " |")
+    print("|---|---|" + "--:|" * (len(HEADS) - 2))
     for name in args.model or MODELS:
         clock = Clock()
         {"transformers": run_transformers, "vllm": run_vllm}[args.engine](name, args.rounds, clock)

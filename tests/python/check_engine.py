@@ -37,8 +37,9 @@ def _prompt(logits, k, shape, online, threshold):
     return seqtopk.torch.route(logits, k, given_ids=ids, **routers.WEIGHTS)
 
 
-WAYS = (("TopK", "topk", False), ("SeqTopK offline, prefilled", "seqtopk", False), ("SeqTopK online, prefilled", "seqtopk", True),
-        ("SeqTopK online, decoded", "seqtopk", True), ("SeqTopK, half of it a prompt", "prompt", True))
+WAYS = (("TopK", "topk", False), ("SeqTopK offline, prefilled", "seqtopk", False),
+        ("SeqTopK online, prefilled", "seqtopk", True), ("SeqTopK online, decoded", "seqtopk", True),
+        ("SeqTopK, half of it a prompt", "prompt", True))
 
 
 def evaluate():
@@ -73,7 +74,8 @@ def main():
         EXPECTED.write_text(text)
         return
     for line, wanted in zip(text.splitlines(), EXPECTED.read_text().splitlines(), strict=True):
-        near = all(abs(float(a) - float(b)) <= 2e-4 if "." in b else a == b for a, b in zip(line.split(), wanted.split(), strict=True))
+        words = zip(line.split(), wanted.split(), strict=True)
+        near = all(abs(float(a) - float(b)) <= 2e-4 if "." in b else a == b for a, b in words)
         check(near, f"the model: {line}\nstored: {wanted}")
     if args.engine:
         with tempfile.TemporaryDirectory() as where:
@@ -89,7 +91,8 @@ def main():
             # A logit's last bit may turn a near tie, which changes what follows in its sequence by little.
             check(other.mean() < 2e-3, f"{name}: {other.sum()} bytes have other experts")
             check(far.mean() < 5e-3, f"{name}: {far.sum()} bytes have other bits")
-            check(abs(float(got_bits.mean(dtype=np.float64)) - float(bits.mean(dtype=np.float64))) < 1e-4, f"{name}: bits per byte")
+            means = [float(each.mean(dtype=np.float64)) for each in (got_bits, bits)]
+            check(abs(means[0] - means[1]) < 1e-4, f"{name}: bits per byte {means}")
     harness.report()
 
 

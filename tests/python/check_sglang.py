@@ -23,8 +23,8 @@ BIAS = torch.randn(32, generator=torch.Generator().manual_seed(3)) * 0.1
 SCHEMES = ({"torch_native": True}, {"torch_native": True, "renormalize": False},
            {"torch_native": True, "routed_scaling_factor": 1.5, "apply_routed_scaling_factor_on_output": True},
            {"use_grouped_topk": True, "num_expert_group": 4, "topk_group": 2},
-           {"use_grouped_topk": True, "num_expert_group": 4, "topk_group": 2, "correction_bias": BIAS, "scoring_func": "sigmoid",
-            "routed_scaling_factor": 2.5, "apply_routed_scaling_factor_on_output": True})
+           {"use_grouped_topk": True, "num_expert_group": 4, "topk_group": 2, "correction_bias": BIAS,
+            "scoring_func": "sigmoid", "routed_scaling_factor": 2.5, "apply_routed_scaling_factor_on_output": True})
 
 
 def by_id(output):
@@ -63,7 +63,8 @@ def main():
         i = 0
         for name, start, n in step:
             for t in range(start, start + n):
-                want = seqtopk.route(logits[rows[name]][:t + 1], 4, min=1, max="k+2", norm="sum", want="padded", padding="first")
+                want = seqtopk.route(logits[rows[name]][:t + 1], 4, min=1, max="k+2", norm="sum", want="padded",
+                                     padding="first")
                 check(torch.equal(got.topk_ids[i].int(), want.padded_ids[-1]) and
                       torch.equal(got.topk_weights[i], want.padded_weights[-1]), f"SeqTopK: {name}, token {t}")
                 i += 1

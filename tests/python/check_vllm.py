@@ -29,7 +29,7 @@ SCHEMES = ({}, {"renormalize": False},
             "e_score_correction_bias": torch.randn(32, generator=torch.Generator().manual_seed(3)) * 0.1,
             "routed_scaling_factor": 2.5},
            {"scoring_func": "sqrtsoftplus", "routed_scaling_factor": 1.5,
-            "e_score_correction_bias": torch.randn(32, generator=torch.Generator().manual_seed(4)) * 0.1})
+            "e_score_correction_bias": torch.randn(256, generator=torch.Generator().manual_seed(4)) * 0.1})
 
 
 def by_id(weights, ids):
@@ -42,12 +42,12 @@ def check_routers():
     from vllm.model_executor.layers.fused_moe.router.router_factory import create_fused_moe_router
 
     torch.manual_seed(0)
-    logits = torch.randn(50, 32)
     for words in SCHEMES:
-        found = []
+        experts = len(words.get("e_score_correction_bias", range(32)))  # vLLM's sqrtsoftplus has kernels for some E and K only
+        logits, found = torch.randn(50, experts), []
         for router in ("off", "topk"):
             with set_current_vllm_config(VllmConfig(additional_config={"seqtopk": {"router": router}})):
-                made = create_fused_moe_router(top_k=4, global_num_experts=32, **words)
+                made = create_fused_moe_router(top_k=8, global_num_experts=experts, **words)
             check(("SeqTopK" in type(made).__name__) == (router != "off"), f"{words}: {type(made).__name__}")
             found.append(by_id(*made.select_experts(hidden_states=logits, router_logits=logits)))
         (weights, ids), (wanted, wanted_ids) = found
@@ -79,7 +79,8 @@ def by_transformers(model, prompts):
 
 def by_vllm(path, prompts, settings, **more):
     words = {"max_model_len": 256, "max_num_seqs": 3, "enforce_eager": True, "enable_prefix_caching": False, **more}
-    engine = vllm.LLM(model=path, skip_tokenizer_init=True, dtype="float32", seed=0, additional_config={"seqtopk": settings}, **words)
+    engine = vllm.LLM(model=path, skip_tokenizer_init=True, dtype="float32", seed=0,
+                      additional_config={"seqtopk": settings}, **words)
     how = vllm.SamplingParams(temperature=0, max_tokens=NEW, ignore_eos=True, detokenize=False)
     done = engine.generate([{"prompt_token_ids": prompt} for prompt in prompts], how, use_tqdm=False)
     return [list(each.outputs[0].token_ids) for each in done]
@@ -104,7 +105,9 @@ def check_engine():
 
 
 def main():
-    if not vllm.platforms.current_platform.is_cpu():
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
         print("skipped: this vLLM is not for CPUs")
         raise SystemExit(77)
     seqtopk.vllm.register()

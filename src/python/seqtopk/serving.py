@@ -11,6 +11,7 @@ import itertools
 import os
 from typing import Any, Optional, Union
 
+import numpy as np
 import torch
 
 from . import _core
@@ -61,7 +62,7 @@ class Engine:
         self.settings = how
         self.routers: list[Router] = []
         self.lengths: list[int] = []  # of each slot: tokens that were routed
-        self.batch: Optional[tuple[torch.Tensor, torch.Tensor]] = None
+        self.batch: Optional[tuple[np.ndarray, np.ndarray]] = None  # of each row: slot, position
 
     def reserve(self, slots: int) -> None:
         """Requests are in slots 0 to slots - 1. Before the first forward."""
@@ -90,11 +91,13 @@ class Engine:
                                  "those between came out of a cache of prefixes. Start the engine without one")
         for name, slot, start, rows in requests:
             self.lengths[slot] = start + rows
-        slots = torch.tensor([slot for _, slot, _, _ in requests], dtype=torch.int32)
-        counts = torch.tensor([rows for _, _, _, rows in requests], dtype=torch.int64)
-        starts = torch.tensor([start for _, _, start, _ in requests], dtype=torch.int64)
-        begins = starts - (counts.cumsum(0) - counts)  # so that a request's rows count on from its first position
-        self.batch = (slots.repeat_interleave(counts), torch.arange(int(counts.sum())) + begins.repeat_interleave(counts))
+        slots = np.array([slot for _, slot, _, _ in requests], np.int32)
+        starts = np.array([start for _, _, start, _ in requests], np.int64)
+        counts = np.array([rows for _, _, _, rows in requests], np.int64)
+        if counts.max(initial=1) > 1:
+            begins = starts - (counts.cumsum() - counts)  # so that a request's rows count on from its first position
+            slots, starts = slots.repeat(counts), np.arange(counts.sum()) + begins.repeat(counts)
+        self.batch = (slots, starts)
 
     def end(self) -> None:
         self.batch = None
@@ -111,6 +114,8 @@ class Router:
         scope = "online" if self.bounds else "token"
         self.width = _core.describe(experts, scope=scope, **words, **self.bounds)["width"]
         self.cache: Optional[_core.Cache] = None  # made when the first logits tell their type
+        self.lists = {"want": "padded", "padding": "first", "width": self.width}
+        self.topk = {"scope": "token", **words, **self.lists}
         self.name = str(next(_numbers))
         _routers[self.name] = self
 
@@ -124,12 +129,15 @@ class Router:
     def run(self, logits, bias):
         if logits.dtype not in DTYPES or logits.device.type != "cpu":
             raise TypeError(f"seqtopk routes {', '.join(DTYPES.values())} on the CPU, not {logits.dtype} on {logits.device}")
-        logits = logits.detach() if logits.stride(-1) == 1 else logits.detach().contiguous()
-        more = {"bias": None if bias is None else bias.detach().float(), "want": "padded", "padding": "first",
-                "width": self.width}
+        if logits.requires_grad:
+            logits = logits.detach()
+        if logits.stride(-1) != 1:
+            logits = logits.contiguous()
+        if bias is not None:
+            bias = bias.detach().float()
         batch = self.engine.batch
         if batch is None:
-            routing = _core.route(logits, scope="token", **self.words, **more)
+            routing = _core.route(logits, bias=bias, **self.topk)
             return routing.padded_weights, routing.padded_ids
         slots, places = batch
         rows, n = len(logits), len(places)
@@ -138,7 +146,7 @@ class Router:
         if self.cache is None:
             self.cache = _core.Cache(1, len(self.engine.lengths), experts=self.experts, dtype=DTYPES[logits.dtype],
                                      mode=self.engine.settings.cache, **self.words, **self.bounds)
-        step = self.cache.step(0, logits[:n], slots, places, **more)
+        step = self.cache.step(0, logits if n == rows else logits[:n], slots, places, bias=bias, **self.lists)
         weights, ids = step.padded_weights, step.padded_ids
         if n < rows:  # the engine's own padding
             weights, ids = (torch.cat([part, part.new_zeros(rows - n, self.width)]) for part in (weights, ids))

@@ -7,6 +7,7 @@ vLLM loads it by the entry point `vllm.general_plugins` in each of its processes
 
 import dataclasses
 import functools
+import warnings
 
 from .serving import Engine, settings
 
@@ -116,13 +117,17 @@ def register() -> None:
     try:
         from vllm.config import get_current_vllm_config
         from vllm.model_executor.layers.fused_moe.router import router_factory
+        from vllm.platforms import current_platform
         from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
         stock = router_factory.CPURouter
     except (ImportError, AttributeError) as missing:
         if settings().router == "off":
             return
-        raise RuntimeError(f"seqtopk: this vLLM has not what the plug-in replaces, which was read with 0.32: {missing}") from missing
+        raise RuntimeError("seqtopk: this vLLM has not what the plug-in replaces, which was read with 0.32: "
+                           f"{missing}") from missing
+    if settings().router != "off" and not current_platform.is_cpu():
+        warnings.warn("seqtopk routes on the CPU, and this vLLM does not run there: SEQTOPK_ROUTER changes nothing")
     if hasattr(stock, "_seqtopk_stock"):
         return
     patched = _router_class(stock)
