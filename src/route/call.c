@@ -187,6 +187,10 @@ static seqtopk_status check_padded(const seqtopk_plan *plan, const seqtopk_input
     return SEQTOPK_OK;
 }
 
+static int has_blocks(const seqtopk_output *out) {
+    return ((uintptr_t)out->block_slots | (uintptr_t)out->block_experts | (uintptr_t)out->block_total) != 0;
+}
+
 static seqtopk_status check_blocks(const seqtopk_plan *plan, int64_t tokens, int64_t pairs, const seqtopk_output *out,
                                    int padded, seqtopk_error *error) {
     if (!out->block_slots)
@@ -230,7 +234,7 @@ static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input
         return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                             "output.row_lse is made for the softmax score only; leave it NULL");
     seqtopk_status status = padded ? check_padded(plan, in, out, call->is_shared, error) : SEQTOPK_OK;
-    if (!status && (out->block_slots || out->block_experts || out->block_total))
+    if (!status && has_blocks(out))
         status = check_blocks(plan, in->tokens, most, out, padded, error);
     return status;
 }
@@ -497,19 +501,12 @@ seqtopk_status seqtopk_call_open_shared(seqtopk_call *call, const seqtopk_plan *
 
 /* ---------------------------------------------------------- a token alone -- */
 
-/* Whether nothing is asked of the token but to be listed, weighed and, in rows of int32, padded. */
+/* Whether nothing is asked of the token but to be weighed and listed, in whatever form. */
 static int is_plain(const seqtopk_input *in, const seqtopk_output *out) {
     const uintptr_t asked = (uintptr_t)in->token_mask | (uintptr_t)in->given_ids | (uintptr_t)in->expert_factors |
-                            (uintptr_t)in->cu_seqlens | (uintptr_t)in->token_seq | (uintptr_t)out->expert_offsets |
-                            (uintptr_t)out->expert_tokens | (uintptr_t)out->expert_slots |
-                            (uintptr_t)out->padded_ids64 | (uintptr_t)out->block_slots | (uintptr_t)out->block_experts |
-                            (uintptr_t)out->block_total | (uintptr_t)out->routing_map | (uintptr_t)out->routing_probs |
-                            (uintptr_t)out->row_lse | (uintptr_t)out->ways | (uintptr_t)out->fallbacks |
-                            (uintptr_t)out->nonfinite | (uintptr_t)out->padded_ids16 | (uintptr_t)out->padded_ids8 |
-                            (uintptr_t)out->pair_tokens | (uintptr_t)out->pair_places | (uintptr_t)out->expert_ends |
-                            (uintptr_t)out->expert_counts | (uintptr_t)out->active_experts |
-                            (uintptr_t)out->active_count | (uintptr_t)out->runner_ids | (uintptr_t)out->margins |
-                            (uintptr_t)out->null_weights;
+                            (uintptr_t)in->cu_seqlens | (uintptr_t)in->token_seq | (uintptr_t)out->row_lse |
+                            (uintptr_t)out->ways | (uintptr_t)out->fallbacks | (uintptr_t)out->nonfinite |
+                            (uintptr_t)out->runner_ids | (uintptr_t)out->margins | (uintptr_t)out->null_weights;
     return asked == 0 && out->fill_tail == 0 && in->on_nonfinite == SEQTOPK_NONFINITE_ERROR;
 }
 
@@ -547,7 +544,9 @@ int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const se
         call->kernels->way[is_biased][SEQTOPK_LENGTH_ALONE] != SEQTOPK_WAY_topk_scores ||
         call->out.capacity < plan->pairs || in->row_stride < 0 ||
         (in->row_stride > 0 && in->row_stride < plan->desc.experts) ||
-        (seqtopk_wants_padded(call) && check_padded(plan, in, &call->out, 0, NULL)))
+        (seqtopk_wants_padded(call) && check_padded(plan, in, &call->out, 0, NULL)) ||
+        (has_blocks(&call->out) &&
+         check_blocks(plan, 1, plan->pairs, &call->out, seqtopk_wants_padded(call), NULL)))
         return 0;
     const size_t needed = lay_out_one(call, plan, base_of(scratch));
     if (scratch_size < needed)
