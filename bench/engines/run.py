@@ -16,7 +16,6 @@ A Python for it: pip install torch transformers==5.24.0, and pip install --no-de
 """
 
 import argparse
-import ast
 import ctypes
 import importlib
 import json
@@ -27,6 +26,7 @@ import sys
 import time
 import types
 
+sys.dont_write_bytecode = True  # the source tree stays as it is
 try:
     import numpy as np
 except ImportError:
@@ -34,6 +34,7 @@ except ImportError:
     sys.exit(77)
 try:
     import torch
+    import vllm_cpu
 except ImportError:
     torch = None
 
@@ -137,40 +138,21 @@ def grouped(ids, experts):
     return perm // ids.size(-1), torch.cumsum(counts, dim=0, dtype=torch.int32)
 
 
-def vllm_folder():
-    for path in map(pathlib.Path, sys.path):
-        if (path / "vllm" / "_C.abi3.so").exists():
-            return path / "vllm"
-    return None
-
-
-def vllm_functions(folder):
-    """The functions of its CPU router, which need PyTorch alone; the package would want all that it depends on."""
-    source = (folder / "model_executor/layers/fused_moe/router/cpu_router.py").read_text()
-    names = ("_grouped_topk", "_softmax_topk")
-    tree = ast.parse(source)
-    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in names]
-    space = {"torch": torch}
-    exec(compile(tree, "cpu_router.py", "exec"), space)  # pylint: disable=exec-used
-    return [space[name] for name in names]
-
-
-def vllm_router(folder, shape, bias):
+def vllm_router(shape, bias):
     """Logits to weights and ids, by its CPU router's operators."""
-    by_group, by_softmax = vllm_functions(folder)
+    by_group, by_softmax = vllm_cpu.operators()
     if shape.score == SIGMOID:
         return lambda logits: by_group(logits, shape.top_k, bool(shape.by_sum), shape.groups, shape.group_top_k, "sigmoid",
                                        shape.scale, bias)
     return lambda logits: by_softmax(logits, shape.top_k, True)
 
 
-def vllm_kernel(folder, shape, bias):
+def vllm_kernel(shape, bias):
     """The native biased_topk_cpu; None where it does not apply: no bias, groups, or an E that it was not compiled for."""
     if bias is None or shape.groups > 1:
         return None
     try:
-        torch.ops.load_library(str(folder / "_C.abi3.so"))
-        kernel = torch.ops._C.biased_topk_cpu
+        kernel = vllm_cpu.kernels()[0]
     except (AttributeError, OSError, RuntimeError) as error:
         print(f"biased_topk_cpu: {error}", file=sys.stderr)
         return None
@@ -213,11 +195,10 @@ def peers_of(model, ours):
             _, ids = router(logits)
             grouped(ids, shape.experts)
         peers["transformers"] = (timed(whole), PADDED64 | EXPERTS, lambda: numpy_of(router))
-    folder = vllm_folder()
-    if folder:
-        by_operators = vllm_router(folder, shape, bias)
+    if vllm_cpu.folder():
+        by_operators = vllm_router(shape, bias)
         peers["vLLM"] = (timed(lambda: by_operators(logits)), PADDED, lambda: numpy_of(by_operators))
-        kernel = vllm_kernel(folder, shape, bias)
+        kernel = vllm_kernel(shape, bias)
         if kernel:
             peers["vLLM biased_topk_cpu"] = (timed(lambda: kernel(logits)), PADDED, lambda: numpy_of(kernel))
     return peers
@@ -305,9 +286,8 @@ def about(module):
     for name in ("torch", "transformers"):
         if name in sys.modules:
             parts.append(f"{name} {sys.modules[name].__version__}")
-    if vllm_folder():
-        found = next(vllm_folder().parent.glob("vllm_cpu-*.dist-info"), None)
-        parts.append("vllm-cpu " + (found.name.split("-")[1].removesuffix(".dist") if found else ""))
+    if torch and vllm_cpu.folder():
+        parts.append("vllm-cpu " + vllm_cpu.version())
     return ", ".join(parts)
 
 
