@@ -155,20 +155,33 @@ static int32_t widest(const seqtopk_plan *plan, const seqtopk_input *in) {
     return seqtopk_max_width(plan, longest);
 }
 
+static seqtopk_status too_narrow(const seqtopk_output *out, int32_t most, seqtopk_error *error) {
+    return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
+                        "output.padded_width is %d, but a token can get %d experts: widen it or set desc.max_experts",
+                        (int)out->padded_width, (int)most);
+}
+
+seqtopk_status seqtopk_check_widths(const seqtopk_call *call, seqtopk_error *error) {
+    if (!seqtopk_wants_padded(call) || call->out.padded_width >= seqtopk_max_per_token(call->plan))
+        return SEQTOPK_OK;
+    const int32_t most = widest(call->plan, &call->in);
+    return call->out.padded_width < most ? too_narrow(&call->out, most, error) : SEQTOPK_OK;
+}
+
 static seqtopk_status check_padded(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_output *out,
                                    int is_shared, seqtopk_error *error) {
     const int32_t widest_ever = seqtopk_max_per_token(plan);
+    /* How long the sequences of token_seq are is known once they are counted: seqtopk_check_widths. */
+    const int is_counted = in->token_seq && plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE && !in->given_ids;
     const int32_t most = out->padded_width >= widest_ever ? out->padded_width
                          : is_shared                      ? widest_ever
+                         : is_counted                     ? 1
                                                           : widest(plan, in);
     if (!is_padding(out->padding))
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "output.padding is %d, which is no seqtopk_padding",
                             (int)out->padding);
     if (out->padded_width < most)
-        return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
-                            "output.padded_width is %d, but a token can get %d experts: widen it or set "
-                            "desc.max_experts",
-                            (int)out->padded_width, (int)most);
+        return too_narrow(out, most, error);
     if (out->padding == SEQTOPK_PAD_DISTINCT && out->padded_width > plan->dispatched)
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
                             "output.padded_width is %d: there are not so many distinct experts (%d)",
@@ -506,7 +519,7 @@ static int is_plain(const seqtopk_input *in, const seqtopk_output *out) {
     const uintptr_t asked = (uintptr_t)in->token_mask | (uintptr_t)in->given_ids | (uintptr_t)in->expert_factors |
                             (uintptr_t)in->cu_seqlens | (uintptr_t)in->token_seq | (uintptr_t)out->row_lse |
                             (uintptr_t)out->ways | (uintptr_t)out->fallbacks | (uintptr_t)out->nonfinite |
-                            (uintptr_t)out->runner_ids | (uintptr_t)out->margins | (uintptr_t)out->null_weights;
+                            (uintptr_t)out->runner_ids | (uintptr_t)out->margins;
     return asked == 0 && out->fill_tail == 0 && in->on_nonfinite == SEQTOPK_NONFINITE_ERROR;
 }
 
@@ -541,12 +554,12 @@ int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const se
     const seqtopk_input *in = &call->in;
     const int is_biased = in->bias != NULL;
     if (!plan->is_plain || !is_plain(in, &call->out) || !in->logits ||
+        (call->out.null_weights && !plan->desc.null_experts) ||
         call->kernels->way[is_biased][SEQTOPK_LENGTH_ALONE] != SEQTOPK_WAY_topk_scores ||
         call->out.capacity < plan->pairs || in->row_stride < 0 ||
         (in->row_stride > 0 && in->row_stride < plan->desc.experts) ||
         (seqtopk_wants_padded(call) && check_padded(plan, in, &call->out, 0, NULL)) ||
-        (has_blocks(&call->out) &&
-         check_blocks(plan, 1, plan->pairs, &call->out, seqtopk_wants_padded(call), NULL)))
+        (has_blocks(&call->out) && check_blocks(plan, 1, plan->pairs, &call->out, seqtopk_wants_padded(call), NULL)))
         return 0;
     const size_t needed = lay_out_one(call, plan, base_of(scratch));
     if (scratch_size < needed)

@@ -315,6 +315,9 @@ void seqtopk_list_experts(const seqtopk_call *call);
 /* The same of one token alone, whose experts ascend. */
 void seqtopk_list_experts_of_one(const seqtopk_call *call);
 
+/* Padded rows must be wide enough for the longest sequence: asked again where token_seq has told them apart. */
+seqtopk_status seqtopk_check_widths(const seqtopk_call *call, seqtopk_error *error);
+
 /* A forced way must serve every sequence of the call. */
 seqtopk_status seqtopk_check_way(const seqtopk_call *call, seqtopk_error *error);
 /* The same of a batch that part 0 has sorted, whoever asks afterwards. */

@@ -140,6 +140,9 @@ void seqtopk_finish_one(const seqtopk_call *call, int32_t experts, int32_t weigh
         *call->out.selected = experts;
     if (!weighed) /* online keys stand in the places of weights, not scores */
         seqtopk_weigh_tokens(call, 0, 1, call->plan->desc.scope != SEQTOPK_SCOPE_ONLINE);
+    if (call->plan->desc.null_experts)
+        seqtopk_settle_lists(call);
+    experts = call->token_offsets[1];
     if (seqtopk_wants_padded(call))
         seqtopk_write_padded(call, 0);
     if (call->out.routing_map || call->out.routing_probs)

@@ -22,7 +22,7 @@ typedef struct lists {
     int32_t expert_offsets[MOST_EXPERTS + 1], expert_tokens[MOST_WIDTH], expert_slots[MOST_WIDTH];
     int32_t pair_tokens[MOST_WIDTH], pair_places[MOST_WIDTH], ends[MOST_EXPERTS], active[MOST_EXPERTS], active_count;
     int32_t block_slots[MOST_WIDTH * MOST_BLOCK], block_experts[MOST_WIDTH], block_total;
-    float probs[MOST_EXPERTS];
+    float probs[MOST_EXPERTS], null_weights[1];
 } lists;
 
 typedef struct alone {
@@ -62,6 +62,8 @@ static void draw_desc(alone *a) {
         d->group_top_k = 1 + (int32_t)random_below(&a->random, (uint32_t)d->groups);
         d->group_score = chance(a, 2) ? SEQTOPK_GROUP_TOP2 : SEQTOPK_GROUP_MAX;
     }
+    if (d->experts > 8 && chance(a, 5))
+        d->null_experts = 1 + (int32_t)random_below(&a->random, (uint32_t)d->experts / 2);
     d->isa = a->isas[random_below(&a->random, a->usable)];
 }
 
@@ -80,7 +82,7 @@ static void draw_values(alone *a) {
         a->bias[random_below(&a->random, (uint32_t)experts)] = chance(a, 2) ? INFINITY : -NAN;
     a->is_padded = chance(a, 2);
     a->padding = (seqtopk_padding)random_below(&a->random, 4);
-    a->forms = chance(a, 3) ? 0 : random_below(&a->random, 1 << 14);
+    a->forms = chance(a, 3) ? 0 : random_below(&a->random, 1 << 15);
     a->block_size = (int32_t)random_below(&a->random, MOST_BLOCK + 1);
     a->width = seqtopk_max_per_token(a->plan) + (int32_t)random_below(&a->random, 4);
 }
@@ -106,6 +108,7 @@ static void ask_for_forms(const alone *a, lists *to, seqtopk_output *out) {
     out->block_slots = forms & 4096 ? to->block_slots : NULL;
     out->block_experts = forms & 8192 ? to->block_experts : NULL;
     out->block_total = forms & 8192 ? &to->block_total : NULL;
+    out->null_weights = a->desc.null_experts && forms & 16384 ? to->null_weights : NULL;
     out->block_size = a->block_size;
     out->block_capacity = MOST_WIDTH * MOST_BLOCK;
 }
