@@ -529,7 +529,7 @@ SEQTOPK_API int64_t seqtopk_max_block_slots(const seqtopk_plan *plan, int64_t to
 SEQTOPK_API int32_t seqtopk_max_per_token(const seqtopk_plan *plan);
 
 /* The same where no sequence of a batch is longer than `longest` tokens: in sequence scope K for each of them if that is less.
- * Tokens whose sequences token_seq tells count as one sequence. 0 on bad arguments. */
+ * 0 on bad arguments. */
 SEQTOPK_API int32_t seqtopk_max_width(const seqtopk_plan *plan, int64_t longest);
 
 /*

@@ -136,7 +136,7 @@ static seqtopk_plan *finish(const seqtopk_draft *d) {
     plan->is_keyed = seqtopk_is_keyed(&unbiased);
     plan->is_plain = plan->desc.order == SEQTOPK_ORDER_EXPERT && plan->desc.norm != SEQTOPK_NORM_SPARSEMIXER &&
                      plan->desc.key_from == SEQTOPK_KEY_FROM_SCORE && !seqtopk_prunes(&plan->desc) &&
-                     !seqtopk_prepares(&plan->desc) && plan->desc.group_quota == 0 && !plan->adjusts;
+                     !seqtopk_prepares(&plan->desc) && plan->desc.group_quota == 0 && plan->beside == 0;
     for (int32_t r = 0; r < ranges; r++)
         plan->kernels[r].tokens_from = from[r];
     gather(plan);

@@ -155,20 +155,33 @@ static int32_t widest(const seqtopk_plan *plan, const seqtopk_input *in) {
     return seqtopk_max_width(plan, longest);
 }
 
+static seqtopk_status too_narrow(const seqtopk_output *out, int32_t most, seqtopk_error *error) {
+    return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
+                        "output.padded_width is %d, but a token can get %d experts: widen it or set desc.max_experts",
+                        (int)out->padded_width, (int)most);
+}
+
+seqtopk_status seqtopk_check_widths(const seqtopk_call *call, seqtopk_error *error) {
+    if (!seqtopk_wants_padded(call) || call->out.padded_width >= seqtopk_max_per_token(call->plan))
+        return SEQTOPK_OK;
+    const int32_t most = widest(call->plan, &call->in);
+    return call->out.padded_width < most ? too_narrow(&call->out, most, error) : SEQTOPK_OK;
+}
+
 static seqtopk_status check_padded(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_output *out,
                                    int is_shared, seqtopk_error *error) {
     const int32_t widest_ever = seqtopk_max_per_token(plan);
+    /* How long the sequences of token_seq are is known once they are counted: seqtopk_check_widths. */
+    const int is_counted = in->token_seq && plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE && !in->given_ids;
     const int32_t most = out->padded_width >= widest_ever ? out->padded_width
                          : is_shared                      ? widest_ever
+                         : is_counted                     ? 1
                                                           : widest(plan, in);
     if (!is_padding(out->padding))
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "output.padding is %d, which is no seqtopk_padding",
                             (int)out->padding);
     if (out->padded_width < most)
-        return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
-                            "output.padded_width is %d, but a token can get %d experts: widen it or set "
-                            "desc.max_experts",
-                            (int)out->padded_width, (int)most);
+        return too_narrow(out, most, error);
     if (out->padding == SEQTOPK_PAD_DISTINCT && out->padded_width > plan->dispatched)
         return seqtopk_fail(error, SEQTOPK_E_SHAPE, -1,
                             "output.padded_width is %d: there are not so many distinct experts (%d)",
@@ -185,6 +198,10 @@ static seqtopk_status check_padded(const seqtopk_plan *plan, const seqtopk_input
                             "output.padded_ids8 cannot hold %d experts and their padding: take padded_ids16",
                             (int)plan->dispatched);
     return SEQTOPK_OK;
+}
+
+static int has_blocks(const seqtopk_output *out) {
+    return ((uintptr_t)out->block_slots | (uintptr_t)out->block_experts | (uintptr_t)out->block_total) != 0;
 }
 
 static seqtopk_status check_blocks(const seqtopk_plan *plan, int64_t tokens, int64_t pairs, const seqtopk_output *out,
@@ -230,7 +247,7 @@ static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input
         return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                             "output.row_lse is made for the softmax score only; leave it NULL");
     seqtopk_status status = padded ? check_padded(plan, in, out, call->is_shared, error) : SEQTOPK_OK;
-    if (!status && (out->block_slots || out->block_experts || out->block_total))
+    if (!status && has_blocks(out))
         status = check_blocks(plan, in->tokens, most, out, padded, error);
     return status;
 }
@@ -497,19 +514,12 @@ seqtopk_status seqtopk_call_open_shared(seqtopk_call *call, const seqtopk_plan *
 
 /* ---------------------------------------------------------- a token alone -- */
 
-/* Whether nothing is asked of the token but to be listed, weighed and, in rows of int32, padded. */
+/* Whether nothing is asked of the token but to be weighed and listed, in whatever form. */
 static int is_plain(const seqtopk_input *in, const seqtopk_output *out) {
     const uintptr_t asked = (uintptr_t)in->token_mask | (uintptr_t)in->given_ids | (uintptr_t)in->expert_factors |
-                            (uintptr_t)in->cu_seqlens | (uintptr_t)in->token_seq | (uintptr_t)out->expert_offsets |
-                            (uintptr_t)out->expert_tokens | (uintptr_t)out->expert_slots |
-                            (uintptr_t)out->padded_ids64 | (uintptr_t)out->block_slots | (uintptr_t)out->block_experts |
-                            (uintptr_t)out->block_total | (uintptr_t)out->routing_map | (uintptr_t)out->routing_probs |
-                            (uintptr_t)out->row_lse | (uintptr_t)out->ways | (uintptr_t)out->fallbacks |
-                            (uintptr_t)out->nonfinite | (uintptr_t)out->padded_ids16 | (uintptr_t)out->padded_ids8 |
-                            (uintptr_t)out->pair_tokens | (uintptr_t)out->pair_places | (uintptr_t)out->expert_ends |
-                            (uintptr_t)out->expert_counts | (uintptr_t)out->active_experts |
-                            (uintptr_t)out->active_count | (uintptr_t)out->runner_ids | (uintptr_t)out->margins |
-                            (uintptr_t)out->null_weights;
+                            (uintptr_t)in->cu_seqlens | (uintptr_t)in->token_seq | (uintptr_t)out->row_lse |
+                            (uintptr_t)out->ways | (uintptr_t)out->fallbacks | (uintptr_t)out->nonfinite |
+                            (uintptr_t)out->runner_ids | (uintptr_t)out->margins;
     return asked == 0 && out->fill_tail == 0 && in->on_nonfinite == SEQTOPK_NONFINITE_ERROR;
 }
 
@@ -544,10 +554,12 @@ int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const se
     const seqtopk_input *in = &call->in;
     const int is_biased = in->bias != NULL;
     if (!plan->is_plain || !is_plain(in, &call->out) || !in->logits ||
+        (call->out.null_weights && !plan->desc.null_experts) ||
         call->kernels->way[is_biased][SEQTOPK_LENGTH_ALONE] != SEQTOPK_WAY_topk_scores ||
         call->out.capacity < plan->pairs || in->row_stride < 0 ||
         (in->row_stride > 0 && in->row_stride < plan->desc.experts) ||
-        (seqtopk_wants_padded(call) && check_padded(plan, in, &call->out, 0, NULL)))
+        (seqtopk_wants_padded(call) && check_padded(plan, in, &call->out, 0, NULL)) ||
+        (has_blocks(&call->out) && check_blocks(plan, 1, plan->pairs, &call->out, seqtopk_wants_padded(call), NULL)))
         return 0;
     const size_t needed = lay_out_one(call, plan, base_of(scratch));
     if (scratch_size < needed)

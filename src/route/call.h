@@ -109,7 +109,7 @@ size_t seqtopk_shared_scratch_size(const seqtopk_plan *plan, int64_t tokens, int
 int64_t seqtopk_shared_most(const seqtopk_plan *plan, int64_t tokens, int64_t capacity);
 
 /*
- * The same for one token alone, asked for no more than its lists and a padded row, which topk_scores serves: in fewer steps.
+ * The same for one token alone, asked for no more than lists of any form, which topk_scores serves: in fewer steps.
  * The kernel looks at its bias. Returns 0 if it is not such a call, or one that is to be told what is wrong with it: open it
  * as any other.
  */
@@ -300,9 +300,11 @@ void seqtopk_order_as_given(const seqtopk_call *call, int64_t token);
 /* After weights: order, padded and dense rows of tokens [first, last). */
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last);
 
-/* Padded rows, with ids of any size: whether there are any, and a token's. */
+/* Padded rows, with ids of any size: whether there are any, and a token's. Those of tokens [first, last) at once, if each fills
+ * its row and rows follow one another, so that they are the lists once more; returns 0 if not. */
 int seqtopk_wants_padded(const seqtopk_call *call);
 void seqtopk_write_padded(const seqtopk_call *call, int64_t token);
+int seqtopk_write_full_rows(const seqtopk_call *call, int64_t first, int64_t last);
 
 /* After those: the tokens of the pairs of tokens [first, last), and what fills up the lists. */
 void seqtopk_finish_lists(const seqtopk_call *call, int64_t first, int64_t last);
@@ -310,6 +312,11 @@ void seqtopk_finish_lists(const seqtopk_call *call, int64_t first, int64_t last)
 /* Lists by expert: whether there are any, and this part's share of them, once each part's histogram is made. */
 int seqtopk_wants_experts(const seqtopk_call *call);
 void seqtopk_list_experts(const seqtopk_call *call);
+/* The same of one token alone, whose experts ascend. */
+void seqtopk_list_experts_of_one(const seqtopk_call *call);
+
+/* Padded rows must be wide enough for the longest sequence: asked again where token_seq has told them apart. */
+seqtopk_status seqtopk_check_widths(const seqtopk_call *call, seqtopk_error *error);
 
 /* A forced way must serve every sequence of the call. */
 seqtopk_status seqtopk_check_way(const seqtopk_call *call, seqtopk_error *error);

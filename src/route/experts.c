@@ -48,17 +48,20 @@ static void tell_experts(const seqtopk_call *call, const int32_t *offsets) {
         memcpy(out->expert_offsets, offsets, (size_t)experts * sizeof *offsets);
         out->expert_offsets[experts] = call->token_offsets[call->in.tokens];
     }
-    if (!out->expert_ends && !out->expert_counts && !out->active_experts && !out->active_count)
+    if (out->expert_ends) {
+        memcpy(out->expert_ends, offsets + 1, ((size_t)experts - 1) * sizeof *offsets);
+        out->expert_ends[experts - 1] = call->token_offsets[call->in.tokens];
+    }
+    for (int32_t e = 0; out->expert_counts && e < experts; e++)
+        out->expert_counts[e] += pairs_of(call, offsets, e);
+    if (!out->active_experts && !out->active_count)
         return;
     for (int32_t e = 0; e < experts; e++) {
-        const int32_t pairs = pairs_of(call, offsets, e);
-        if (out->expert_ends)
-            out->expert_ends[e] = offsets[e] + pairs;
-        if (out->expert_counts)
-            out->expert_counts[e] += pairs;
-        if (out->active_experts && pairs)
+        if (pairs_of(call, offsets, e) == 0)
+            continue;
+        if (out->active_experts)
             out->active_experts[active] = e;
-        active += pairs > 0;
+        active++;
     }
     if (out->active_count)
         *out->active_count = active;
@@ -70,16 +73,23 @@ static void find_blocks(const seqtopk_call *call, const int32_t *offsets, int32_
     const int32_t size = out->block_size;
     const int64_t most = call->most;
     const int32_t none = (int32_t)(seqtopk_wants_padded(call) ? call->in.tokens * (int64_t)out->padded_width : most);
+    /* Where most of a block is filled up it is filled at once. */
+    const int is_thin =
+        call->parts == 1 && call->token_offsets[call->in.tokens] / 4 < call->plan->dispatched && size <= UINT8_MAX;
     int32_t at = 0;
     for (int32_t e = 0; e < call->plan->dispatched; e++) {
-        const int32_t pairs = pairs_of(call, offsets, e), end = at + (pairs + size - 1) / size * size;
+        const int32_t pairs = pairs_of(call, offsets, e);
+        /* Few pairs are the rule, and divisions are slow. */
+        const int32_t blocks = pairs == 0 ? 0 : pairs <= size ? 1 : (pairs - 1) / size + 1, end = at + blocks * size;
         begins[e] = at;
-        for (int32_t i = at + pairs; call->part == 0 && i < end; i++)
+        for (int32_t i = at + pairs; call->part == 0 && !is_thin && i < end; i++)
             out->block_slots[i] = none;
         for (int32_t i = at; call->part == 0 && out->block_experts && i < end; i += size)
             out->block_experts[i / size] = e;
         at = end;
     }
+    for (int32_t i = 0; is_thin && i < at; i++)
+        out->block_slots[i] = none;
     if (call->part == 0 && out->block_total)
         *out->block_total = at;
 }
@@ -120,4 +130,53 @@ void seqtopk_list_experts(const seqtopk_call *call) {
     if (call->out.expert_tokens || call->out.expert_slots)
         call->kernels->scatter(call->token_offsets, call->expert_ids, first, last, call->plan->dispatched, cursors,
                                offsets, call->out.expert_tokens, call->out.expert_slots);
+}
+
+/* ---------------------------------------------------------- a token alone -- */
+
+/* to [n]: from expert `from` on, how many of the token's experts [pairs] come before it. */
+static void count_before(const int32_t *ids, int32_t pairs, int32_t from, int32_t n, int32_t *to) {
+    int32_t e = 0;
+    for (int32_t i = 0; i < pairs; i++)
+        for (; e + from <= ids[i]; e++)
+            to[e] = i;
+    for (; e < n; e++)
+        to[e] = pairs;
+}
+
+void seqtopk_list_experts_of_one(const seqtopk_call *call) {
+    const seqtopk_output *out = &call->out;
+    const int32_t experts = call->plan->dispatched, n = call->token_offsets[1];
+    const int32_t *ids = call->expert_ids;
+    if (out->expert_offsets)
+        count_before(ids, n, 0, experts + 1, out->expert_offsets);
+    if (out->expert_ends)
+        count_before(ids, n, 1, experts, out->expert_ends);
+    for (int32_t i = 0; i < n; i++) {
+        if (out->expert_tokens)
+            out->expert_tokens[i] = 0;
+        if (out->expert_slots)
+            out->expert_slots[i] = i;
+        if (out->pair_places)
+            out->pair_places[i] = i;
+        if (out->expert_counts)
+            out->expert_counts[ids[i]]++;
+        if (out->active_experts)
+            out->active_experts[i] = ids[i];
+    }
+    if (out->active_count)
+        *out->active_count = n;
+    if (!out->block_slots)
+        return;
+    const int32_t size = out->block_size;
+    const int32_t none = seqtopk_wants_padded(call) ? out->padded_width : (int32_t)seqtopk_max_selected(call->plan, 1);
+    for (int32_t i = 0; i < n; i++) {
+        for (int32_t j = 0; j < size; j++)
+            out->block_slots[i * size + j] = none;
+        out->block_slots[i * size] = i;
+        if (out->block_experts)
+            out->block_experts[i] = ids[i];
+    }
+    if (out->block_total)
+        *out->block_total = n * size;
 }

@@ -116,15 +116,13 @@ void seqtopk_apply_factors(const seqtopk_call *call, int64_t first, int64_t last
 
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last) {
     const seqtopk_output *out = &call->out;
-    const int padded = seqtopk_wants_padded(call);
     const seqtopk_order order = call->plan->desc.order;
-    const int ordered = order != SEQTOPK_ORDER_EXPERT;
-    for (int64_t t = first; t < last && (ordered || padded || out->routing_map || out->routing_probs || out->row_lse);
-         t++) {
-        if (order == SEQTOPK_ORDER_RANK)
-            order_by_rank(call, t);
-        if (order == SEQTOPK_ORDER_GIVEN)
-            seqtopk_order_as_given(call, t);
+    for (int64_t t = first; order == SEQTOPK_ORDER_RANK && t < last; t++)
+        order_by_rank(call, t);
+    for (int64_t t = first; order == SEQTOPK_ORDER_GIVEN && t < last; t++)
+        seqtopk_order_as_given(call, t);
+    const int padded = seqtopk_wants_padded(call) && !seqtopk_write_full_rows(call, first, last);
+    for (int64_t t = first; t < last && (padded || out->routing_map || out->routing_probs || out->row_lse); t++) {
         if (padded)
             seqtopk_write_padded(call, t);
         if (out->routing_map || out->routing_probs)
@@ -142,8 +140,17 @@ void seqtopk_finish_one(const seqtopk_call *call, int32_t experts, int32_t weigh
         *call->out.selected = experts;
     if (!weighed) /* online keys stand in the places of weights, not scores */
         seqtopk_weigh_tokens(call, 0, 1, call->plan->desc.scope != SEQTOPK_SCOPE_ONLINE);
+    if (call->plan->desc.null_experts)
+        seqtopk_settle_lists(call);
+    experts = call->token_offsets[1];
     if (seqtopk_wants_padded(call))
         seqtopk_write_padded(call, 0);
+    if (call->out.routing_map || call->out.routing_probs)
+        write_dense(call, 0);
+    if (call->out.pair_tokens)
+        memset(call->out.pair_tokens, 0, (size_t)experts * sizeof *call->out.pair_tokens);
+    if (seqtopk_wants_experts(call))
+        seqtopk_list_experts_of_one(call);
 }
 
 void seqtopk_finish_lists(const seqtopk_call *call, int64_t first, int64_t last) {

@@ -27,12 +27,23 @@ static void pad_distinct(const seqtopk_call *call, const int32_t *ids, int32_t n
             put_id(&call->out, row, i++, e);
 }
 
+/* Writes ids [n] from place `at` on, in all the sizes that are wanted. */
+static void put_ids(const seqtopk_output *out, int64_t at, const int32_t *ids, int64_t n) {
+    if (out->padded_ids)
+        memcpy(out->padded_ids + at, ids, (size_t)n * sizeof *ids);
+    for (int64_t i = 0; out->padded_ids64 && i < n; i++)
+        out->padded_ids64[at + i] = ids[i];
+    for (int64_t i = 0; out->padded_ids16 && i < n; i++)
+        out->padded_ids16[at + i] = (int16_t)ids[i];
+    for (int64_t i = 0; out->padded_ids8 && i < n; i++)
+        out->padded_ids8[at + i] = (uint8_t)ids[i];
+}
+
 /* The token's n experts, then padding. */
 static void write_padded_ids(const seqtopk_call *call, const int32_t *ids, int32_t n, int64_t row) {
     const seqtopk_output *out = &call->out;
     int32_t pad = -1;
-    for (int32_t i = 0; i < n; i++)
-        put_id(out, row, i, ids[i]);
+    put_ids(out, row, ids, n);
     switch (out->padding) {
     case SEQTOPK_PAD_DISTINCT: pad_distinct(call, ids, n, row); return;
     case SEQTOPK_PAD_MINUS_ONE: break;
@@ -58,4 +69,15 @@ void seqtopk_write_padded(const seqtopk_call *call, int64_t token) {
         memcpy(out->padded_weights + row, call->list_weights + from, (size_t)n * sizeof(float));
         memset(out->padded_weights + row + n, 0, (size_t)(out->padded_width - n) * sizeof(float));
     }
+}
+
+int seqtopk_write_full_rows(const seqtopk_call *call, int64_t first, int64_t last) {
+    const seqtopk_output *out = &call->out;
+    const int64_t width = out->padded_width, from = call->token_offsets[first], n = call->token_offsets[last] - from;
+    if (n != (last - first) * width || (out->padded_stride && out->padded_stride != width))
+        return 0;
+    put_ids(out, first * width, call->expert_ids + from, n);
+    if (out->padded_weights)
+        memcpy(out->padded_weights + first * width, call->list_weights + from, (size_t)n * sizeof(float));
+    return 1;
 }

@@ -343,7 +343,9 @@ static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
         seqtopk_sort_tokens(call);
         call->reports->why_not = NULL;
         call->reports->bad_token = -1;
-        status = seqtopk_check_way(call, error);
+        status = seqtopk_check_widths(call, error);
+        if (!status)
+            status = seqtopk_check_way(call, error);
         if (status)
             return status;
     }

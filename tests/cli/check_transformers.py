@@ -172,15 +172,18 @@ def answer(torch, router, x, top_k, bias):
 
 
 class Comparison:
-    def __init__(self, command, folder):
-        self.command, self.folder = command, folder
+    def __init__(self, command, folder, parity="hf"):
+        self.command, self.folder, self.parity = command, folder, parity
 
-    def route(self, row, x, bias):
+    def route(self, row, x, bias, given=None):
         np.save(self.folder / "x.npy", x)
-        more = []
+        more = ["--parity", self.parity]
+        if given is not None:
+            np.save(self.folder / "g.npy", given)
+            more += ["--given", str(self.folder / "g.npy")]
         if bias is not None:
             np.save(self.folder / "b.npy", bias)
-            more = ["--bias", str(self.folder / "b.npy")]
+            more += ["--bias", str(self.folder / "b.npy")]
         subprocess.run(self.command + ["route", str(self.folder / "x.npy"), "--model", row["name"], "--scope", "token",
                                        "--out", str(self.folder / "out"), *more], check=True, stdout=subprocess.DEVNULL)
         load = lambda name: np.load(self.folder / "out" / f"{name}.npy")

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* One token asked for no more than its lists: the straight line must come to what the way of any call comes to. */
+/* One token asked for no more than lists, of any form: the straight line must come to what the way of any call comes to. */
 #include "unit.h"
 
 #include "tests/random.h"
@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { MOST_EXPERTS = 2048, MOST_WIDTH = 96, SPACE = 4 << 20, ROUNDS = 4000 };
+enum { MOST_EXPERTS = 2048, MOST_WIDTH = 96, MOST_BLOCK = 40, SPACE = 4 << 20, ROUNDS = 4000 };
 
 /* What a call comes to, and where it is written, with a mark behind. */
 typedef struct lists {
@@ -16,6 +16,13 @@ typedef struct lists {
     int64_t selected;
     int32_t offsets[2], ids[MOST_WIDTH], padded_ids[MOST_WIDTH];
     float weights[MOST_WIDTH], padded_weights[MOST_WIDTH];
+    int64_t padded64[MOST_WIDTH], counts[MOST_EXPERTS];
+    int16_t padded16[MOST_WIDTH];
+    uint8_t padded8[MOST_WIDTH], map[MOST_EXPERTS];
+    int32_t expert_offsets[MOST_EXPERTS + 1], expert_tokens[MOST_WIDTH], expert_slots[MOST_WIDTH];
+    int32_t pair_tokens[MOST_WIDTH], pair_places[MOST_WIDTH], ends[MOST_EXPERTS], active[MOST_EXPERTS], active_count;
+    int32_t block_slots[MOST_WIDTH * MOST_BLOCK], block_experts[MOST_WIDTH], block_total;
+    float probs[MOST_EXPERTS], null_weights[1];
 } lists;
 
 typedef struct alone {
@@ -26,7 +33,8 @@ typedef struct alone {
     uint32_t usable;
     float logits[MOST_EXPERTS], bias[MOST_EXPERTS];
     int has_bias, is_padded;
-    int32_t width;
+    uint32_t forms; /* a bit for each of others */
+    int32_t width, block_size;
     seqtopk_padding padding;
     char *scratch;
     size_t size;
@@ -54,6 +62,8 @@ static void draw_desc(alone *a) {
         d->group_top_k = 1 + (int32_t)random_below(&a->random, (uint32_t)d->groups);
         d->group_score = chance(a, 2) ? SEQTOPK_GROUP_TOP2 : SEQTOPK_GROUP_MAX;
     }
+    if (d->experts > 8 && chance(a, 5))
+        d->null_experts = 1 + (int32_t)random_below(&a->random, (uint32_t)d->experts / 2);
     d->isa = a->isas[random_below(&a->random, a->usable)];
 }
 
@@ -72,7 +82,35 @@ static void draw_values(alone *a) {
         a->bias[random_below(&a->random, (uint32_t)experts)] = chance(a, 2) ? INFINITY : -NAN;
     a->is_padded = chance(a, 2);
     a->padding = (seqtopk_padding)random_below(&a->random, 4);
+    a->forms = chance(a, 3) ? 0 : random_below(&a->random, 1 << 15);
+    a->block_size = (int32_t)random_below(&a->random, MOST_BLOCK + 1);
     a->width = seqtopk_max_per_token(a->plan) + (int32_t)random_below(&a->random, 4);
+}
+
+static void ask_for_forms(const alone *a, lists *to, seqtopk_output *out) {
+    const uint32_t forms = a->forms;
+    if (a->is_padded) {
+        out->padded_ids64 = forms & 1 ? to->padded64 : NULL;
+        out->padded_ids16 = forms & 2 ? to->padded16 : NULL;
+        out->padded_ids8 = forms & 4 ? to->padded8 : NULL;
+    }
+    out->expert_offsets = forms & 8 ? to->expert_offsets : NULL;
+    out->expert_tokens = forms & 16 ? to->expert_tokens : NULL;
+    out->expert_slots = forms & 16 ? to->expert_slots : NULL;
+    out->pair_tokens = forms & 32 ? to->pair_tokens : NULL;
+    out->pair_places = forms & 64 ? to->pair_places : NULL;
+    out->expert_ends = forms & 128 ? to->ends : NULL;
+    out->expert_counts = forms & 256 ? to->counts : NULL;
+    out->active_experts = forms & 512 ? to->active : NULL;
+    out->active_count = forms & 512 ? &to->active_count : NULL;
+    out->routing_map = forms & 1024 ? to->map : NULL;
+    out->routing_probs = forms & 2048 ? to->probs : NULL;
+    out->block_slots = forms & 4096 ? to->block_slots : NULL;
+    out->block_experts = forms & 8192 ? to->block_experts : NULL;
+    out->block_total = forms & 8192 ? &to->block_total : NULL;
+    out->null_weights = a->desc.null_experts && forms & 16384 ? to->null_weights : NULL;
+    out->block_size = a->block_size;
+    out->block_capacity = MOST_WIDTH * MOST_BLOCK;
 }
 
 /* slowly: with an output more, which no straight line has. */
@@ -96,6 +134,7 @@ static void route(alone *a, int slowly, lists *to) {
         out.padded_width = a->width;
         out.padding = a->padding;
     }
+    ask_for_forms(a, to, &out);
     out.ways = slowly ? &way : NULL;
     memset(a->scratch, 0x5a, a->size);
     to->status = seqtopk_route(a->plan, &in, &out, a->scratch, a->size, &error);
@@ -127,10 +166,10 @@ Test(alone, as_any_call, .timeout = 300) {
             const int same = quick->status || slow->status
                                  ? quick->status == slow->status && !strcmp(quick->message, slow->message)
                                  : memcmp(quick, slow, sizeof *quick) == 0;
-            cr_expect(same, "round %d, %s: E %d K %d score %d norm %d dtype %d groups %d: %d (%s), %d (%s)", round,
-                      a->desc.isa, (int)a->desc.experts, (int)a->desc.top_k, (int)a->desc.score, (int)a->desc.norm,
-                      (int)a->desc.dtype, (int)a->desc.groups, (int)quick->status, quick->message, (int)slow->status,
-                      slow->message);
+            cr_expect(same, "round %d, forms %x, %s: E %d K %d score %d norm %d dtype %d groups %d: %d (%s), %d (%s)",
+                      round, a->forms, a->desc.isa, (int)a->desc.experts, (int)a->desc.top_k, (int)a->desc.score,
+                      (int)a->desc.norm, (int)a->desc.dtype, (int)a->desc.groups, (int)quick->status, quick->message,
+                      (int)slow->status, slow->message);
             good += quick->status == SEQTOPK_OK;
             bad += quick->status != SEQTOPK_OK;
         }

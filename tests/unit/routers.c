@@ -265,6 +265,20 @@ Test(routers, width_of_a_batch) {
     routes(u);
     u->out.padded_width = 5;
     cr_expect_eq(unit_route(u), SEQTOPK_E_CAPACITY);
+    /* The same of token_seq, whose sequences are counted, whether they stand together or not. */
+    static const int32_t together[] = {0, 1, 1, 1}, apart[] = {1, 0, 1, 1}, four[] = {1, 1, 1, 1};
+    u->in.cu_seqlens = NULL;
+    for (int i = 0; i < 2; i++) {
+        u->in.token_seq = i ? apart : together;
+        u->out.padded_width = 6;
+        routes(u);
+        u->out.padded_width = 5;
+        cr_expect_eq(unit_route(u), SEQTOPK_E_CAPACITY);
+        cr_expect(strstr(u->error.message, "can get 6"), "%s", u->error.message);
+    }
+    u->in.token_seq = four;
+    u->out.padded_width = 6;
+    cr_expect_eq(unit_route(u), SEQTOPK_E_CAPACITY);
     unit_free(u);
 }
 
