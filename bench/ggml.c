@@ -6,7 +6,8 @@
  *     bench-ggml [--seconds S]      for each line (default: 0.3)
  *
  *   route    softmax, argsort and what llama.cpp's graph does to the weights, beside TopK and SeqTopK here
- *   cold     the same route of one token, in a graph that reads 64 MiB before each: what decoding finds in the caches
+ *   cold     routes of one token in a graph that reads 64 MiB before each, as decoding finds the caches: OLMoE's, without a norm, and
+ *            Qwen3-MoE's, with one; the median, with what the graph itself takes, beside a node of no work
  *   combine  a multiplication and K - 1 additions, beside one op: rows of K, and ragged ones. Both have the same bits
  *
  * Selections and sums that differ are an error.
@@ -102,36 +103,45 @@ static void fill(const struct ggml_tensor *tensor, double scale) {
 
 /* ------------------------------------------------------------------ route -- */
 
-/* llama.cpp's build_moe_ffn of a router that normalises. */
-static struct ggml_tensor *stock_route(const bench *b, struct ggml_tensor *logits, struct ggml_tensor **weights) {
+/* llama.cpp's build_moe_ffn. */
+static struct ggml_tensor *stock_route(const bench *b, int is_normed, struct ggml_tensor *logits,
+                                       struct ggml_tensor **weights) {
     struct ggml_context *ctx = b->ctx;
     const int64_t experts = logits->ne[0], tokens = logits->ne[1];
     struct ggml_tensor *probs = ggml_soft_max(ctx, logits);
     struct ggml_tensor *ids = ggml_argsort_top_k(ctx, probs, TOP_K);
     struct ggml_tensor *w = ggml_get_rows(ctx, ggml_reshape_3d(ctx, probs, 1, experts, tokens), ids);
     w = ggml_reshape_2d(ctx, w, TOP_K, tokens);
-    w = ggml_div(ctx, w, ggml_clamp(ctx, ggml_sum_rows(ctx, w), 6.103515625e-5f, INFINITY));
+    if (is_normed)
+        w = ggml_div(ctx, w, ggml_clamp(ctx, ggml_sum_rows(ctx, w), 6.103515625e-5f, INFINITY));
     *weights = ggml_reshape_3d(ctx, w, 1, TOP_K, tokens);
     return ids;
 }
 
-enum { STOCK, TOPK, SEQTOPK, ROUTES };
-static const char *const route_names[ROUTES] = {"stock", "topk", "seqtopk"};
+enum { STOCK, TOPK, SEQTOPK, NOTHING, ROUTES = NOTHING };
+static const char *const route_names[] = {"stock", "topk", "seqtopk", "nothing"};
 
-/* One of the three: its ids, and its weights. */
-static struct ggml_tensor *add_route(const bench *b, struct ggml_seqtopk *state, int what, int is_ranked, int threads,
-                                     struct ggml_tensor *logits, struct ggml_tensor **weights) {
+static void nothing_op(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+    (void)dst, (void)ith, (void)nth, (void)userdata;
+}
+
+/* One of them: its ids, and its weights. */
+static struct ggml_tensor *add_route(const bench *b, struct ggml_seqtopk *state, int what, int is_normed,
+                                     seqtopk_order order, int threads, struct ggml_tensor *logits,
+                                     struct ggml_tensor **weights) {
     struct ggml_seqtopk_params params = {
         .desc = SEQTOPK_DESC_INIT, .layout = GGML_SEQTOPK_PADDED_DISTINCT, .n_threads = threads};
     struct ggml_seqtopk_route route;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
+    if (what == NOTHING)
+        return *weights = ggml_custom_4d(b->ctx, GGML_TYPE_F32, TOP_K, 1, 1, 1, &logits, 1, nothing_op, 1, NULL);
     if (what == STOCK)
-        return stock_route(b, logits, weights);
+        return stock_route(b, is_normed, logits, weights);
     params.desc.experts = (int32_t)logits->ne[0];
     params.desc.top_k = TOP_K;
-    params.desc.norm = SEQTOPK_NORM_SUM;
-    params.desc.norm_floor = 6.103515625e-5f;
-    params.desc.order = is_ranked && what == TOPK ? SEQTOPK_ORDER_RANK : SEQTOPK_ORDER_EXPERT;
+    params.desc.norm = is_normed ? SEQTOPK_NORM_SUM : SEQTOPK_NORM_NONE;
+    params.desc.norm_floor = is_normed ? 6.103515625e-5f : 0.0f;
+    params.desc.order = what == TOPK ? order : SEQTOPK_ORDER_EXPERT;
     params.desc.scope = what == TOPK ? SEQTOPK_SCOPE_TOKEN : SEQTOPK_SCOPE_SEQUENCE;
     if (what == SEQTOPK) {
         params.layout = GGML_SEQTOPK_RAGGED;
@@ -143,9 +153,9 @@ static struct ggml_tensor *add_route(const bench *b, struct ggml_seqtopk *state,
     return route.ids;
 }
 
-static void print_route(const char *op, int32_t experts, int32_t tokens, int threads, const double us[ROUTES]) {
+static void print_route(const char *op, int32_t experts, int32_t tokens, int threads, const double *us, int many) {
     printf("{\"op\": \"%s\", \"experts\": %d, \"tokens\": %d, \"threads\": %d", op, experts, tokens, threads);
-    for (int what = 0; what < ROUTES; what++)
+    for (int what = 0; what < many; what++)
         printf(", \"%s_us\": %.2f", route_names[what], us[what]);
     printf("}\n");
 }
@@ -158,7 +168,7 @@ static void bench_route(struct ggml_seqtopk *state, int32_t experts, int32_t tok
         open_bench(&b);
         struct ggml_tensor *logits = input(&b, experts, tokens, 1), *ids = NULL, *weights;
         for (int i = 0; i < COPIES; i++) {
-            ids = add_route(&b, state, what, 1, threads, logits, &weights);
+            ids = add_route(&b, state, what, 1, SEQTOPK_ORDER_RANK, threads, logits, &weights);
             add(&b, weights);
             add(&b, ids);
         }
@@ -177,7 +187,7 @@ static void bench_route(struct ggml_seqtopk *state, int32_t experts, int32_t tok
         close_bench(&b);
     }
     free(stock);
-    print_route("route", experts, tokens, threads, us);
+    print_route("route", experts, tokens, threads, us, ROUTES);
 }
 
 /* ------------------------------------------------------------------- cold -- */
@@ -206,15 +216,16 @@ static int compare_doubles(const void *a, const void *b) {
 }
 
 /* The median: a cold call has no least that would mean anything. */
-static void bench_cold(struct ggml_seqtopk *state, int32_t experts) {
-    double us[ROUTES];
-    for (int what = 0; what < ROUTES; what++) {
+static void bench_cold(struct ggml_seqtopk *state, int32_t experts, int is_normed) {
+    double us[NOTHING + 1];
+    for (int what = 0; what <= NOTHING; what++) {
         bench b;
         open_bench(&b);
         struct ggml_tensor *logits = input(&b, experts, 1, 1), *weights;
         for (int i = 0; i < COPIES; i++) {
             struct ggml_tensor *at_first = ggml_custom_inplace(b.ctx, logits, NULL, 0, begin_op, 1, NULL);
-            struct ggml_tensor *ids = add_route(&b, state, what, 0, 1, at_first, &weights);
+            struct ggml_tensor *ids =
+                add_route(&b, state, what, is_normed, SEQTOPK_ORDER_EXPERT, 1, at_first, &weights);
             add(&b, ids);
             add(&b, ggml_custom_4d(b.ctx, GGML_TYPE_F32, 1, 1, 1, 1, &weights, 1, end_op, 1, NULL));
         }
@@ -226,7 +237,7 @@ static void bench_cold(struct ggml_seqtopk *state, int32_t experts) {
         us[what] = cold_us[cold_runs / 2];
         close_bench(&b);
     }
-    print_route("cold", experts, 1, 1, us);
+    print_route("cold", experts, 1, 1, us, NOTHING + 1);
 }
 
 /* ---------------------------------------------------------------- combine -- */
@@ -291,8 +302,8 @@ int main(int argc, char **argv) {
     need(state && cpu && memory, "ggml does not begin");
     memset(memory, 1, FLUSHED);
     flushed = memory;
-    for (int e = 0; e < 2; e++)
-        bench_cold(state, experts[e]);
+    bench_cold(state, 64, 0);
+    bench_cold(state, 128, 1);
     for (int threads = 1; threads <= 2; threads++)
         for (int t = 0; t < 2; t++) {
             for (int e = 0; e < 2; e++)
