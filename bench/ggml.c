@@ -192,10 +192,10 @@ static void bench_route(struct ggml_seqtopk *state, int32_t experts, int32_t tok
 
 /* ------------------------------------------------------------------- cold -- */
 
-enum { FLUSHED = 64 << 20, MOST_COLD = 2000 };
+enum { FLUSHED = 64 << 20, MOST_COLD = 4000 };
 static const volatile char *flushed;
-static double cold_from, cold_us[MOST_COLD];
-static int cold_runs;
+static double cold_from, cold_us[NOTHING + 1][MOST_COLD];
+static int cold_runs[NOTHING + 1];
 
 static void begin_op(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
     (void)dst, (void)ith, (void)nth, (void)userdata;
@@ -204,10 +204,12 @@ static void begin_op(struct ggml_tensor *dst, int ith, int nth, void *userdata) 
     cold_from = now();
 }
 
-static void end_op(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
-    (void)dst, (void)ith, (void)nth, (void)userdata;
-    if (cold_runs < MOST_COLD)
-        cold_us[cold_runs++] = now() - cold_from;
+static void end_op(struct ggml_tensor *dst, int ith, int nth, void *what) {
+    const double took = now() - cold_from;
+    int *runs = &cold_runs[*(const int *)what];
+    (void)dst, (void)ith, (void)nth;
+    if (*runs < MOST_COLD)
+        cold_us[*(const int *)what][(*runs)++] = took;
 }
 
 static int compare_doubles(const void *a, const void *b) {
@@ -215,27 +217,35 @@ static int compare_doubles(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The median: a cold call has no least that would mean anything. */
+/* All in turn, and medians: a cold call has no least that would mean anything. */
 static void bench_cold(struct ggml_seqtopk *state, int32_t experts, int is_normed) {
+    static int whats[] = {STOCK, TOPK, SEQTOPK, NOTHING};
+    bench all[NOTHING + 1];
     double us[NOTHING + 1];
     for (int what = 0; what <= NOTHING; what++) {
-        bench b;
-        open_bench(&b);
-        struct ggml_tensor *logits = input(&b, experts, 1, 1), *weights;
+        bench *b = &all[what];
+        open_bench(b);
+        struct ggml_tensor *logits = input(b, experts, 1, 1), *weights;
         for (int i = 0; i < COPIES; i++) {
-            struct ggml_tensor *at_first = ggml_custom_inplace(b.ctx, logits, NULL, 0, begin_op, 1, NULL);
-            struct ggml_tensor *ids =
-                add_route(&b, state, what, is_normed, SEQTOPK_ORDER_EXPERT, 1, at_first, &weights);
-            add(&b, ids);
-            add(&b, ggml_custom_4d(b.ctx, GGML_TYPE_F32, 1, 1, 1, 1, &weights, 1, end_op, 1, NULL));
+            struct ggml_tensor *at_first = ggml_custom_inplace(b->ctx, logits, NULL, 0, begin_op, 1, NULL);
+            struct ggml_tensor *ids = add_route(b, state, what, is_normed, SEQTOPK_ORDER_EXPERT, 1, at_first, &weights);
+            add(b, ids);
+            add(b, ggml_custom_4d(b->ctx, GGML_TYPE_F32, 1, 1, 1, 1, &weights, 1, end_op, 1, &whats[what]));
         }
-        take_memory(&b);
+        take_memory(b);
         fill(logits, 1.5);
-        cold_runs = 0;
-        measure(&b, 1);
-        qsort(cold_us, (size_t)cold_runs, sizeof *cold_us, compare_doubles);
-        us[what] = cold_us[cold_runs / 2];
-        close_bench(&b);
+        cold_runs[what] = 0;
+    }
+    ggml_backend_cpu_set_n_threads(cpu, 1);
+    const double begin = now();
+    do
+        for (int what = 0; what <= NOTHING; what++)
+            need(ggml_backend_graph_compute(cpu, all[what].graph) == GGML_STATUS_SUCCESS, "ggml does not compute");
+    while (now() - begin < 1e6 * seconds * ROUTES);
+    for (int what = 0; what <= NOTHING; what++) {
+        qsort(cold_us[what], (size_t)cold_runs[what], sizeof **cold_us, compare_doubles);
+        us[what] = cold_us[what][cold_runs[what] / 2];
+        close_bench(&all[what]);
     }
     print_route("cold", experts, 1, 1, us, NOTHING + 1);
 }
