@@ -99,8 +99,9 @@ def check_refused(engine, where):
 
 def main():
     with tempfile.TemporaryDirectory() as where:
-        check_figures(sys.argv[1], pathlib.Path(where))
-        check_refused(sys.argv[1], pathlib.Path(where))
+        engine, where = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(where)
+        check_figures(engine, where)
+        check_refused(engine, where)
     print(f"{len(failures)} failed")
     sys.exit(1 if failures else 0)
 

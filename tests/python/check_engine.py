@@ -64,7 +64,7 @@ def printed(config, found):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine", nargs="?")
+    parser.add_argument("engine", nargs="?", type=lambda path: pathlib.Path(path).resolve())
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
