@@ -165,7 +165,11 @@ seqtopk_status seqtopk_check_widths(const seqtopk_call *call, seqtopk_error *err
     if (!seqtopk_wants_padded(call) || call->out.padded_width >= seqtopk_max_per_token(call->plan))
         return SEQTOPK_OK;
     const int32_t most = widest(call->plan, &call->in);
-    return call->out.padded_width < most ? too_narrow(&call->out, most, error) : SEQTOPK_OK;
+    if (call->out.padded_width >= most)
+        return SEQTOPK_OK;
+    call->reports->refused = -1;
+    call->reports->refused_token = most;
+    return too_narrow(&call->out, most, error);
 }
 
 static seqtopk_status check_padded(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_output *out,
@@ -429,8 +433,10 @@ seqtopk_status seqtopk_check_way(const seqtopk_call *call, seqtopk_error *error)
     return SEQTOPK_OK;
 }
 
-seqtopk_status seqtopk_check_sorted_way(const seqtopk_call *call, seqtopk_error *error) {
+seqtopk_status seqtopk_check_sorted(const seqtopk_call *call, seqtopk_error *error) {
     const seqtopk_report *r = call->reports;
+    if (r->refused < 0)
+        return too_narrow(&call->out, r->refused_token, error);
     return r->why_not ? refuse_way(call, r->why_not, r->refused, r->refused_token, error) : SEQTOPK_OK;
 }
 

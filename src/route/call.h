@@ -13,7 +13,8 @@ typedef struct seqtopk_report {
     int64_t first_dropped;
     int64_t pairs; /* that it will list */
     int64_t end;   /* where its pairs end in the lists */
-    /* Of part 0, where it sorts a batch before it knows: why the forced way does not serve, whom, and that one's first token. */
+    /* Of part 0, where it sorts a batch before it knows: why the forced way does not serve, whom, and that one's first token.
+     * Without a reason `refused` is 0, or -1 where padded rows would have to be as wide as `refused_token` says. */
     const char *why_not;
     int32_t refused, refused_token;
 } seqtopk_report;
@@ -320,8 +321,8 @@ seqtopk_status seqtopk_check_widths(const seqtopk_call *call, seqtopk_error *err
 
 /* A forced way must serve every sequence of the call. */
 seqtopk_status seqtopk_check_way(const seqtopk_call *call, seqtopk_error *error);
-/* The same of a batch that part 0 has sorted, whoever asks afterwards. */
-seqtopk_status seqtopk_check_sorted_way(const seqtopk_call *call, seqtopk_error *error);
+/* Both of a batch that part 0 has sorted, whoever asks afterwards. */
+seqtopk_status seqtopk_check_sorted(const seqtopk_call *call, seqtopk_error *error);
 
 /* What a route does in a step (route.c), of which the decoding of src/cache has some in common. Finish is weigh and tell. */
 void seqtopk_step_collect(const seqtopk_call *call);

@@ -342,6 +342,7 @@ static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
             return status;
         seqtopk_sort_tokens(call);
         call->reports->why_not = NULL;
+        call->reports->refused = 0;
         call->reports->bad_token = -1;
         status = seqtopk_check_widths(call, error);
         if (!status)
@@ -419,7 +420,7 @@ seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input 
         if (!status && step > 0)
             status = seqtopk_check_token_seq(&call, error);
         if (!status && step > 0 && call.in.token_seq)
-            status = seqtopk_check_sorted_way(&call, error);
+            status = seqtopk_check_sorted(&call, error);
         return status ? status : step == 0 ? route_alone(&call, error) : seqtopk_check_logits(&call, error);
     }
     if (!status && step > 0) {

@@ -29,6 +29,8 @@ ELSEWHERE = {
     "python3 -m venv": "tests/python has the package as it is built",
     "pip install": "tests/python has the package as it is built",
     "bench/figures.py": "takes an hour on a machine that does nothing else",
+    "python3 bench/": "measures, for minutes",
+    "mpirun ": "needs MPI: tests/adapters",
     "python bench/quality": "tests/python/check_quality.py",
     "build/tests/adapters/bench-ggml": "needs ggml",
     "src/package/make-deb": "builds everything again",
@@ -46,12 +48,13 @@ ELSEWHERE = {
     "python3 tests/fuzz/corpus.py": ".ci/run unpacks corpora",
     "for ": "takes minutes",
     "export ": "for what follows it",
+    "SEQTOPK_ROUTER=": "needs vLLM or SGLang, and a model: tests/python",
     "tests/package/": "tests of their own",
 }
 # What is added to commands that would take minutes as they stand there.
 SHORTER = {"build/seqtopk tune --": "--budget 1", "build/seqtopk tune verify": "--sample 2 --budget 5"}
 # Blocks of C that need what is not here, by a word of theirs.
-NEEDS = {"ggml_": "tests/adapters compiles the same against ggml"}
+NEEDS = {"ggml_": "tests/adapters compiles the same against ggml", "MPI_": "tests/adapters does so against MPI"}
 
 PRELUDE = """#include <seqtopk/seqtopk.h>
 #include <stdio.h>

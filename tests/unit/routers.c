@@ -247,6 +247,28 @@ Test(routers, a_team_is_told_that_a_way_does_not_serve_a_mixture) {
     unit_free(u);
 }
 
+Test(routers, a_team_is_told_that_the_rows_of_a_mixture_are_too_narrow) {
+    static const int32_t of[] = {1, 0, 1, 0};
+    unit *u = unit_new();
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK, "%s", u->error.message);
+    u->in.sequences = 2;
+    u->in.token_seq = of;
+    u->out.padded_ids = u->padded_ids;
+    for (u->out.padded_width = 3; u->out.padded_width <= 4;
+         u->out.padded_width++) /* two tokens of a sequence get 4 at most */
+        for (int32_t parts = 1; parts <= 3; parts++)
+            for (int32_t step = 0; step < seqtopk_route_steps(u->plan); step++)
+                for (int32_t part = 0; part < parts; part++) {
+                    const seqtopk_status status = seqtopk_route_part(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH,
+                                                                     step, part, parts, &u->error);
+                    const int is_refused = u->out.padded_width < 4 && (step > 0 || part == 0);
+                    cr_expect_eq(status, is_refused ? SEQTOPK_E_CAPACITY : SEQTOPK_OK, "width %d step %d part %d of %d",
+                                 (int)u->out.padded_width, (int)step, (int)part, (int)parts);
+                    cr_expect(!is_refused || strstr(u->error.message, "can get 4 experts"), "%s", u->error.message);
+                }
+    unit_free(u);
+}
+
 Test(routers, width_of_a_batch) {
     unit *u = unit_new(); /* E 8, K 2, no bounds */
     cr_assert_eq(unit_plan(u), SEQTOPK_OK);
