@@ -514,6 +514,13 @@ typedef struct seqtopk_output {
     int32_t reserved_2;  /* 0 */
 
     float *null_weights; /* [T]: the sum of a token's weights of null experts, of which the desc has some */
+
+    /*
+     * Sequence scope, no selection given: [S]. By how much the key of a sequence's last selected candidate, those of min_experts
+     * left out, is above that of the first that was not selected and could have been; 0 where they tie, +inf without either.
+     * Costs the keys of all rows once more.
+     */
+    float *sequence_margins;
 } seqtopk_output;
 #define SEQTOPK_OUTPUT_INIT SEQTOPK_INIT_(seqtopk_output)
 

@@ -244,6 +244,9 @@ static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1,
                             "output.runners is %d; with runner_ids it must be 1 to the experts that compete (%d)",
                             (int)out->runners, (int)plan->desc.experts);
+    if (out->sequence_margins && (plan->desc.scope != SEQTOPK_SCOPE_SEQUENCE || in->given_ids || call->is_shared))
+        return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
+                            "output.sequence_margins is of sequence scope, without given_ids and ranks: leave it NULL");
     if (out->null_weights && !plan->desc.null_experts)
         return seqtopk_fail(error, SEQTOPK_E_UNSUPPORTED, -1,
                             "output.null_weights without desc.null_experts: no expert is null; leave it NULL");
@@ -525,7 +528,7 @@ static int is_plain(const seqtopk_input *in, const seqtopk_output *out) {
     const uintptr_t asked = (uintptr_t)in->token_mask | (uintptr_t)in->given_ids | (uintptr_t)in->expert_factors |
                             (uintptr_t)in->cu_seqlens | (uintptr_t)in->token_seq | (uintptr_t)out->row_lse |
                             (uintptr_t)out->ways | (uintptr_t)out->fallbacks | (uintptr_t)out->nonfinite |
-                            (uintptr_t)out->runner_ids | (uintptr_t)out->margins;
+                            (uintptr_t)out->runner_ids | (uintptr_t)out->margins | (uintptr_t)out->sequence_margins;
     return asked == 0 && out->fill_tail == 0 && in->on_nonfinite == SEQTOPK_NONFINITE_ERROR;
 }
 

@@ -269,6 +269,9 @@ void seqtopk_prune(const seqtopk_call *call, int64_t first, int64_t last, seqtop
 /* After weights: the factor of each expert. */
 void seqtopk_apply_factors(const seqtopk_call *call, int64_t first, int64_t last);
 
+/* By how much what a sequence did not get missed it, once sequences are cut; each part its share of them. */
+void seqtopk_tell_sequence_margins(const seqtopk_call *call);
+
 /* What tokens [first, last) nearly got; before lists are settled. */
 void seqtopk_tell_runners(const seqtopk_call *call, int64_t first, int64_t last);
 

@@ -202,6 +202,7 @@ void seqtopk_tell_end(const seqtopk_call *call, int64_t pairs) {
 
 static void step_emit(const seqtopk_call *call) {
     int64_t at = 0;
+    seqtopk_tell_sequence_margins(call);
     for (int32_t p = 0; p < call->part; p++)
         at += call->reports[p].pairs;
     call->reports[call->part].end = at + call->reports[call->part].pairs;
@@ -358,6 +359,7 @@ static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
         return status;
     if (are_listed(call)) {
         end_lists(call);
+        seqtopk_tell_sequence_margins(call);
     } else {
         step_cut(call);
         step_emit(call);

@@ -389,6 +389,7 @@ Test(abi, fields_stay) {
     STAYS(output, margins, 272);
     STAYS(output, runners, 280);
     STAYS(output, null_weights, 288);
+    STAYS(output, sequence_margins, 296);
     STAYS(cache_desc, layers, 4);
     STAYS(cache_desc, plan, 8);
     STAYS(cache_desc, plans, 16);
@@ -446,7 +447,7 @@ Test(abi, sizes_are_known) {
     SIZE(desc, 160);
     SIZE(preset, 56);
     SIZE(input, 96);
-    SIZE(output, 296);
+    SIZE(output, 304);
     SIZE(parallel, 24);
     SIZE(team, 40);
     SIZE(cache_desc, 64);

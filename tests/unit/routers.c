@@ -304,6 +304,76 @@ Test(routers, width_of_a_batch) {
     unit_free(u);
 }
 
+static int falling(const void *a, const void *b) {
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x < y) - (x > y);
+}
+
+/* Of [first, last) tokens of 8 logits, each of which may have `most`: the budget-th best less the next. */
+static float margin(const float *logits, int first, int last, int most, int budget) {
+    float left[UNIT_CELLS];
+    int n = 0;
+    for (int t = first; t < last; t++) {
+        float row[UNIT_EXPERTS];
+        memcpy(row, logits + t * UNIT_EXPERTS, sizeof row);
+        qsort(row, UNIT_EXPERTS, sizeof *row, falling);
+        for (int i = 0; i < most; i++)
+            left[n++] = row[i];
+    }
+    qsort(left, (size_t)n, sizeof *left, falling);
+    return budget < n ? left[budget - 1] - left[budget] : INFINITY;
+}
+
+Test(routers, margins_of_sequences) {
+    static const int32_t cu[] = {0, 3, 3, 4}, of[] = {0, 2, 0, 0}, at[] = {0, 2, 3, 1};
+    for (int32_t most = 2; most <= 8; most += 2)
+        for (int k = 0; k < 4; k++) {
+            unit *u = unit_new();
+            float margins[3] = {-1, -1, -1}, rows[UNIT_CELLS];
+            const float *logits = u->logits;
+            for (int i = 0; i < UNIT_CELLS; i++)
+                u->logits[i] = (float)((i * 37 + k * 5) % 61) / (k == 3 ? 16.0f : 3.0f);
+            if (k == 3) /* a tie at the cut of the first */
+                u->logits[0] = u->logits[8] = u->logits[16] = u->logits[1] = u->logits[9] = u->logits[17] =
+                    u->logits[2] = 9;
+            memcpy(rows, u->logits, sizeof rows);
+            u->desc.max_experts = most;
+            u->in.cu_seqlens = cu;
+            u->in.sequences = 3;
+            u->out.sequence_margins = margins;
+            if (k == 1) { /* the same tokens, mixed */
+                for (int t = 0; t < UNIT_TOKENS; t++)
+                    memcpy(u->logits + at[t] * UNIT_EXPERTS, rows + t * UNIT_EXPERTS, UNIT_EXPERTS * sizeof *rows);
+                u->in.cu_seqlens = NULL;
+                u->in.token_seq = of;
+                logits = rows;
+            }
+            if (k == 2) { /* a team */
+                cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+                for (int32_t step = 0; step < seqtopk_route_steps(u->plan); step++)
+                    for (int32_t part = 0; part < 2; part++)
+                        cr_assert_eq(
+                            seqtopk_route_part(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, step, part, 2, NULL),
+                            SEQTOPK_OK);
+            } else {
+                routes(u);
+            }
+            cr_expect_eq(margins[0], margin(logits, 0, 3, most, 6), "most %d, kind %d: %g", (int)most, k, margins[0]);
+            cr_expect_eq(margins[1], INFINITY);
+            cr_expect_eq(margins[2], margin(logits, 3, 4, most, 2), "most %d, kind %d: %g", (int)most, k, margins[2]);
+            u->in.tokens = 1; /* a token alone goes another way */
+            u->in.cu_seqlens = u->in.token_seq = NULL;
+            routes(u);
+            cr_expect_eq(margins[0], margin(u->logits, 0, 1, most, 2), "alone, most %d: %g", (int)most, margins[0]);
+            u->desc.scope = SEQTOPK_SCOPE_TOKEN;
+            u->desc.max_experts = 0;
+            cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+            cr_expect_eq(unit_route(u), SEQTOPK_E_UNSUPPORTED);
+            cr_expect(strstr(u->error.message, "sequence_margins"), "%s", u->error.message);
+            unit_free(u);
+        }
+}
+
 /* Each says what is wrong, by the field's name. */
 Test(routers, refused) {
     static const struct {
