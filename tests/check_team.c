@@ -28,6 +28,30 @@ static const char *word(int argc, char **argv, const char *name) {
     return NULL;
 }
 
+/* A collective that fails, the first or the second, and ranks that do not route the same: all of them are told. */
+static int check_lost(uint64_t seed) {
+    static ranks all;
+    static problem p;
+    for (int i = 0; i < 40; i++) {
+        const int size = 2 + i % 4;
+        if (problem_draw(&p, seed + (uint64_t)i, size, NULL)) {
+            problem_release(&p);
+            continue;
+        }
+        ranks_open(&all, size);
+        p.is_lost = i % 2;
+        all.failing = p.is_lost ? 1 + i / 2 % 2 : 0;
+        p.odd = p.is_lost ? -1 : i % size;
+        ranks_run(&all, route_rank, &p);
+        ranks_close(&all);
+        for (int k = 0; k < size; k++)
+            if (p.wrong[k] || all.mismatch)
+                return 1;
+        problem_release(&p);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv) {
     static const int sizes[] = {1, 2, 3, 5, 8};
     const long cases = number(argc, argv, "--cases", 2000), only = number(argc, argv, "--ranks", 0);
@@ -65,6 +89,8 @@ int main(int argc, char **argv) {
         ranks_close(&all);
         problem_release(&p);
     }
+    if (check_lost(seed))
+        return 1;
     printf("%ld cases from seed %llu: all the same; %lld not plans, %lld errors; all-reduces", cases,
            (unsigned long long)seed, (long long)beyond, (long long)errors);
     for (int i = 0; i < 8; i++)

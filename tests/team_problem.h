@@ -23,6 +23,8 @@ typedef struct problem {
     int64_t bad;
     int32_t *offsets, *ids;
     float *weights;
+    int odd;     /* a rank that routes another problem; -1: none does */
+    int is_lost; /* a collective fails: every rank is to say so */
     int wrong[PROBLEM_RANKS];
     char told[256]; /* how to draw it again */
 } problem;

@@ -620,8 +620,8 @@ typedef struct seqtopk_team {
  *
  * COMMUNICATION never depends on T, E or K: an all-reduce has 16,000 bytes for each sequence. The keys of a few sampled rows
  * give a bracket around each sequence's cut (one all-reduce; with several sequences two), each rank collects its candidates
- * down to that, and counts of them narrow the bracket down to one key (one or two more). More are needed only where a sample
- * misled, of three at most. Ties across ranks, or few candidates that are far apart, cost an exscan of a word a sequence.
+ * down to that, and counts of them narrow the bracket down to one key (one or two more). Where a sample misled there are
+ * up to three more. Ties across ranks, or few candidates that are far apart, cost an exscan of a word a sequence.
  *
  * SPACE. A rank can get more pairs than its tokens bring: up to seqtopk_team_max_selected. output.capacity may be less;
  * where any rank then has too little, all of them return SEQTOPK_E_CAPACITY, which costs an all-reduce more to know if a rank

@@ -60,7 +60,7 @@ static int64_t count(shape s, const sizes *z) {
 }
 
 static int measure(const seqtopk_plan *plan, const seqtopk_py_wish *wish, sizes *z) {
-    z->pairs = seqtopk_max_selected(plan, z->tokens);
+    z->pairs = wish->is_shared ? seqtopk_team_max_selected(plan, z->tokens) : seqtopk_max_selected(plan, z->tokens);
     z->width = wish->width ? wish->width : seqtopk_max_per_token(plan);
     if (z->pairs < 0) {
         PyErr_Format(PyExc_OverflowError, "logits: %lld tokens are given more pairs than an int32 can count",
@@ -68,7 +68,9 @@ static int measure(const seqtopk_plan *plan, const seqtopk_py_wish *wish, sizes 
         return -1;
     }
     if (wish->want & SEQTOPK_PY_WANT_BLOCKS) {
-        z->slots = seqtopk_max_block_slots(plan, z->tokens, wish->block_size);
+        z->slots = wish->is_shared
+                       ? (z->pairs + z->experts * (wish->block_size - 1)) / wish->block_size * wish->block_size
+                       : seqtopk_max_block_slots(plan, z->tokens, wish->block_size);
         if (z->slots < 0) {
             PyErr_Format(PyExc_ValueError, "block_size is %d: it must be at least 1, and an int32 must count the slots",
                          (int)wish->block_size);

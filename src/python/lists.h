@@ -54,6 +54,7 @@ typedef struct seqtopk_py_wish {
     int32_t width;      /* 0: what a token may get */
     int32_t block_size; /* with WANT_BLOCKS */
     int is_torch;       /* arrays are tensors */
+    int is_shared;      /* tokens may be given more pairs than they bring: a rank's of a team */
 } seqtopk_py_wish;
 
 typedef struct seqtopk_py_routing {

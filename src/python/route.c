@@ -9,7 +9,7 @@
 #include "work.h"
 
 #define ROUTE_NAMES(X)                                                                                                 \
-    X(logits) SEQTOPK_PY_DESC_NAMES(X) X(cu_seqlens) X(given_ids) X(given_offsets) SEQTOPK_PY_DATA_NAMES(X)
+    X(logits) SEQTOPK_PY_DESC_NAMES(X) X(cu_seqlens) X(given_ids) X(given_offsets) X(team) SEQTOPK_PY_DATA_NAMES(X)
 
 enum {
 #define PLACE(name) ARG_##name,
@@ -30,7 +30,7 @@ const char seqtopk_py_route_doc[] =
     "      scale=1.0, norm_skip_top1=False, min=0, max=None, groups=None, group_top_k=None, group_score='max',\n"
     "      group_n=None, order='expert', min_p=None, top_p=None, preset=None, parity='hf', cu_seqlens=None,\n"
     "      given_ids=None, given_offsets=None, token_mask=None, bias=None, expert_factors=None,\n"
-    "      on_nonfinite='error', want='tokens', padding='minus_one', width=None, block_size=None)\n"
+    "      on_nonfinite='error', want='tokens', padding='minus_one', width=None, block_size=None, team=None)\n"
     "--\n\n"
     "Select experts for tokens: SeqTopK (scope='sequence') or TopK (scope='token').\n\n"
     "logits: [T, E] of float32, bfloat16 or float16: NumPy, torch, JAX, or any with DLPack or a buffer. Read where\n"
@@ -41,6 +41,10 @@ const char seqtopk_py_route_doc[] =
     "token_mask: [T] bool or uint8: 0 is masked: gets nothing, and brings no budget.\n"
     "bias: [E] float32, added to the scores for the selection only. expert_factors: [E] float32, on the weights.\n"
     "given_ids: [T, W] int32, or [N] with given_offsets [T + 1]: the selection, made elsewhere; -1 is none.\n"
+    "team: the processes that share these sequences, of which these are this one's tokens: seqtopk.torch.team(group), "
+    "or any\n"
+    "    object with rank, size, allreduce_sum(words) and exscan_sum(words), words being int64 in a buffer to write "
+    "to.\n"
     "want: further lists, a word or several: 'experts', 'padded', 'padded64', 'pairs', 'dense', 'lse'.\n"
     "padding, width: of padded rows [T, U]: 'minus_one', 'experts' (E), 'distinct', 'first'; U, or what may be "
     "needed.\n"
@@ -89,23 +93,60 @@ static int read_given(seqtopk_py_call *call, PyObject *ids, PyObject *offsets, m
     return 0;
 }
 
-static seqtopk_status run(const seqtopk_plan *plan, const seqtopk_py_call *call, void *scratch, size_t size,
-                          const seqtopk_parallel *parallel, seqtopk_error *error) {
+/* Calls a method of the team's object with the words as a buffer: what it writes there is the result. */
+static int collect(PyObject *object, const char *method, int64_t *words, int64_t n) {
+    const PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *buffer = PyMemoryView_FromMemory((char *)words, (Py_ssize_t)(n * (int64_t)sizeof *words), PyBUF_WRITE);
+    PyObject *result = buffer ? PyObject_CallMethod(object, method, "O", buffer) : NULL;
+    const int status = result ? 0 : -1; /* the exception stays for the call to raise */
+    Py_XDECREF(result);
+    Py_XDECREF(buffer);
+    PyGILState_Release(state);
+    return status;
+}
+
+static int allreduce_sum(void *context, int64_t *words, int64_t n) {
+    return collect(context, "allreduce_sum", words, n);
+}
+static int exscan_sum(void *context, int64_t *words, int64_t n) { return collect(context, "exscan_sum", words, n); }
+
+static int read_number(PyObject *object, const char *name, int32_t *number) {
+    PyObject *value = PyObject_GetAttrString(object, name);
+    const long long n = value ? PyLong_AsLongLong(value) : -1;
+    Py_XDECREF(value);
+    if (PyErr_Occurred())
+        return -1;
+    *number = n < INT32_MIN || n > INT32_MAX ? -1 : (int32_t)n;
+    return 0;
+}
+
+static int read_team(PyObject *object, seqtopk_team *team) {
+    *team = (seqtopk_team)SEQTOPK_TEAM_INIT;
+    team->context = object;
+    team->allreduce_sum = allreduce_sum;
+    team->exscan_sum = exscan_sum;
+    return read_number(object, "rank", &team->rank) < 0 ? -1 : read_number(object, "size", &team->size);
+}
+
+static seqtopk_status run(const seqtopk_plan *plan, const seqtopk_py_call *call, const seqtopk_team *team,
+                          void *scratch, size_t size, const seqtopk_parallel *parallel, seqtopk_error *error) {
+    if (team)
+        return seqtopk_route_team(plan, &call->input, &call->output, scratch, size, team, parallel, error);
     if (parallel)
         return seqtopk_route_parallel(plan, &call->input, &call->output, scratch, size, parallel, error);
     return seqtopk_route(plan, &call->input, &call->output, scratch, size, error);
 }
 
-static seqtopk_status run_long(const seqtopk_plan *plan, const seqtopk_py_call *call, void *scratch, size_t size,
-                               const seqtopk_parallel *parallel, seqtopk_error *error) {
+static seqtopk_status run_long(const seqtopk_plan *plan, const seqtopk_py_call *call, const seqtopk_team *team,
+                               void *scratch, size_t size, const seqtopk_parallel *parallel, seqtopk_error *error) {
     seqtopk_status status;
     Py_BEGIN_ALLOW_THREADS;
-    status = run(plan, call, scratch, size, parallel, error);
+    status = run(plan, call, team, scratch, size, parallel, error);
     Py_END_ALLOW_THREADS;
     return status;
 }
 
-static PyObject *route(const seqtopk_plan *plan, seqtopk_py_call *call) {
+static PyObject *route(const seqtopk_plan *plan, seqtopk_py_call *call, const seqtopk_team *team) {
     seqtopk_py_routing *routing =
         seqtopk_py_routing_make(plan, call->input.tokens, (int32_t)call->logits.shape[1], &call->wish, &call->output);
     if (!routing)
@@ -113,19 +154,21 @@ static PyObject *route(const seqtopk_plan *plan, seqtopk_py_call *call) {
     int is_long = seqtopk_py_call_is_long(call);
     seqtopk_parallel parallel;
     int is_shared = is_long && seqtopk_py_borrow_threads(&parallel);
-    size_t size = seqtopk_scratch_size(plan, call->input.tokens, call->input.cu_seqlens ? call->input.sequences : 1,
-                                       is_shared ? parallel.threads : 1);
+    const int64_t sequences = call->input.cu_seqlens ? call->input.sequences : 1;
+    const int32_t threads = is_shared ? parallel.threads : 1;
+    size_t size = team ? seqtopk_team_scratch_size(plan, call->input.tokens, sequences, call->output.capacity, threads)
+                       : seqtopk_scratch_size(plan, call->input.tokens, sequences, threads);
     void *scratch = seqtopk_py_scratch(size);
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_status status = SEQTOPK_OK;
     if (scratch)
-        status = (is_long ? run_long : run)(plan, call, scratch, size, is_shared ? &parallel : NULL, &error);
+        status = (is_long ? run_long : run)(plan, call, team, scratch, size, is_shared ? &parallel : NULL, &error);
     if (is_shared)
         seqtopk_py_return_threads();
     if (scratch && status == SEQTOPK_OK)
         return (PyObject *)routing;
     Py_DECREF(routing);
-    return scratch ? seqtopk_py_raise(status, &error) : NULL;
+    return scratch && !PyErr_Occurred() ? seqtopk_py_raise(status, &error) : NULL;
 }
 
 PyObject *seqtopk_py_route(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *names) {
@@ -138,14 +181,17 @@ PyObject *seqtopk_py_route(PyObject *module, PyObject *const *args, Py_ssize_t n
     seqtopk_desc desc;
     seqtopk_py_plan *plan = NULL;
     PyObject *routing = NULL;
+    seqtopk_team team;
     if (seqtopk_py_describe(values + ARG_k, call.logits.shape[1], &desc) == 0 &&
         seqtopk_py_call_read(&call, values + ARG_token_mask) == 0 &&
         (!values[ARG_cu_seqlens] || read_sequences(&call, values[ARG_cu_seqlens], &m) == 0) &&
-        read_given(&call, values[ARG_given_ids], values[ARG_given_offsets], &m) == 0) {
+        read_given(&call, values[ARG_given_ids], values[ARG_given_offsets], &m) == 0 &&
+        (!values[ARG_team] || read_team(values[ARG_team], &team) == 0)) {
+        call.wish.is_shared = values[ARG_team] != NULL;
         desc.dtype = (seqtopk_dtype)call.logits.type; /* the same order */
         plan = seqtopk_py_plan_get(&desc);
         if (plan)
-            routing = route(plan->plan, &call);
+            routing = route(plan->plan, &call, values[ARG_team] ? &team : NULL);
         seqtopk_py_plan_drop(plan);
     }
     seqtopk_py_array_close(&m.sequences);

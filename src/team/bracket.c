@@ -132,16 +132,21 @@ float seqtopk_bracket_begin(seqtopk_bracket *b, const seqtopk_grid *grid, const 
 
 enum { CHUNK = 1024 };
 
-/* The words of those keys that are in the bracket. */
+/* The words of those keys that are in the bracket; compared as floats, which compilers make vectors of. */
 static int32_t pick(const seqtopk_bracket *b, const float *keys, int32_t n, uint32_t *picked, int64_t *above) {
-    const uint32_t low = b->low, span = b->high - b->low;
-    int32_t m = 0;
-    int64_t more = 0;
+    const uint32_t minus_zero = (UINT32_C(1) << 31) - 1; /* no key's word, but a float that equals zero */
+    const float low = seqtopk_word_key(b->low), high = seqtopk_word_key(b->high == minus_zero ? b->high - 1 : b->high);
+    int32_t m = 0, more = 0;
+    for (int32_t i = 0; i < n; i++)
+        more += keys[i] > high;
     for (int32_t i = 0; i < n; i++) {
-        const uint32_t word = seqtopk_key_word(keys[i]);
-        more += word > b->high;
-        picked[m] = word;
-        m += word - low <= span;
+        memcpy(picked + m, keys + i, sizeof *picked);
+        m += (keys[i] >= low) & (keys[i] <= high);
+    }
+    for (int32_t i = 0; i < m; i++) {
+        float key;
+        memcpy(&key, picked + i, sizeof key);
+        picked[i] = seqtopk_key_word(key);
     }
     *above += more;
     return m;

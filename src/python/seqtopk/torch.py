@@ -16,7 +16,7 @@ import torch
 
 from . import _core
 
-__all__ = ["Grouped", "Routed", "by_expert", "route"]
+__all__ = ["Grouped", "Routed", "Team", "by_expert", "route", "team"]
 
 
 class Routed(NamedTuple):
@@ -189,3 +189,31 @@ def by_expert(routed: Routed, experts: int) -> Grouped:
     order = torch.from_numpy(ids.numpy().astype(np.uint16).argsort(kind="stable"))
     ends = torch.bincount(ids, minlength=experts).cumsum(0).to(torch.int32)
     return Grouped(tokens[order], routed.weights[tokens, places][order], ends)
+
+
+class Team:
+    """The collectives that seqtopk.route(..., team=) borrows, of a group of torch.distributed on CPUs (Gloo, MPI)."""
+
+    def __init__(self, group=None):
+        self.group = group
+        self.rank = torch.distributed.get_rank(group)
+        self.size = torch.distributed.get_world_size(group)
+
+    def allreduce_sum(self, words):
+        torch.distributed.all_reduce(torch.frombuffer(words, dtype=torch.int64), group=self.group)
+
+    def exscan_sum(self, words):
+        own = torch.frombuffer(words, dtype=torch.int64)
+        parts = [torch.empty_like(own) for _ in range(self.size)]
+        torch.distributed.all_gather(parts, own.clone(), group=self.group)
+        own.copy_(sum(parts[: self.rank], torch.zeros_like(own)))
+
+
+def team(group=None):
+    """A team of the processes of a group, of all by default. Each has a part of each sequence, in the order of ranks:
+
+    seqtopk.route(own_logits, 8, min=1, max="k+2", team=seqtopk.torch.team())
+
+    gives each process what one with all tokens would give those, bit for bit. All processes call it.
+    """
+    return Team(group)
