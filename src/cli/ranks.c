@@ -58,15 +58,10 @@ static int find(void *library, const char *name, void *function) {
     return address != NULL;
 }
 
-seqtopk_cli_ranks *seqtopk_cli_ranks_join(const char *kind) {
+seqtopk_cli_ranks *seqtopk_cli_ranks_join(void) {
     world_fn *world;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_cli_ranks *r = calloc(1, sizeof *r);
-    if (strcmp(kind, "mpi") != 0) {
-        seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "--team %s: there is no such team; the one that there is: mpi", kind);
-        free(r);
-        return NULL;
-    }
     /* Its MPI finds plugins of its own by global symbols. */
     if (r && !(r->library = dlopen("libseqtopk_mpi.so.0", RTLD_NOW | RTLD_GLOBAL)))
         seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,

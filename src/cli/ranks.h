@@ -16,8 +16,8 @@ typedef struct seqtopk_cli_rank {
 
 typedef struct seqtopk_cli_ranks seqtopk_cli_ranks;
 
-/* Joins the team of that kind, "mpi"; prints what is wrong and returns NULL. */
-seqtopk_cli_ranks *seqtopk_cli_ranks_join(const char *kind);
+/* Joins the team of all processes that were started together; prints what is wrong and returns NULL. */
+seqtopk_cli_ranks *seqtopk_cli_ranks_join(void);
 /* NULL is fine. */
 void seqtopk_cli_ranks_leave(seqtopk_cli_ranks *ranks);
 

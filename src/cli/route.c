@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 typedef struct route_values {
@@ -268,7 +269,10 @@ static int run(route_values *values, uint64_t given, job *j) {
 static int run_team(route_values *values, uint64_t given, job *j) {
     seqtopk_cli_model model;
     int32_t repetitions;
-    if (!(j->ranks = seqtopk_cli_ranks_join(values->team)))
+    if (strcmp(values->team, "mpi") != 0)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "route: --team %s: there is no such team; the one that there is: mpi", values->team);
+    if (!(j->ranks = seqtopk_cli_ranks_join()))
         return SEQTOPK_EXIT_FAILURE;
     int status = seqtopk_cli_ranks_agree(j->ranks, prepare(values, &given, j, &model));
     if (status != SEQTOPK_OPTIONS_RUN)

@@ -148,6 +148,7 @@ def bad_files(c):
         c.fails(1, [path, word], "route", path, "--top-k", 2)
         c.fails(1, [path, word], "route", path, "--top-k", 2, "--json")
     c.fails(1, ["no-such-file.npy", "No such file"], "route", c.folder / "no-such-file.npy", "--top-k", 2)
+    c.fails(2, ["--team pvm", "mpi"], "route", c.folder / "no-such-file.npy", "--top-k", 2, "--team", "pvm")
     c.fails(1, [c.folder, "directory"], "route", c.folder, "--top-k", 2)
     path = c.file("line\nbreak.npy", b"")
     c.fails(1, ["line?break.npy", "empty"], "route", path, "--top-k", 2)
