@@ -24,8 +24,8 @@ struct engines_bench {
     seqtopk_input in = SEQTOPK_INPUT_INIT;
     seqtopk_output out = SEQTOPK_OUTPUT_INIT;
     std::vector<char> scratch;
-    std::vector<int32_t> offsets, ids, expert_offsets, expert_tokens, expert_slots, padded, pair_tokens, pair_places, ends,
-        active, block_slots, block_experts;
+    std::vector<int32_t> offsets, ids, expert_offsets, expert_tokens, expert_slots, padded, pair_tokens, pair_places,
+        ends, active, block_slots, block_experts;
     std::vector<int64_t> padded64, counts;
     std::vector<float> weights, padded_weights, probs;
     std::vector<uint8_t> map;
