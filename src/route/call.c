@@ -228,6 +228,12 @@ static seqtopk_status check_blocks(const seqtopk_plan *plan, int64_t tokens, int
     return SEQTOPK_OK;
 }
 
+/* Whether a list of all pairs is asked for, for which the caller says the capacity. */
+static int has_pairs(const seqtopk_output *out) {
+    return out->expert_ids || out->weights || out->expert_tokens || out->expert_slots || out->pair_tokens ||
+           out->pair_places;
+}
+
 static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input *in, const seqtopk_call *call,
                                    seqtopk_error *error) {
     const seqtopk_output *out = &call->out;
@@ -235,9 +241,7 @@ static seqtopk_status check_output(const seqtopk_plan *plan, const seqtopk_input
     const int padded = seqtopk_wants_padded(call);
     if (!in->logits && in->tokens && needs_logits(plan, in, out))
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "input.logits is NULL");
-    if ((out->expert_ids || out->weights || out->expert_tokens || out->expert_slots || out->pair_tokens ||
-         out->pair_places) &&
-        out->capacity < most)
+    if (has_pairs(out) && out->capacity < most)
         return seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1, "output.capacity is %lld; %lld tokens of top_k %d need %lld",
                             (long long)out->capacity, (long long)in->tokens, (int)plan->desc.top_k, (long long)most);
     if (out->runner_ids && (out->runners < 1 || out->runners > plan->desc.experts))
@@ -565,7 +569,7 @@ int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const se
     if (!plan->is_plain || !is_plain(in, &call->out) || !in->logits ||
         (call->out.null_weights && !plan->desc.null_experts) ||
         call->kernels->way[is_biased][SEQTOPK_LENGTH_ALONE] != SEQTOPK_WAY_topk_scores ||
-        call->out.capacity < plan->pairs || in->row_stride < 0 ||
+        (call->out.capacity < plan->pairs && has_pairs(&call->out)) || in->row_stride < 0 ||
         (in->row_stride > 0 && in->row_stride < plan->desc.experts) ||
         (seqtopk_wants_padded(call) && check_padded(plan, in, &call->out, 0, NULL)) ||
         (has_blocks(&call->out) && check_blocks(plan, 1, plan->pairs, &call->out, seqtopk_wants_padded(call), NULL)))

@@ -32,7 +32,7 @@ typedef struct alone {
     const char *isas[8];
     uint32_t usable;
     float logits[MOST_EXPERTS], bias[MOST_EXPERTS];
-    int has_bias, is_padded;
+    int has_bias, is_padded, has_lists;
     uint32_t forms; /* a bit for each of others */
     int32_t width, block_size;
     seqtopk_padding padding;
@@ -81,6 +81,7 @@ static void draw_values(alone *a) {
     if (chance(a, 12))
         a->bias[random_below(&a->random, (uint32_t)experts)] = chance(a, 2) ? INFINITY : -NAN;
     a->is_padded = chance(a, 2);
+    a->has_lists = !chance(a, 4);
     a->padding = (seqtopk_padding)random_below(&a->random, 4);
     a->forms = chance(a, 3) ? 0 : random_below(&a->random, 1 << 15);
     a->block_size = (int32_t)random_below(&a->random, MOST_BLOCK + 1);
@@ -124,10 +125,10 @@ static void route(alone *a, int slowly, lists *to) {
     in.tokens = 1;
     in.bias = a->has_bias ? a->bias : NULL;
     out.token_offsets = to->offsets;
-    out.expert_ids = to->ids;
-    out.weights = to->weights;
+    out.expert_ids = a->has_lists ? to->ids : NULL;
+    out.weights = a->has_lists ? to->weights : NULL;
     out.selected = &to->selected;
-    out.capacity = seqtopk_max_selected(a->plan, 1);
+    out.capacity = a->has_lists ? seqtopk_max_selected(a->plan, 1) : 0;
     if (a->is_padded) {
         out.padded_ids = to->padded_ids;
         out.padded_weights = to->padded_weights;
