@@ -131,7 +131,7 @@ static void help(FILE *to) {
           "  --isa    only kernels of this instruction set; exit status 77 if they cannot run here\n"
           "  --op     only kernels of this stage, alone\n"
           "  --seed   where random input begins; printed always (default: $SEQTOPK_TEST_SEED, or the time)\n"
-          "  --quick  a sample: for emulators and sanitizers\n"
+          "  --quick  a sample: for emulators and sanitizers; the same with $SEQTOPK_TEST_QUICK\n"
           "  --list   the kernels compiled in\n",
           to);
 }
@@ -152,6 +152,7 @@ static int is_op(const char *name) {
 
 static int read_options(int argc, char **argv) {
     run.seed = random_first_seed();
+    run.quick = getenv("SEQTOPK_TEST_QUICK") != NULL;
     for (int i = 1; i < argc; i++) {
         const char *option = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
         char *end = NULL;
