@@ -51,6 +51,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         fail("dtype, dimensions or data");
     int64_t count = 1;
     for (int i = 0; i < array.ndim; i++)
+        count = array.shape[i] == 0 ? 0 : count; /* whatever the other dimensions are */
+    for (int i = 0; i < array.ndim; i++)
         if (array.shape[i] < 0 || __builtin_mul_overflow(count, array.shape[i], &count))
             fail("a shape that overflows was accepted");
     if (count != array.count || array.data_size != (size_t)count * sizes[array.dtype] || array.data_offset > size)
