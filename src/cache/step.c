@@ -213,7 +213,7 @@ static seqtopk_status check_step(const seqtopk_cache_call *c, seqtopk_error *err
 
 /* ----------------------------------------------------------------- decide -- */
 
-/* Keys [n] become words whose order is theirs, of equals the earlier first: experts ascend. */
+/* The best first. */
 static void sort_words(uint64_t *words, int32_t n) { qsort(words, (size_t)n, sizeof *words, seqtopk_by_word); }
 
 /* The rank of each of keys [n], of equals the earlier first: experts ascend. work: [n]. */
@@ -254,6 +254,14 @@ static void rank_equals(const seqtopk_call *call, int64_t row, const int32_t *id
         ranks[seqtopk_token_of(work[i])] = i;
 }
 
+/* The rank of each of a row's candidates [n]: by keys, equal ones by logits where those tell them apart, else the earlier first.
+ * work, sorted: [n]. */
+static void rank_row(const seqtopk_kernels *kernels, const seqtopk_call *call, int64_t row, const int32_t *ids,
+                     const float *keys, int32_t n, uint64_t *work, float *sorted, int32_t *ranks) {
+    rank_keys(kernels, keys, n, work, ranks);
+    rank_equals(call, row, ids, keys, n, work, sorted, ranks);
+}
+
 static int is_masked(const seqtopk_call *call, int64_t row) { return call->in.token_mask && !call->in.token_mask[row]; }
 
 /* The pairs of a row's candidates, before gaps are closed. */
@@ -290,8 +298,7 @@ static void leave_of_row(const seqtopk_cache_call *c, int64_t row, int32_t from,
 /* A row's keys [n], best first, in c->keys. */
 static void sort_row(const seqtopk_cache_call *c, int64_t row, int32_t from, int32_t n) {
     const float *keys = c->route.list_weights + from;
-    rank_keys(c->layer->rules.kernels, keys, n, c->words, c->ranks);
-    rank_equals(&c->route, row, c->route.expert_ids + from, keys, n, c->words, c->keys, c->ranks);
+    rank_row(c->layer->rules.kernels, &c->route, row, c->route.expert_ids + from, keys, n, c->words, c->keys, c->ranks);
     for (int32_t i = 0; i < n; i++)
         c->keys[c->ranks[i]] = keys[i];
 }
@@ -404,7 +411,7 @@ static void decide_row_by_row(const seqtopk_cache_call *c) {
             keys = memcpy(last_keys, keys, (size_t)n * sizeof *keys);
             ids = memcpy(last_ids, ids, (size_t)n * sizeof *ids);
         }
-        kernels->rank_keys(keys, n, ranks);
+        rank_row(kernels, call, row, ids, keys, n, c->words, c->keys, ranks);
         const int32_t stays =
             is_masked(call, row)
                 ? seqtopk_past_route(past, &c->layer->rules, call->rows.key, NULL, 0, 1, NULL, &c->cache->purse)
@@ -453,10 +460,8 @@ static int step_one(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const 
     const int32_t n = (int32_t)seqtopk_collect_one(&call, ids, keys, SPACE, ranks, scores, &has_ranks);
     if (n < 0)
         return 0;
-    if (!has_ranks) {
-        layer->rules.kernels->rank_keys(keys, n, ranks);
-        rank_equals(&call, 0, ids, keys, n, words, sorted, ranks);
-    }
+    if (!has_ranks)
+        rank_row(layer->rules.kernels, &call, 0, ids, keys, n, words, sorted, ranks);
     const int32_t stays = seqtopk_past_route_ranked(past, &layer->rules, call.rows.key, keys, ranks, n, &cache->purse);
     const int weighs = n <= SEQTOPK_MOST_WEIGHED && (has_ranks || !call.is_biased) && seqtopk_weighs_scores(&call);
     const int weighed =

@@ -89,7 +89,7 @@ static void compare(seqtopk_desc desc, const float *logits, const char *what) {
 }
 
 /* Each token is the first of its sequence in a cache. */
-static void compare_online(seqtopk_desc desc, const float *logits, int32_t at_once) {
+static void compare_online(seqtopk_desc desc, const float *logits, int32_t at_once, int weigh) {
     static _Thread_local char scratch[1 << 20];
     seqtopk_cache_desc cache_desc = SEQTOPK_CACHE_DESC_INIT;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
@@ -110,6 +110,7 @@ static void compare_online(seqtopk_desc desc, const float *logits, int32_t at_on
     for (int32_t t = 0; t < TOKENS; t += at_once) {
         const int32_t sequences[] = {t, t + 1, t + 2};
         int32_t offsets[TOKENS + 1], ids[CELLS];
+        float weights[CELLS];
         seqtopk_cache_rows rows = SEQTOPK_CACHE_ROWS_INIT;
         seqtopk_input in = by_token.in;
         seqtopk_output out = SEQTOPK_OUTPUT_INIT;
@@ -118,11 +119,12 @@ static void compare_online(seqtopk_desc desc, const float *logits, int32_t at_on
         in.tokens = at_once;
         out.token_offsets = offsets;
         out.expert_ids = ids;
+        out.weights = weigh ? weights : NULL;
         out.capacity = CELLS;
         cr_assert_eq(seqtopk_cache_step(cache, &rows, &in, &out, scratch, sizeof scratch, &error), SEQTOPK_OK, "%s",
                      error.message);
         cr_expect(memcmp(ids, by_token.ids + by_token.offsets[t], (size_t)offsets[at_once] * 4) == 0,
-                  "%s: token %d of %d online", desc.isa, (int)t, (int)at_once);
+                  "%s: token %d of %d online%s", desc.isa, (int)t, (int)at_once, weigh ? ", weighed" : "");
         cr_expect_eq(offsets[at_once], by_token.offsets[t + at_once] - by_token.offsets[t]);
     }
     seqtopk_cache_destroy(cache);
@@ -143,15 +145,17 @@ static void compare_all(const char *isa) {
     desc.experts = EXPERTS;
     desc.top_k = TOP_K;
     compare_orders(desc, logits);
-    compare_online(desc, logits, 1);
-    compare_online(desc, logits, 3);
+    for (int weigh = 0; weigh < 2; weigh++) { /* rows that are weighed go by ways of their own */
+        compare_online(desc, logits, 1, weigh);
+        compare_online(desc, logits, 3, weigh);
+    }
     desc.logit_softcap = 30; /* rows are prepared */
     compare_orders(desc, logits);
     desc.logit_softcap = 0;
     desc.groups = 5;
     desc.group_top_k = 2;
     compare_orders(desc, logits);
-    compare_online(desc, logits, 1);
+    compare_online(desc, logits, 1, 0);
     desc.group_top_k = 0;
     desc.group_quota = 2;
     compare_orders(desc, logits);
