@@ -2,12 +2,12 @@
 #define _POSIX_C_SOURCE 200809L
 #include "ranks.h"
 #include "cli.h"
+#include "measure.h"
 #include "options.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* Of src/adapters/mpi/seqtopk_mpi.h, which is loaded and not linked: without it the command works all the same. */
 typedef seqtopk_status world_fn(seqtopk_team *team, seqtopk_error *error);
@@ -23,30 +23,27 @@ struct seqtopk_cli_ranks {
     int64_t *sizes;
 };
 
-static int64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+static int64_t now(void) { return (int64_t)seqtopk_measure_now(); }
+
+/* A collective of the team's own, which `count` counts. */
+static int timed(seqtopk_cli_ranks *r, int (*collective)(void *context, int64_t *words, int64_t n), int64_t *count,
+                 int64_t *words, int64_t n) {
+    const int64_t begin = now();
+    const int status = collective(r->inner.context, words, n);
+    r->own.collective_ns += now() - begin;
+    r->own.bytes += n * (int64_t)sizeof *words;
+    ++*count;
+    return status;
 }
 
 static int allreduce(void *context, int64_t *words, int64_t n) {
     seqtopk_cli_ranks *r = context;
-    const int64_t begin = now();
-    const int status = r->inner.allreduce_sum(r->inner.context, words, n);
-    r->own.collective_ns += now() - begin;
-    r->own.allreduces++;
-    r->own.bytes += n * (int64_t)sizeof *words;
-    return status;
+    return timed(r, r->inner.allreduce_sum, &r->own.allreduces, words, n);
 }
 
 static int exscan(void *context, int64_t *words, int64_t n) {
     seqtopk_cli_ranks *r = context;
-    const int64_t begin = now();
-    const int status = r->inner.exscan_sum(r->inner.context, words, n);
-    r->own.collective_ns += now() - begin;
-    r->own.exscans++;
-    r->own.bytes += n * (int64_t)sizeof *words;
-    return status;
+    return timed(r, r->inner.exscan_sum, &r->own.exscans, words, n);
 }
 
 /* ------------------------------------------------------------------- team -- */

@@ -4,6 +4,7 @@
 #include "cli.h"
 #include "desc.h"
 #include "inputs.h"
+#include "measure.h"
 #include "model.h"
 #include "options.h"
 #include "ranks.h"
@@ -15,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 typedef struct route_values {
     seqtopk_cli_desc desc;
@@ -150,12 +150,6 @@ static int route(const job *j, const char *path) {
 
 /* ---------------------------------------------------------------- timing -- */
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
-}
-
 static int ascending(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -169,9 +163,9 @@ static double median(const job *j, double first, int32_t *repetitions) {
     double samples[MOST], spent = first;
     int32_t n = 0;
     while (n < MOST && spent + first < budget) {
-        double start = now();
+        double start = seqtopk_measure_now();
         route_once(j, NULL);
-        samples[n] = now() - start;
+        samples[n] = seqtopk_measure_now() - start;
         spent += samples[n++];
     }
     if (n == 0)
@@ -256,9 +250,9 @@ static int run(route_values *values, uint64_t given, job *j) {
     int status = prepare(values, &given, j, &model);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
-    const double start = now();
+    const double start = seqtopk_measure_now();
     status = route(j, values->sources.logits);
-    const double first = now() - start;
+    const double first = seqtopk_measure_now() - start;
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
     const double ns = median(j, first, &repetitions);
