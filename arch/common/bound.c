@@ -23,13 +23,9 @@ typedef struct {
 /* The largest of keys [n], n a multiple of 16. */
 static inline float largest_of(const float *keys, int n) {
     vec most = vec_load(keys);
-    float lanes[VEC_LANES];
     for (int i = VEC_LANES; i < n; i += VEC_LANES)
         most = vec_max(most, vec_load(keys + i));
-    for (int stride = VEC_LANES / 2; stride > 0; stride /= 2)
-        most = vec_max(most, vec_across(most, stride));
-    vec_store(lanes, most);
-    return lanes[0];
+    return largest_lane(most);
 }
 
 /* Notes how many of a token's candidates are left. */

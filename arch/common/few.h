@@ -138,6 +138,15 @@ static inline first_k first_of_many(const float *keys, int32_t n, int32_t k) {
     return first;
 }
 
+/* The largest of a vector's lanes. */
+static inline float largest_lane(vec x) {
+    float lane[VEC_LANES];
+    for (int stride = VEC_LANES / 2; stride > 0; stride /= 2)
+        x = vec_max(x, vec_across(x, stride));
+    vec_store(lane, x);
+    return lane[0];
+}
+
 /* Whether of keys [n] equal ones are both among the first and not. */
 static inline int splits_equals(const float *keys, int32_t n, first_k first) {
     int32_t equal = 0;

@@ -6,7 +6,7 @@
 #ifndef SEQTOPK_ARCH_COMMON_ROUGH_H
 #define SEQTOPK_ARCH_COMMON_ROUGH_H
 
-#include "arch/common/lanes.h"
+#include "arch/common/few.h"
 
 #include <seqtopk/seqtopk.h>
 
@@ -66,15 +66,6 @@ static inline __attribute__((always_inline)) void rough_scores_of(const int32_t 
             x[i] = VEC_ROOT(vec_max(p, vec_set1(1e-30f)));
         }
     }
-}
-
-/* The largest of a vector's lanes. */
-static inline float largest_lane(vec x) {
-    float lane[VEC_LANES];
-    for (int stride = VEC_LANES / 2; stride > 0; stride /= 2)
-        x = vec_max(x, vec_across(x, stride));
-    vec_store(lane, x);
-    return lane[0];
 }
 
 /* A vector of biases, -inf, which excludes, beyond the last. */
