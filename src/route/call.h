@@ -184,13 +184,14 @@ void seqtopk_grouped_keys(const seqtopk_call *call, int64_t first, int64_t last,
 
 /*
  * ties.c: where equal keys of a token are told apart by its logits. Its logits, in scratch; as op topk_row, of keys [E] of its
- * own; the same as a mark for each expert, and ids in work.group_ids; its first n experts, ids ascending, and unless NULL their
- * keys. They use work.scores, key_ids and group_ids, the last work.spare too.
+ * own; the first n experts of such a row, ids ascending, and unless NULL their keys; the same of the token's grouped keys, in
+ * work.spare. They use work.scores, key_ids and group_ids.
  */
 int seqtopk_tells_by_logit(const seqtopk_call *call);
 const float *seqtopk_logits_of(const seqtopk_call *call, int64_t token);
 int32_t seqtopk_rank_row(const seqtopk_call *call, int64_t token, const float *keys, int32_t k, int32_t *ids);
-const uint8_t *seqtopk_mark_first(const seqtopk_call *call, int64_t token, const float *keys, int32_t n);
+int32_t seqtopk_list_of_row(const seqtopk_call *call, int64_t token, const float *row, int32_t n, int32_t *ids,
+                            float *keys);
 int32_t seqtopk_list_first(const seqtopk_call *call, int64_t token, int32_t n, int32_t *ids, float *keys);
 /* After op bound_candidates: tokens with equal keys at a bound. */
 void seqtopk_settle_bounds(const seqtopk_call *call, seqtopk_candidates *candidates, int64_t first, int64_t last);

@@ -130,18 +130,23 @@ static int64_t list_cut_token(const seqtopk_call *call, const seqtopk_candidates
                               const seqtopk_lists *to, int64_t at) {
     static const seqtopk_weighing plain = {.norm = SEQTOPK_NORM_NONE, .scale = 1.0f, .least = -INFINITY};
     const int64_t begin = at;
+    int in = 0, out = 0; /* whether there are some at the cut's key */
     if (to)
         to->offsets[cut->token] = (int32_t)at;
-    for (int32_t i = 0; i < from->counts[cut->token]; i++)
-        if (from->order[i] > cut->key || (from->order[i] == cut->key && from->ids[i] <= cut->expert)) {
+    for (int32_t i = 0; i < from->counts[cut->token]; i++) {
+        const int is_equal = from->order[i] == cut->key, stays = from->ids[i] <= cut->expert;
+        in |= is_equal & stays;
+        out |= is_equal & !stays;
+        if (from->order[i] > cut->key || (is_equal && stays)) {
             if (to) {
                 to->ids[at] = from->ids[i];
                 to->keys[at] = from->keys[i];
             }
             at++;
         }
+    }
     const int32_t own[] = {0, (int32_t)(at - begin)};
-    if (to && seqtopk_tells_by_logit(call))
+    if (to && in && out && seqtopk_tells_by_logit(call))
         seqtopk_list_first(call, cut->token, own[1], to->ids + begin, to->keys + begin);
     if (to && to->to_scores)
         call->kernels->weigh_keys(to->score, &plain, 0, 1, own, to->keys + begin);

@@ -56,7 +56,8 @@ int32_t seqtopk_rank_row(const seqtopk_call *call, int64_t token, const float *k
     return n;
 }
 
-const uint8_t *seqtopk_mark_first(const seqtopk_call *call, int64_t token, const float *keys, int32_t n) {
+/* A mark for each of a row's first n. */
+static const uint8_t *mark_first(const seqtopk_call *call, int64_t token, const float *keys, int32_t n) {
     uint8_t *marks = (uint8_t *)call->work.key_ids;
     int32_t *ids = call->work.group_ids;
     const int32_t size = seqtopk_rank_row(call, token, keys, n, ids);
@@ -66,11 +67,10 @@ const uint8_t *seqtopk_mark_first(const seqtopk_call *call, int64_t token, const
     return marks;
 }
 
-int32_t seqtopk_list_first(const seqtopk_call *call, int64_t token, int32_t n, int32_t *ids, float *keys) {
-    float *row = call->work.spare;
+int32_t seqtopk_list_of_row(const seqtopk_call *call, int64_t token, const float *row, int32_t n, int32_t *ids,
+                            float *keys) {
+    const uint8_t *marks = mark_first(call, token, row, n);
     int32_t at = 0;
-    seqtopk_grouped_keys(call, token, token + 1, row);
-    const uint8_t *marks = seqtopk_mark_first(call, token, row, n);
     for (int32_t e = 0; e < call->rows.experts; e++)
         if (marks[e]) {
             if (keys)
@@ -78,6 +78,12 @@ int32_t seqtopk_list_first(const seqtopk_call *call, int64_t token, int32_t n, i
             ids[at++] = e;
         }
     return at;
+}
+
+int32_t seqtopk_list_first(const seqtopk_call *call, int64_t token, int32_t n, int32_t *ids, float *keys) {
+    float *row = call->work.spare;
+    seqtopk_grouped_keys(call, token, token + 1, row);
+    return seqtopk_list_of_row(call, token, row, n, ids, keys);
 }
 
 /* ------------------------------------------------------------------ bounds -- */
@@ -97,12 +103,8 @@ static void choose(const seqtopk_call *call, seqtopk_candidates *candidates, int
     float *keys = call->work.keys;
     int32_t *ids = call->work.ids;
     seqtopk_grouped_keys(call, token, token + 1, keys);
-    const uint8_t *marks = seqtopk_mark_first(call, token, keys, n);
-    const int32_t *ranked = call->work.group_ids;
-    int32_t size = 0;
-    for (int32_t e = 0; e < call->rows.experts; e++)
-        if (marks[e])
-            ids[size++] = e;
+    const int32_t size = seqtopk_list_of_row(call, token, keys, n, ids, NULL);
+    const int32_t *ranked = call->work.group_ids; /* where mark_first left them, best first */
     for (int32_t i = 0; i < size; i++) {
         float order = keys[ids[i]];
         for (int32_t r = 0; r < min && r < size; r++)

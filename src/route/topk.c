@@ -39,15 +39,8 @@ static int64_t list_keys(const seqtopk_call *call, int64_t token, const float *k
                                 ? (seqtopk_kth){-INFINITY, 0, 0}
                                 : call->kernels->select_keys(keys, experts, top_k, call->work.spare);
     int32_t ties = kth.key > -INFINITY ? top_k - (int32_t)kth.above : 0;
-    if (kth.key > -INFINITY && kth.equal > ties && seqtopk_tells_by_logit(call)) {
-        const uint8_t *marks = seqtopk_mark_first(call, token, keys, top_k);
-        for (int32_t e = 0; e < experts; e++)
-            if (marks[e]) {
-                call->expert_ids[at] = e;
-                call->list_weights[at++] = keys[e];
-            }
-        return at;
-    }
+    if (kth.key > -INFINITY && kth.equal > ties && seqtopk_tells_by_logit(call))
+        return at + seqtopk_list_of_row(call, token, keys, top_k, call->expert_ids + at, call->list_weights + at);
     call->kernels->collect_keys(keys, experts, 0, 1, kth.key > -INFINITY ? kth.key : -FLT_MAX, &few);
     for (int32_t i = 0; i < count; i++) {
         if (few.keys[i] == kth.key && ties-- <= 0)
