@@ -18,7 +18,7 @@
  *     lists by expert
  *
  *     a token's keys, while decoding
- *       | cache     rank_keys, weigh_ranked, count_words, pick_words, pick_keys: its place among those of its past
+ *       | cache     rank_keys, weigh_ranked, contest_ranked, pick_words, pick_keys: its place among those of its past
  *
  * Which of them a call goes through is its way (src/plan/ways.def). A kernel is a plain C function that allocates
  * nothing and keeps nothing between calls; an argument called `work` is scratch that the caller provides. kernels.def
@@ -282,20 +282,35 @@ typedef void seqtopk_rank_keys_fn(const float *keys, int32_t n, int32_t *ranks);
 /*
  * weigh_ranked: of one token's candidates [n], ids ascending, writes the ids and weights of those whose rank is below `stays`, made
  * of their keys as weigh_keys does. keys, ids, ranks: [SEQTOPK_MOST_WEIGHED], of which n count. Returns 0 where weigh_keys
- * does: only the ids are of use then. The places written are `stays`, or n.
+ * does: only the ids are of use then. n places are written.
  */
 enum { SEQTOPK_MOST_WEIGHED = 16 };
 typedef int seqtopk_weigh_ranked_fn(int32_t score, const seqtopk_weighing *how, const float *keys, const int32_t *ids,
                                     const int32_t *ranks, int32_t n, int32_t stays, int32_t *kept_ids, float *weights);
 
 /*
- * Words: keys of the past with their tokens as one number each (arch/words.h). A word reaches a limit that it is not
- * below.
- * count_words: writes how many of words [n] reach each of limits [m]; m is a multiple of 8, at most SEQTOPK_LIMITS.
+ * Words: keys with their tokens as one number each (arch/words.h). A word reaches a limit that it is not below.
+ *
+ * How a token's candidates stand to the past of its sequence, which is sorted about the cut. Of rank r, from 0: stays where
+ * r < sure; where r >= sure, competes, and wins if r < most, and r < uncontested or its word reaches cut[r - sure].
  */
-enum { SEQTOPK_LIMITS = 24 };
-typedef void seqtopk_count_words_fn(const uint64_t *words, int32_t n, const uint64_t *limits, int32_t m,
-                                    int64_t *counts);
+typedef struct seqtopk_contest {
+    const uint64_t *cut; /* [most - sure], of which those from `uncontested` on are read */
+    uint64_t high, low;  /* the ends of what of the past is sorted */
+    int64_t token;
+    int32_t sure, uncontested, most;
+    int32_t winners, above, reach; /* out: of those that compete, how many win, reach `high`, reach `low` */
+} seqtopk_contest;
+
+/*
+ * contest_ranked: lists and weighs as weigh_ranked does what stays of a contest, of scores that are made of `scores`, which may be
+ * `keys`. sure <= SEQTOPK_MOST_SURE, and `uncontested` and `most` are from sure to n. note: [n - sure], the keys that compete, best first; what
+ * stands in `sure` places before it is lost.
+ */
+enum { SEQTOPK_MOST_SURE = 2 };
+typedef int seqtopk_contest_ranked_fn(seqtopk_contest *contest, int32_t score, const seqtopk_weighing *how,
+                                      const float *keys, const float *scores, const int32_t *ids, const int32_t *ranks,
+                                      int32_t n, float *note, int32_t *kept_ids, float *weights);
 
 /* pick_words: writes those of words [n] that reach `low` and not `high`, in their order, and adds to *above how many reach
  * `high`. Returns how many it wrote. picked: [n + SEQTOPK_PICKED_SLACK]. */

@@ -219,7 +219,9 @@ enum { PAST_WIDTH = 9, PAST_STRIDE = PAST_WIDTH + 2 };
 struct Past {
     std::vector<uint64_t> words;
     std::vector<float> rows;
-    uint64_t limits[SEQTOPK_LIMITS];
+    uint64_t limits[2];
+    int32_t ids[SEQTOPK_MOST_WEIGHED], ranks[SEQTOPK_MOST_WEIGHED]; /* of a turn's first row */
+    std::vector<uint64_t> cut;
 };
 
 const Past &past_of(const Turn &turn, const Shape &shape) {
@@ -236,23 +238,36 @@ const Past &past_of(const Turn &turn, const Shape &shape) {
     }
     std::vector<uint64_t> sorted = past.words;
     std::sort(sorted.begin(), sorted.end());
-    for (size_t i = 0; i < SEQTOPK_LIMITS; i++)
-        past.limits[i] = sorted[sorted.size() * (i % 2 ? 5 : 4) / 9];
+    for (size_t i = 0; i < 2; i++)
+        past.limits[i] = sorted[sorted.size() * (4 + i) / 9];
+    for (int32_t i = 0; i < SEQTOPK_MOST_WEIGHED; i++) {
+        past.ids[i] = i;
+        past.ranks[i] = 0;
+        for (int32_t j = 0; j < std::min<int32_t>(shape.experts, SEQTOPK_MOST_WEIGHED); j++)
+            past.ranks[i] +=
+                i < shape.experts && (turn.keys[j] > turn.keys[i] || (turn.keys[j] == turn.keys[i] && j < i));
+    }
+    past.cut.assign(SEQTOPK_MOST_WEIGHED, past.limits[0]);
     return past;
 }
 
 void give_past(op_case &c, const Turn &turn, const Shape &shape, seqtopk_op op) {
-    if (op != SEQTOPK_OP_rank_keys && op != SEQTOPK_OP_count_words && op != SEQTOPK_OP_pick_words &&
-        op != SEQTOPK_OP_pick_keys)
+    const bool is_ranked = op == SEQTOPK_OP_weigh_ranked || op == SEQTOPK_OP_contest_ranked;
+    if (op != SEQTOPK_OP_rank_keys && !is_ranked && op != SEQTOPK_OP_pick_words && op != SEQTOPK_OP_pick_keys)
         return;
     const Past &past = past_of(turn, shape);
     c.words = past.words.data();
     c.limits = past.limits;
-    c.k = SEQTOPK_LIMITS;
     c.n = op == SEQTOPK_OP_pick_words ? static_cast<int64_t>(past.words.size())
                                       : std::min<int64_t>(shape.top_k + 2, std::min(shape.experts, PAST_WIDTH + 1));
-    if (op == SEQTOPK_OP_count_words)
-        c.n = std::min<int64_t>(c.n, static_cast<int64_t>(past.words.size()));
+    if (is_ranked) {
+        c.n = std::min<int64_t>(shape.experts, SEQTOPK_MOST_WEIGHED);
+        c.k = std::min<int64_t>(shape.top_k, c.n);
+        c.pair_ids = past.ids;
+        c.pair_offsets = past.ranks;
+        c.contest = {
+            past.cut.data(), past.limits[1], past.limits[0], shape.tokens, 1, 1, static_cast<int32_t>(c.n), 0, 0, 0};
+    }
     if (op != SEQTOPK_OP_pick_keys)
         return;
     c.keys = past.rows.data();
@@ -280,12 +295,12 @@ void give(op_case &c, const Turn &turn, const Shape &shape, seqtopk_op op) {
         c.caught.counts = const_cast<int32_t *>(turn.counts.data());
         c.caught.size = turn.candidates();
     }
-    give_past(c, turn, shape, op);
     c.begin = beginning_of(turn, shape, op);
     c.low = turn.low;
     c.cut = turn.cut;
     c.pair_offsets = turn.lists.offsets.data();
     c.pair_ids = turn.lists.ids.data();
+    give_past(c, turn, shape, op);
 }
 
 /* What is wrong with a result, or null. The conformance test looks closely. */

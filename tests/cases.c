@@ -293,9 +293,8 @@ static void place_rank_keys(op_case *c) {
 static void call_rank_keys(op_case *c, seqtopk_rank_keys_fn *kernel) { kernel(c->keys, (int32_t)c->n, c->ids); }
 
 static void place_weigh_ranked(op_case *c) {
-    const size_t stay = (size_t)(c->k < c->n ? c->k : c->n);
-    c->ids = case_memory(CASE_IDS, stay, sizeof(int32_t));
-    c->work = case_memory(CASE_WORK, stay, sizeof(float));
+    c->ids = case_memory(CASE_IDS, (size_t)c->n, sizeof(int32_t));
+    c->work = case_memory(CASE_WORK, (size_t)c->n, sizeof(float));
 }
 
 static void call_weigh_ranked(op_case *c, seqtopk_weigh_ranked_fn *kernel) {
@@ -303,10 +302,14 @@ static void call_weigh_ranked(op_case *c, seqtopk_weigh_ranked_fn *kernel) {
                          c->ids, c->work);
 }
 
-static void place_count_words(op_case *c) { c->reach = case_memory(CASE_REACH, (size_t)c->k, sizeof(int64_t)); }
+static void place_contest_ranked(op_case *c) {
+    place_weigh_ranked(c);
+    c->note = (float *)case_memory(CASE_NOTE, (size_t)c->n, sizeof(float)) + c->contest.sure;
+}
 
-static void call_count_words(op_case *c, seqtopk_count_words_fn *kernel) {
-    kernel(c->words, (int32_t)c->n, c->limits, (int32_t)c->k, c->reach);
+static void call_contest_ranked(op_case *c, seqtopk_contest_ranked_fn *kernel) {
+    c->returned = kernel(&c->contest, c->rows.score, &c->how, c->keys, c->scores, c->pair_ids, c->pair_offsets,
+                         (int32_t)c->n, c->note, c->ids, c->work);
 }
 
 static void place_pick_words(op_case *c) {

@@ -39,7 +39,7 @@ typedef enum case_slot {
     CASE_WORDS, /* read only */
     CASE_LIMITS,
     CASE_PICKED,
-    CASE_REACH,
+    CASE_NOTE,
     CASE_SLOTS
 } case_slot;
 
@@ -65,7 +65,7 @@ typedef struct op_case {
     int64_t n, k;        /* of select_keys and nth_keys; n also: how many pairs there are */
     int32_t top_k;       /* most of a row */
     int32_t min, max;    /* bounds of a token's candidates */
-    const float *scores; /* of mask_groups; NULL: the keys themselves */
+    const float *scores; /* of mask_groups, where NULL: the keys themselves; of contest_ranked */
     int32_t groups, group_n, group_top_k;
     float scale, softcap; /* of prepare_logits */
     float low;            /* of collect_short: what it found */
@@ -83,6 +83,7 @@ typedef struct op_case {
     void (*row_keys)(const void *context, int64_t token, float *keys);
 
     const uint64_t *words, *limits; /* keys of the past; limits[0], limits[1]: what is to be picked */
+    seqtopk_contest contest;
 
     /* What is placed; case_begin() makes it as it was before the call. */
     float *values, *work;
@@ -91,7 +92,7 @@ typedef struct op_case {
     seqtopk_candidates candidates;
     seqtopk_lists lists;
     uint64_t *picked;
-    int64_t *reach;
+    float *note;
 
     /* What is returned. */
     int64_t returned; /* a bad row, a number of ids, the place after the last */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Kernels of the past while decoding: rank_keys, weigh_ranked, count_words, pick_words, pick_keys. */
+/* Kernels of the past while decoding: rank_keys, weigh_ranked, contest_ranked, pick_words, pick_keys. */
 #include "cases.h"
 #include "check.h"
 
@@ -53,62 +53,91 @@ static void check_rank_keys(int32_t n, int kind) {
     }
 }
 
-/* ----------------------------------------------------------- weigh_ranked -- */
+/* --------------------------------------------- weigh_ranked, contest_ranked -- */
 
-/* What is left of candidates [n] whose ranks are below `stays`, weighed by the reference. */
-static void check_weigh_ranked(int32_t n, int kind) {
-    float keys[SEQTOPK_MOST_WEIGHED], weights[SEQTOPK_MOST_WEIGHED];
-    int32_t ids[SEQTOPK_MOST_WEIGHED], ranks[SEQTOPK_MOST_WEIGHED], kept[SEQTOPK_MOST_WEIGHED];
+/* One token's candidates [n]; beyond n anything may stand. */
+typedef struct ranked {
+    float keys[SEQTOPK_MOST_WEIGHED], scores[SEQTOPK_MOST_WEIGHED];
+    int32_t ids[SEQTOPK_MOST_WEIGHED], ranks[SEQTOPK_MOST_WEIGHED];
+} ranked;
+
+static op_case ranked_case(int32_t n, int kind, ranked *r) {
     static const seqtopk_score scores[] = {SEQTOPK_SCORE_SOFTMAX, SEQTOPK_SCORE_SIGMOID, SEQTOPK_SCORE_SQRTSOFTPLUS,
                                            SEQTOPK_SCORE_LOGITS};
-    for (int32_t i = 0; i < SEQTOPK_MOST_WEIGHED; i++) { /* beyond n anything may stand */
-        keys[i] = i < n && kind < 2 ? key_of(kind) - 3.0f : key_of(kind);
-        ids[i] = 3 * i + (int32_t)random_below(&run.random, 3);
-        ranks[i] = (int32_t)random_below(&run.random, 1000);
+    for (int32_t i = 0; i < SEQTOPK_MOST_WEIGHED; i++) {
+        r->keys[i] = i < n && kind < 2 ? key_of(kind) - 3.0f : key_of(kind);
+        r->scores[i] = kind < 2 ? key_of(kind) - 3.0f : key_of(kind);
+        r->ids[i] = 3 * i + (int32_t)random_below(&run.random, 3);
+        r->ranks[i] = (int32_t)random_below(&run.random, 1000);
     }
     for (int32_t i = 0; i < n; i++) {
-        ranks[i] = 0;
+        r->ranks[i] = 0;
         for (int32_t j = 0; j < n; j++)
-            ranks[i] += keys[j] > keys[i] || (keys[j] == keys[i] && j < i);
+            r->ranks[i] += r->keys[j] > r->keys[i] || (r->keys[j] == r->keys[i] && j < i);
     }
     op_case c = {.n = n,
-                 .k = random_below(&run.random, (uint32_t)n + 2),
                  .rows.score = (int32_t)scores[random_below(&run.random, 4)],
                  .how = {.norm = (int32_t)(SEQTOPK_NORM_NONE + random_below(&run.random, 3)),
                          .scale = random_below(&run.random, 2) ? 1.0f : 2.5f,
                          .least = -INFINITY},
-                 .keys = case_copy(CASE_KEYS, keys, SEQTOPK_MOST_WEIGHED, sizeof *keys),
-                 .pair_ids = case_copy(CASE_PAIR_IDS, ids, SEQTOPK_MOST_WEIGHED, sizeof *ids),
-                 .pair_offsets = case_copy(CASE_PAIR_OFFSETS, ranks, SEQTOPK_MOST_WEIGHED, sizeof *ranks)};
+                 .keys = case_copy(CASE_KEYS, r->keys, SEQTOPK_MOST_WEIGHED, sizeof *r->keys),
+                 .scores = case_copy(CASE_VALUES, r->scores, SEQTOPK_MOST_WEIGHED, sizeof *r->scores),
+                 .pair_ids = case_copy(CASE_PAIR_IDS, r->ids, SEQTOPK_MOST_WEIGHED, sizeof *r->ids),
+                 .pair_offsets = case_copy(CASE_PAIR_OFFSETS, r->ranks, SEQTOPK_MOST_WEIGHED, sizeof *r->ranks)};
     if (c.how.norm == SEQTOPK_NORM_SUM && c.rows.score != SEQTOPK_SCORE_LOGITS)
         c.how.least = random_below(&run.random, 2) ? SEQTOPK_LEAST_SCORE : 0.02f;
     case_freeze(CASE_KEYS);
+    case_freeze(CASE_VALUES);
     case_freeze(CASE_PAIR_IDS);
     case_freeze(CASE_PAIR_OFFSETS);
-    int32_t stay = 0;
-    for (int32_t i = 0; i < n; i++)
-        if (ranks[i] < c.k) {
-            kept[stay] = ids[i];
-            weights[stay++] = keys[i];
+    return c;
+}
+
+/* What of it stays, as `stay` says, weighed by the reference. */
+typedef struct kept {
+    int32_t count, ids[SEQTOPK_MOST_WEIGHED];
+    float weights[SEQTOPK_MOST_WEIGHED];
+    int is_sound;
+} kept;
+
+static kept keep_of(const op_case *c, const ranked *r, const float *scores, const int *stay) {
+    kept k = {.count = 0};
+    for (int32_t i = 0; i < c->n; i++)
+        if (stay[i]) {
+            k.ids[k.count] = r->ids[i];
+            k.weights[k.count++] = scores[i];
         }
-    const int32_t offsets[] = {0, stay};
+    const int32_t offsets[] = {0, k.count};
     seqtopk_weigh_keys_fn *weigh =
         (seqtopk_weigh_keys_fn *)check_reference(SEQTOPK_OP_weigh_keys, SEQTOPK_DTYPE_F32)->function;
-    const int sound = weigh(c.rows.score, &c.how, 0, 1, offsets, weights);
+    k.is_sound = weigh(c->rows.score, &c->how, 0, 1, offsets, k.weights);
+    return k;
+}
+
+static void expect_kept(const op_case *c, const kept *k) {
+    check_that(case_intact(), "wrote beside its memory");
+    check_that(memcmp(c->ids, k->ids, (size_t)k->count * sizeof *k->ids) == 0, "the ids are wrong");
+    if (check_that(c->returned == k->is_sound, "returned %d", (int)c->returned) && k->is_sound)
+        for (int32_t i = 0; i < k->count; i++)
+            check_that(c->work[i] == k->weights[i] || (isnan(c->work[i]) && isnan(k->weights[i])),
+                       "weight %d is %.9g, not %.9g", (int)i, (double)c->work[i], (double)k->weights[i]);
+}
+
+static void check_weigh_ranked(int32_t n, int kind) {
+    ranked r;
+    int stay[SEQTOPK_MOST_WEIGHED];
+    op_case c = ranked_case(n, kind, &r);
+    c.k = random_below(&run.random, (uint32_t)n + 2);
+    for (int32_t i = 0; i < n; i++)
+        stay[i] = r.ranks[i] < c.k;
+    const kept k = keep_of(&c, &r, r.keys, stay);
     for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_weigh_ranked, -1));) {
         describe(row, n, kind);
         case_place(&c, row->op);
         case_call(&c, row);
-        check_that(case_intact(), "wrote beside its memory");
-        check_that(memcmp(c.ids, kept, (size_t)stay * sizeof *kept) == 0, "the ids are wrong");
-        if (check_that(c.returned == sound, "returned %d", (int)c.returned) && sound)
-            for (int32_t i = 0; i < stay; i++)
-                check_that(c.work[i] == weights[i] || (isnan(c.work[i]) && isnan(weights[i])),
-                           "weight %d is %.9g, not %.9g", (int)i, (double)c.work[i], (double)weights[i]);
+        expect_kept(&c, &k);
     }
 }
-
-/* ------------------------------------------------------------ count_words -- */
 
 /* A limit: a word that is there, or one beside it, or an end. */
 static uint64_t limit_among(const uint64_t *words, int64_t n) {
@@ -117,32 +146,57 @@ static uint64_t limit_among(const uint64_t *words, int64_t n) {
     return words[random_below(&run.random, (uint32_t)n)] + random_below(&run.random, 3) - 1;
 }
 
-static void check_count_words(int32_t n, int kind) {
-    uint64_t words[SEQTOPK_MOST_RANKED], limits[SEQTOPK_LIMITS];
-    const int m = 8 * (1 + (int)random_below(&run.random, SEQTOPK_LIMITS / 8));
-    for (int32_t i = 0; i < n; i++)
-        words[i] = word_of(kind, random_below(&run.random, 100));
-    for (int i = 0; i < m; i++)
-        limits[i] = limit_among(words, n);
-    op_case c = {.n = n,
-                 .k = m,
-                 .words = case_copy(CASE_WORDS, words, (size_t)n, sizeof *words),
+static int rising_words(const void *a, const void *b) { return seqtopk_by_word(b, a); }
 
-                 .limits = case_copy(CASE_LIMITS, limits, (size_t)m, sizeof *limits)};
+/* Against a past of words of the same kind, of some tokens before and the token itself. */
+static void check_contest_ranked(int32_t n, int kind) {
+    enum { TOKEN = 50 };
+    ranked r;
+    uint64_t cut[SEQTOPK_MOST_WEIGHED], words[SEQTOPK_MOST_WEIGHED];
+    float note[SEQTOPK_MOST_WEIGHED];
+    int stay[SEQTOPK_MOST_WEIGHED];
+    op_case c = ranked_case(n, kind, &r);
+    seqtopk_contest *own = &c.contest;
+    own->token = TOKEN;
+    own->sure = (int32_t)random_below(&run.random, (uint32_t)(n < SEQTOPK_MOST_SURE ? n : SEQTOPK_MOST_SURE) + 1);
+    own->most = own->sure + (int32_t)random_below(&run.random, (uint32_t)(n - own->sure) + 1);
+    own->uncontested = random_below(&run.random, 2) || own->most == own->sure
+                           ? own->sure
+                           : own->sure + (int32_t)random_below(&run.random, (uint32_t)(own->most - own->sure) + 1);
+    const int32_t contested = own->most - own->uncontested;
+    for (int32_t i = 0; i < contested; i++)
+        cut[i] = kind < 2 ? seqtopk_word_of(key_of(kind) - 3.0f, random_below(&run.random, TOKEN + 1))
+                          : word_of(kind, random_below(&run.random, TOKEN + 1));
+    qsort(cut, (size_t)contested, sizeof *cut, rising_words);
+    /* Those that are not to be read are not there. */
+    own->cut =
+        (const uint64_t *)case_copy(CASE_WORDS, cut, (size_t)contested, sizeof *cut) - (own->uncontested - own->sure);
     case_freeze(CASE_WORDS);
-    case_freeze(CASE_LIMITS);
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_count_words, -1));) {
-        int right = 1;
+    for (int32_t i = 0; i < n; i++)
+        words[i] = seqtopk_word_of(r.keys[i], TOKEN);
+    own->high = limit_among(words, n);
+    own->low = limit_among(words, n);
+    int32_t winners = 0, above = 0, reach = 0;
+    for (int32_t i = 0; i < n; i++) {
+        const int32_t rank = r.ranks[i];
+        stay[i] = rank < own->uncontested || (rank < own->most && words[i] >= cut[rank - own->uncontested]);
+        if (rank < own->sure)
+            continue;
+        note[rank - own->sure] = r.keys[i];
+        winners += stay[i];
+        above += words[i] >= own->high;
+        reach += words[i] >= own->low;
+    }
+    const kept k = keep_of(&c, &r, r.scores, stay);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_contest_ranked, -1));) {
         describe(row, n, kind);
         case_place(&c, row->op);
         case_call(&c, row);
-        for (int l = 0; l < m; l++) {
-            int32_t count = 0;
-            for (int32_t i = 0; i < n; i++)
-                count += words[i] >= limits[l];
-            right &= c.reach[l] == count;
-        }
-        check_that(right && case_intact(), "the counts are wrong");
+        expect_kept(&c, &k);
+        check_that(memcmp(c.note, note, (size_t)(n - own->sure) * sizeof *note) == 0, "the note is wrong");
+        check_that(own->winners == winners && own->above == above && own->reach == reach,
+                   "%d win, %d above, %d reach; not %d, %d, %d", (int)own->winners, (int)own->above, (int)own->reach,
+                   (int)winners, (int)above, (int)reach);
     }
 }
 
@@ -233,7 +287,7 @@ void check_cache(void) {
             for (int32_t n = 0; n <= SEQTOPK_MOST_RANKED; n++) {
                 check_rank_keys(n, kind);
                 check_weigh_ranked(n % (SEQTOPK_MOST_WEIGHED + 1), kind);
-                check_count_words(n, kind);
+                check_contest_ranked(n % (SEQTOPK_MOST_WEIGHED + 1), kind);
             }
             for (int64_t n = 0; n < 40; n++)
                 check_pick_words(n, kind);

@@ -94,7 +94,7 @@ static inline int count_bits(uint32_t bits) {
 enum { SCORE_VECS = VEC_SCORE_GROUPS * VECS };
 
 #ifndef VEC_DIV_FIRST
-#define VEC_DIV_FIRST(a, b, n) vec_div(a, b)
+#define VEC_DIV_FIRST(a, b, n) ((void)(n), vec_div(a, b))
 #endif
 #ifndef VEC_LOAD_FEW
 #define VEC_LOAD_FEW vec_load_first

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a step of decoding does with the past: rank_keys, weigh_ranked, count_words, pick_words, pick_keys. */
+/* What a step of decoding does with the past: rank_keys, weigh_ranked, contest_ranked, pick_words, pick_keys. */
 #include SEQTOPK_VEC_H
 
 #include "arch/common/few.h"
@@ -75,53 +75,66 @@ static inline int keep16(vec x[VECS], uint32_t bits) {
     return n;
 }
 
-int KERNEL(weigh_ranked, f32, lanes16)(int32_t score, const seqtopk_weighing *how, const float *keys,
-                                       const int32_t *ids, const int32_t *ranks, int32_t n, int32_t stays,
-                                       int32_t *kept_ids, float *weights) {
-    const uint32_t bits = ranked_below(ranks, n, stays);
+/* Lists those of n lanes that are in `bits`, weighed. How many they are cannot be foreseen: n places are written. */
+static inline __attribute__((always_inline)) int weigh_those(uint32_t bits, int32_t n, int32_t score,
+                                                             const seqtopk_weighing *how, const float *scores,
+                                                             const int32_t *ids, int32_t *kept_ids, float *weights) {
     vec x[VECS], own_ids[VECS];
     for (int v = 0; v < VECS; v++) {
-        x[v] = vec_load(keys + v * VEC_LANES);
+        x[v] = vec_load(scores + v * VEC_LANES);
         own_ids[v] = vec_load((const float *)(const void *)ids + v * VEC_LANES);
     }
     scores_of_keys(score, x, VECS);
     const int kept = keep16(x, bits);
     (void)keep16(own_ids, bits);
-    weigh_store16((float *)(void *)kept_ids, kept, own_ids);
+    weigh_store16((float *)(void *)kept_ids, n, own_ids);
     if (how->norm != SEQTOPK_NORM_NONE && any_below16(x, kept, how->least))
         return 0;
-    weigh16(x, kept, how);
-    weigh_store16(weights, kept, x);
+    weigh16(x, kept, n, how);
+    weigh_store16(weights, n, x);
     return 1;
 }
 
-/* ------------------------------------------------------------ count_words -- */
-
-/* As signed numbers, which more processors can compare. */
-static inline int64_t signed_word(uint64_t word) { return (int64_t)(word ^ (uint64_t)1 << 63); }
-
-static inline __attribute__((always_inline)) void count_for(const uint64_t *words, int32_t n, const uint64_t *limits,
-                                                            int vectors, int64_t *counts) {
-    words_of limit[SEQTOPK_LIMITS / WORDS], count[SEQTOPK_LIMITS / WORDS];
-    for (int v = 0; v < vectors; v++) {
-        limit[v] = *(const words_of *)(limits + v * WORDS) ^ INT64_MIN;
-        count[v] = (words_of){0};
-    }
-    for (int32_t i = 0; i < n; i++) {
-        const words_of word = (words_of){0} + signed_word(words[i]);
-        for (int v = 0; v < vectors; v++)
-            count[v] -= word >= limit[v];
-    }
-    for (int v = 0; v < vectors; v++)
-        *(words_of *)(counts + v * WORDS) = count[v];
+int KERNEL(weigh_ranked, f32, lanes16)(int32_t score, const seqtopk_weighing *how, const float *keys,
+                                       const int32_t *ids, const int32_t *ranks, int32_t n, int32_t stays,
+                                       int32_t *kept_ids, float *weights) {
+    return weigh_those(ranked_below(ranks, n, stays), n, score, how, keys, ids, kept_ids, weights);
 }
 
-void KERNEL(count_words, u64, limits)(const uint64_t *words, int32_t n, const uint64_t *limits, int32_t m,
-                                      int64_t *counts) {
-    for (; m >= 16; m -= 16, limits += 16, counts += 16)
-        count_for(words, n, limits, 16 / WORDS, counts);
-    if (m > 0)
-        count_for(words, n, limits, 8 / WORDS, counts);
+/* --------------------------------------------------------- contest_ranked -- */
+
+/* A bit for each of candidates [n] that stays. */
+#ifndef VEC_CONTEST
+#define VEC_CONTEST contest_bits
+static inline uint32_t contest_bits(seqtopk_contest *c, const float *keys, const int32_t *ranks, int32_t n) {
+    static const uint64_t none = SEQTOPK_WORD_MOST;
+    uint32_t bits = 0;
+    int32_t winners = 0, above = 0, reach = 0;
+    for (int32_t i = 0; i < n; i++) { /* which it will be cannot be foreseen: no branch */
+        const int32_t rank = ranks[i], competes = rank >= c->sure, won = rank < c->uncontested;
+        const uint64_t *cut = !won && rank < c->most ? c->cut + (rank - c->sure) : &none;
+        const uint64_t word = seqtopk_word_of(keys[i], c->token);
+        const int32_t stays = won | (word >= *cut);
+        bits |= (uint32_t)stays << i;
+        winners += stays & competes;
+        above += (word >= c->high) & competes;
+        reach += (word >= c->low) & competes;
+    }
+    c->winners = winners;
+    c->above = above;
+    c->reach = reach;
+    return bits;
+}
+#endif
+
+int KERNEL(contest_ranked, f32, lanes16)(seqtopk_contest *contest, int32_t score, const seqtopk_weighing *how,
+                                         const float *keys, const float *scores, const int32_t *ids,
+                                         const int32_t *ranks, int32_t n, float *note, int32_t *kept_ids,
+                                         float *weights) {
+    const uint32_t bits = VEC_CONTEST(contest, keys, ranks, n);
+    for (int32_t i = 0; i < n; i++)
+        note[ranks[i] - contest->sure] = keys[i];
+    return weigh_those(bits, n, score, how, scores, ids, kept_ids, weights);
 }
 
 /* ------------------------------------------------------------- pick_words -- */

@@ -119,8 +119,9 @@ static inline void weigh_store16(float *w, int32_t n, const vec x[VECS]) {
     }
 }
 
-/* The scores x of one token's n <= 16 winners become weights; what is in the lanes beyond does not count. */
-static inline __attribute__((always_inline)) void weigh16(vec x[VECS], int32_t n, const seqtopk_weighing *how) {
+/* The scores x of one token's n winners, n <= most <= 16, become weights; what is in the lanes beyond does not count. */
+static inline __attribute__((always_inline)) void weigh16(vec x[VECS], int32_t n, int32_t most,
+                                                          const seqtopk_weighing *how) {
     const vec scale = vec_set1(how->scale);
     if (how->norm == SEQTOPK_NORM_SOFTMAX) {
         vec max = vec_set1(-INFINITY);
@@ -136,7 +137,7 @@ static inline __attribute__((always_inline)) void weigh16(vec x[VECS], int32_t n
             x[v] = vec_keep_first(x[v], n - v * VEC_LANES, 0.0f);
         const float divisor = weigh_divisor(n > 0 ? vec_sum16(x) : 0.0f, how);
         for (int v = 0; v < VECS; v++)
-            x[v] = divisor != 0.0f ? VEC_DIV_FIRST(x[v], vec_set1(divisor), n) : vec_set1(0.0f);
+            x[v] = divisor != 0.0f ? VEC_DIV_FIRST(x[v], vec_set1(divisor), most) : vec_set1(0.0f);
     }
     for (int v = 0; v < VECS; v++)
         x[v] = vec_mul(x[v], scale);
@@ -206,7 +207,7 @@ static inline int weigh_tokens(int32_t score, const seqtopk_weighing *how, int64
         if (t + 1 < last)
             weigh_load16(weights + offsets[t + 1], offsets[t + 2] - offsets[t + 1], 0.0f, next);
         if (n <= LANES) {
-            weigh16(x, n, how);
+            weigh16(x, n, n, how);
             weigh_store16(weights + offsets[t], n, x);
         } else {
             weigh(weights + offsets[t], n, how);

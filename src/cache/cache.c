@@ -148,13 +148,6 @@ seqtopk_status seqtopk_cache_has(const seqtopk_cache *cache, int32_t sequence, s
     return SEQTOPK_OK;
 }
 
-size_t seqtopk_cache_words(const seqtopk_cache *cache) {
-    int32_t most = 1;
-    for (int32_t l = 0; l < cache->layers; l++)
-        most = cache->layer[l].rules.max_experts > most ? cache->layer[l].rules.max_experts : most;
-    return (size_t)most * sizeof(uint64_t);
-}
-
 /* The same at the beginning of a call. */
 static seqtopk_status begin(const seqtopk_cache *cache, int32_t sequence, seqtopk_error *error) {
     return seqtopk_error_clear(error) ? SEQTOPK_E_STRUCT : seqtopk_cache_has(cache, sequence, error);
@@ -222,23 +215,15 @@ seqtopk_status seqtopk_cache_remove(seqtopk_cache *cache, int32_t sequence, int6
             return cannot_reach(seqtopk_cache_past(cache, l, sequence), l, sequence, from, error);
     }
     /* All of the memory first, so that no layer is left behind the others. */
-    const size_t size = seqtopk_cache_words(cache);
-    uint64_t *words = seqtopk_purse_take(&cache->purse, size);
-    if (!words)
-        return no_memory(cache, error);
     for (int32_t l = 0; l < cache->layers; l++) {
         seqtopk_past *past = seqtopk_cache_past(cache, l, sequence);
         const int64_t tokens = seqtopk_past_tokens(past);
         if (to < tokens && from < to && !past->counts &&
-            !seqtopk_past_reserve(past, &cache->layer[l].rules, from, tokens - from, &cache->purse)) {
-            seqtopk_purse_give(&cache->purse, words, size);
+            !seqtopk_past_reserve(past, &cache->layer[l].rules, from, tokens - from, &cache->purse))
             return no_memory(cache, error);
-        }
     }
     for (int32_t l = 0; l < cache->layers; l++)
-        seqtopk_past_remove(seqtopk_cache_past(cache, l, sequence), &cache->layer[l].rules, from, to, words,
-                            &cache->purse);
-    seqtopk_purse_give(&cache->purse, words, size);
+        seqtopk_past_remove(seqtopk_cache_past(cache, l, sequence), &cache->layer[l].rules, from, to, &cache->purse);
     return SEQTOPK_OK;
 }
 

@@ -26,7 +26,4 @@ static inline seqtopk_past *seqtopk_cache_past(const seqtopk_cache *cache, int32
 /* Whether there is such a sequence; else says which there are. */
 seqtopk_status seqtopk_cache_has(const seqtopk_cache *cache, int32_t sequence, seqtopk_error *error);
 
-/* Bytes of the scratch of a layer's words, in any layer. */
-size_t seqtopk_cache_words(const seqtopk_cache *cache);
-
 #endif

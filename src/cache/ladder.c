@@ -16,6 +16,7 @@ enum {
     LEAST_READ = 64,  /* words of a refill a token: what costs no more than to look after it, */
     MOST_READ = 4096, /* and what does not make a step long: a rung that is late is waited for a while */
     RETIRED = 8192,   /* bytes of what was given up, a token */
+    MOST_QUIET = 64,  /* tokens that rungs are behind the log: to catch up is not to make a step long */
     TRIES = 4
 };
 
@@ -228,9 +229,9 @@ static int64_t left_of(const seqtopk_source *source, const seqtopk_reader *reade
     return (seqtopk_source_size(source) - reader->cursor) * (source->rung ? 1 : source->log->width);
 }
 
-/* The tokens for which nothing needs to be done about a band that has so much room. */
+/* The tokens after which a band that has so much room is no later than late. */
 static int64_t quiet_for(const seqtopk_ladder *l, int64_t room, int64_t target) {
-    return room > is_near(target) ? (room - is_near(target)) / l->step : 0;
+    return room > is_late(target) ? (room - is_late(target)) / l->step : 0;
 }
 
 /* The word at the cut. */
@@ -280,18 +281,23 @@ static void look_after_rung(seqtopk_ladder *l, const seqtopk_log *log, int i, in
     (void)read_refill(l, log, i, budget, purse);
 }
 
+/* The tokens for which the window needs nothing; -1: it is to be extended. */
+static int64_t calm_of(const seqtopk_ladder *l, int64_t rank) {
+    const seqtopk_window *w = &l->window;
+    const int64_t room = smaller(room_above(w->high, w->above, rank), room_below(w->low, w->above, w->count, rank));
+    return w->is_extending || room < is_near(w->target)
+               ? -1
+               : smaller(MOST_QUIET, smaller(quiet_for(l, room, w->target), (2 * w->target - w->count) / l->step));
+}
+
 /* The window is extended on the side that the cut nears. */
-static void look_after_window(seqtopk_ladder *l, const seqtopk_log *log, int64_t rank, int *began, int64_t *quiet) {
+static void look_after_window(seqtopk_ladder *l, const seqtopk_log *log, int64_t rank, int *began) {
     seqtopk_window *w = &l->window;
     const int64_t target = w->target, up = room_above(w->high, w->above, rank),
                   down = room_below(w->low, w->above, w->count, rank);
     if (!w->is_extending) {
-        *quiet = smaller(*quiet, smaller(quiet_for(l, smaller(up, down), target), (2 * target - w->count) / l->step));
-        if (smaller(up, down) >= is_near(target))
-            return;
         const int is_upward = up < down;
         const int32_t source = source_beyond(l, target * 3 / 4, is_upward, rank);
-        *quiet = 0;
         if (is_going(l, log, source))
             return;
         seqtopk_window_extend(w, is_upward,
@@ -299,7 +305,6 @@ static void look_after_window(seqtopk_ladder *l, const seqtopk_log *log, int64_t
         *began = 1;
         return;
     }
-    *quiet = 0;
     const seqtopk_source source = source_of(l, log, w->source);
     const int64_t ranks = (w->is_extending > 0 ? up : down) - 2 * l->step;
     const int64_t left = left_of(&source, &w->reader), budget = budget_of(l, left, ranks);
@@ -307,18 +312,49 @@ static void look_after_window(seqtopk_ladder *l, const seqtopk_log *log, int64_t
     seqtopk_window_read_on(w, &source, budget, rank);
 }
 
+/* The rungs are given what the log has had since, each from the next larger one if that has all. Returns 0 if there is no
+ * memory. */
+static int catch_up(seqtopk_ladder *l, const seqtopk_log *log, seqtopk_purse *purse) {
+    seqtopk_rung *larger = NULL;
+    int64_t had = 0, above = 0; /* words of the larger one before, and above it since */
+    for (int i = l->rungs - 1; i >= 0; i--) {
+        seqtopk_rung *rung = l->rung + i;
+        const int is_within = larger && larger->low <= rung->low && rung->high <= larger->high;
+        const seqtopk_source source = {log, is_within ? larger : NULL};
+        seqtopk_reader reader = {.low = rung->low, .high = rung->high, .cursor = is_within ? had : l->caught_up};
+        picked to = {rung, INT64_MAX, purse};
+        const int64_t size = rung->words.size;
+        if (!seqtopk_read_on(&reader, &source, INT64_MAX, put_into_rung, &to))
+            return 0;
+        above = reader.above + (is_within ? above : 0);
+        rung->above += above;
+        larger = rung;
+        had = size;
+    }
+    l->caught_up = log->tokens.size;
+    return 1;
+}
+
+/* What is to be done after a token, if there is anything. */
 static void look_after(seqtopk_ladder *l, const seqtopk_log *log, int64_t places, seqtopk_purse *purse) {
     const int64_t rank = rank_of(l, places);
-    int64_t quiet = 1024;
+    int64_t quiet = MOST_QUIET;
+    l->calm = (int32_t)calm_of(l, rank);
+    if (l->calm >= 0 && l->quiet >= 0)
+        return;
+    if (!catch_up(l, log, purse)) { /* the window does without rungs, until it has to be made anew */
+        seqtopk_ladder_unsettle(l, l->total, purse);
+        return;
+    }
     int began = wants_rung(l) && add_rung(l, purse); /* it is begun from the next token on */
     l->read = 0;
     if (l->is_retiring)
         retire(l, purse);
-    look_after_window(l, log, rank, &began, &quiet);
+    if (l->calm < 0)
+        look_after_window(l, log, rank, &began);
     for (int i = 0; i < l->rungs; i++)
         look_after_rung(l, log, i, rank, &began, &quiet, purse);
     l->quiet = l->is_retiring ? 0 : (int32_t)quiet;
-    l->has_limits = 0;
     l->most_read = l->read > l->most_read ? l->read : l->most_read;
 }
 
@@ -392,17 +428,18 @@ static void sample_log(seqtopk_ladder *l, const seqtopk_log *log) {
         l->sample->gap *= 2;
 }
 
-static void settle(seqtopk_ladder *l, const seqtopk_log *log, int64_t places, seqtopk_purse *purse) {
+int seqtopk_ladder_settle(seqtopk_ladder *l, const seqtopk_log *log, int64_t places, seqtopk_purse *purse) {
     seqtopk_ladder_unsettle(l, l->total, purse);
     sample_log(l, log);
     while (wants_rung(l) && add_rung(l, purse))
         ;
     for (int i = l->rungs - 1; i >= 0; i--)
         fill_rung(l, log, i, rank_of(l, places), purse); /* where it fails the next larger source serves */
-    l->has_limits = 0;
+    l->caught_up = log->tokens.size;
     l->most_read = l->total > l->most_read ? l->total : l->most_read;
     l->is_settled = fill_window(l, log, rank_of(l, places), purse);
-    l->quiet = 0;
+    l->quiet = l->calm = 0;
+    return l->is_settled;
 }
 
 /* ----------------------------------------------------------------- ladder -- */
@@ -445,6 +482,7 @@ seqtopk_ladder *seqtopk_ladder_copy(seqtopk_ladder *from, seqtopk_purse *purse) 
     if (!l)
         return NULL;
     l->total = from->total;
+    l->caught_up = from->caught_up;
     memcpy(l->sample, from->sample, seqtopk_sample_bytes(SEQTOPK_SAMPLE));
     l->is_settled = from->is_settled;
     if (!l->is_settled)
@@ -471,85 +509,72 @@ static int64_t count_log(const seqtopk_log *log, uint64_t word) {
     return count;
 }
 
-/* Whether the window has the words of these ranks, as far as there are any. */
-static int has_ranks(const seqtopk_ladder *l, int64_t from, int64_t to) {
-    from = from < 1 ? 1 : from;
-    to = to > l->total ? l->total : to;
-    return from > to || (l->is_settled && from > l->window.above && to <= l->window.above + l->window.count);
-}
-
-int32_t seqtopk_ladder_winners(seqtopk_ladder *l, const seqtopk_log *log, const uint64_t *words, int32_t n,
-                               int64_t places, seqtopk_purse *purse) {
+int32_t seqtopk_ladder_count(const seqtopk_log *log, const float *keys, int32_t n, int64_t places) {
     int32_t winners = 0;
-    if (!has_ranks(l, places - n + 1, places))
-        settle(l, log, places, purse);
-    if (!has_ranks(l, places - n + 1, places)) {
-        while (winners < n && count_log(log, words[winners]) + winners < places)
-            winners++;
-        return winners;
-    }
-    /* Word j wins if it comes before the word of rank places - j of the past, if there is one; if it does not, no later one
-     * does. */
-    const uint64_t *window = seqtopk_window_words(&l->window);
-    const int64_t at = l->is_settled ? l->window.above + l->window.count - places : 0; /* of rank `places` */
-    const int64_t beyond = places > l->total ? places - l->total : 0; /* places that no key of the past takes */
-    const int32_t sure = beyond < n ? (int32_t)beyond : n;
-    const int32_t most = places < n ? (int32_t)(places > 0 ? places : 0) : n;
-    winners = sure < most ? sure : most;
-    for (int32_t j = winners; j < most; j++) /* how many it will be cannot be foreseen: no branch */
-        winners += words[j] >= window[at + j];
+    while (winners < n && count_log(log, seqtopk_word_of(keys[winners], log->tokens.size)) + winners < places)
+        winners++;
     return winners;
 }
 
-/* The ends of the window and of the rungs, as they are now. */
-static void gather_limits(seqtopk_ladder *l) {
-    int at = 0;
-    l->limits[at++] = l->window.high;
-    l->limits[at++] = l->window.low;
-    for (int i = 0; i < l->rungs; i++) {
-        l->limits[at++] = l->rung[i].high;
-        l->limits[at++] = l->rung[i].low;
-    }
-    while (at % 8)
-        l->limits[at++] = SEQTOPK_WORD_MOST;
-    l->has_limits = at;
+enum { PIECE = 16 }; /* words at a time */
+
+/* The words of a token's next keys, up to PIECE of them; returns how many. */
+static int32_t next_words(const float *keys, int32_t from, int32_t to, int64_t token, uint64_t *words) {
+    const int32_t n = to - from < PIECE ? to - from : PIECE;
+    for (int32_t j = 0; j < n; j++)
+        words[j] = seqtopk_word_of(keys[from + j], token);
+    return n;
 }
 
-void seqtopk_ladder_add(seqtopk_ladder *l, const seqtopk_log *log, const uint64_t *words, int32_t n, int64_t places,
-                        seqtopk_purse *purse) {
-    int64_t reach[SEQTOPK_LIMITS];
+static void enter_sample(seqtopk_sample *sample, const float *keys, int32_t n, int64_t token) {
+    uint64_t words[PIECE];
+    for (int32_t from = 0, count; from < n; from += count) {
+        count = next_words(keys, from, n, token, words);
+        seqtopk_sample_pass(sample, words, count);
+    }
+}
+
+/* The last token's keys [from, to) come to the window. */
+static void enter_window(seqtopk_ladder *l, const float *keys, int32_t from, int32_t to, int64_t token, int64_t rank) {
+    uint64_t words[PIECE];
+    for (int32_t count; from < to; from += count) {
+        count = next_words(keys, from, to, token, words);
+        seqtopk_window_insert(&l->window, words, count);
+    }
+    seqtopk_window_trim(&l->window, rank);
+}
+
+void seqtopk_ladder_join(seqtopk_ladder *l, const seqtopk_log *log, const float *keys, int32_t n,
+                         const seqtopk_contest *contest, int64_t places, seqtopk_purse *purse) {
+    const int64_t token = log->tokens.size - 1;
     l->total += n;
-    seqtopk_sample_pass(l->sample, words, n);
+    if (l->sample->wait >= (uint32_t)n)
+        l->sample->wait -= (uint32_t)n;
+    else
+        enter_sample(l->sample, keys, n, token);
     if (!l->is_settled)
         return;
-    if (!l->has_limits)
-        gather_limits(l);
-    log->kernels->count_words(words, n, l->limits, l->has_limits, reach);
-    l->window.above += reach[0];
-    if (reach[0] < reach[1])
-        if (seqtopk_window_insert(&l->window, words + reach[0], (int32_t)(reach[1] - reach[0]), rank_of(l, places)))
-            l->has_limits = 0;
-    for (int i = 0; i < l->rungs; i++) {
-        const int64_t from = reach[2 * i + 2], to = reach[2 * i + 3];
-        l->rung[i].above += from;
-        if (from < to && !seqtopk_rung_push(l->rung + i, words + from, to - from, purse)) {
-            /* Without memory the window does without rungs, until it has to be made anew. */
-            seqtopk_ladder_unsettle(l, l->total, purse);
-            return;
-        }
-    }
-    if (l->quiet-- <= 0)
+    l->window.above += contest->above;
+    if (contest->above < contest->reach)
+        enter_window(l, keys, contest->above, contest->reach, token, rank_of(l, places));
+    l->quiet--;
+    l->calm--;
+    if (l->quiet < 0 || l->calm < 0)
         look_after(l, log, places, purse);
 }
 
 void seqtopk_ladder_take_back(seqtopk_ladder *l, const seqtopk_log *log, const uint64_t *words, int32_t n,
                               seqtopk_purse *purse) {
     l->total -= n;
-    l->quiet = 0;
+    l->quiet = l->calm = 0;
     if (n > 0)
         seqtopk_sample_cut(l->sample, seqtopk_token_of(words[0]));
     if (!l->is_settled)
         return;
+    seqtopk_window_take_back(&l->window, words, n);
+    if (log->tokens.size > l->caught_up) /* no rung has it, and nobody has read it */
+        return;
+    l->caught_up = log->tokens.size - 1;
     /* Those that read a source before the source itself. */
     if (l->window.is_extending) {
         const seqtopk_source source = source_of(l, log, l->window.source);
@@ -565,7 +590,6 @@ void seqtopk_ladder_take_back(seqtopk_ladder *l, const seqtopk_log *log, const u
         if (count > 0)
             seqtopk_rung_take_back(&refill->made, words + from, count, purse);
     }
-    seqtopk_window_take_back(&l->window, words, n);
     for (int i = 0; i < l->rungs; i++)
         seqtopk_rung_take_back(l->rung + i, words, n, purse);
 }

@@ -114,59 +114,109 @@ static int32_t route_compactly(seqtopk_past *past, const seqtopk_rules *rules, i
     return given;
 }
 
-/* Decides about the next token, which is sure of `sure` experts; `left` more compete, with these keys and words. */
+/* Whether the ladder can tell who of the next token's `n` keys are among the first `places`. */
+static int has_cut(const seqtopk_past *past, int32_t n, int64_t places, seqtopk_purse *purse) {
+    return seqtopk_ladder_has(past->ladder, places - n + 1, places) ||
+           (seqtopk_ladder_settle(past->ladder, &past->log, places, purse) &&
+            seqtopk_ladder_has(past->ladder, places - n + 1, places));
+}
+
+/* Keys [n], best first, in their contest. */
+static void hold_contest(seqtopk_contest *c, const float *keys, int32_t n) {
+    for (int32_t j = 0; j < n; j++) {
+        const uint64_t word = seqtopk_word_of(keys[j], c->token);
+        const int32_t rank = c->sure + j;
+        c->winners += rank < c->uncontested || (rank < c->most && word >= c->cut[j]);
+        c->above += word >= c->high;
+        c->reach += word >= c->low;
+    }
+}
+
+/* Decides about the next token, which is sure of `sure` experts; `left` more compete, with these keys. */
 static int32_t route_next(seqtopk_past *past, const seqtopk_rules *rules, int32_t sure, const float *keys, int32_t left,
-                          const uint64_t *words, seqtopk_purse *purse) {
-    int32_t winners = 0;
+                          seqtopk_purse *purse) {
+    seqtopk_contest contest = {.winners = 0};
     past->routed++;
     past->sure += sure;
     const int64_t places = places_of(past, rules);
-    if (rules->has_threshold) {
-        winners = of_threshold(rules, keys, left);
+    if (past->ladder && has_cut(past, left, places, purse)) {
+        contest = seqtopk_ladder_contest(past->ladder, past->log.tokens.size, sure, left, places);
+        hold_contest(&contest, keys, left);
     } else if (past->ladder) {
-        winners = seqtopk_ladder_winners(past->ladder, &past->log, words, left, places, purse);
+        contest.winners = seqtopk_ladder_count(&past->log, keys, left, places);
+    } else if (rules->has_threshold) {
+        contest.winners = of_threshold(rules, keys, left);
     }
-    const int32_t given = within_ledger(past, rules, sure + winners);
+    const int32_t given = within_ledger(past, rules, sure + contest.winners);
     past->given += given;
-    write_note(past, (uint32_t)sure, keys, past->ladder ? left : 0, purse)->given = (uint32_t)given;
+    seqtopk_token_note *note = write_note(past, (uint32_t)sure, keys, past->ladder ? left : 0, purse);
+    note->given = (uint32_t)given;
     if (past->ladder)
-        seqtopk_ladder_add(past->ladder, &past->log, words, left, places, purse);
+        seqtopk_ladder_join(past->ladder, &past->log, seqtopk_note_keys(note), left, &contest, places, purse);
     return given;
 }
 
-static void enter_masked(seqtopk_past *past, seqtopk_purse *purse) {
-    if (past->counts)
+static void enter_masked(seqtopk_past *past, const seqtopk_rules *rules, seqtopk_purse *purse) {
+    static const seqtopk_contest none = {.winners = 0};
+    if (past->counts) {
         *seqtopk_counts_add(past->counts, NULL, 0) = (seqtopk_token_note){SEQTOPK_NOTE_MASKED, 0};
-    else
-        (void)write_note(past, SEQTOPK_NOTE_MASKED, NULL, 0, purse);
+        return;
+    }
+    (void)write_note(past, SEQTOPK_NOTE_MASKED, NULL, 0, purse);
+    if (past->ladder)
+        seqtopk_ladder_join(past->ladder, &past->log, NULL, 0, &none, places_of(past, rules), purse);
 }
 
 int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys, int32_t n,
                            int is_masked, uint64_t *words, seqtopk_purse *purse) {
     const int32_t sure = n < rules->min_experts ? n : rules->min_experts;
     if (is_masked) {
-        enter_masked(past, purse);
+        enter_masked(past, rules, purse);
         return 0;
     }
     if (past->counts)
         return route_compactly(past, rules, key, sure, keys + sure, n - sure, words);
-    if (past->ladder) /* a threshold compares keys */
-        make_words(keys + sure, n - sure, seqtopk_past_tokens(past), words);
-    return route_next(past, rules, sure, keys + sure, n - sure, words, purse);
+    return route_next(past, rules, sure, keys + sure, n - sure, purse);
 }
 
-int32_t seqtopk_past_route_ranked(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys,
-                                  const int32_t *ranks, int32_t n, seqtopk_purse *purse) {
-    const int32_t sure = n < rules->min_experts ? n : rules->min_experts;
-    const int64_t token = seqtopk_past_tokens(past);
+/* Decides about the next token at once, and weighs. */
+static int32_t route_weighed(seqtopk_past *past, const seqtopk_rules *rules, int32_t sure, const seqtopk_ranked *row,
+                             int64_t places, seqtopk_purse *purse) {
+    const int32_t left = row->n - sure;
+    seqtopk_contest contest = seqtopk_ladder_contest(past->ladder, past->log.tokens.size, sure, left, places);
+    seqtopk_token_note *note = seqtopk_shelf_push(&past->log.tokens, purse); /* reserved */
+    float *own = (float *)(note + 1);
+    *row->weighed = rules->kernels->contest_ranked(&contest, row->score, row->how, row->keys, row->scores, row->ids,
+                                                   row->ranks, row->n, own, row->kept_ids, row->weights);
+    for (int32_t j = left; j < past->log.width; j++)
+        own[j] = -INFINITY;
+    const int32_t given = sure + contest.winners;
+    *note = (seqtopk_token_note){(uint32_t)sure, (uint32_t)given};
+    past->given += given;
+    seqtopk_ladder_join(past->ladder, &past->log, own, left, &contest, places, purse);
+    return given;
+}
+
+int32_t seqtopk_past_route_ranked(seqtopk_past *past, const seqtopk_rules *rules, int32_t key,
+                                  const seqtopk_ranked *row, seqtopk_purse *purse) {
+    const int32_t n = row->n, sure = n < rules->min_experts ? n : rules->min_experts;
     float sorted[SEQTOPK_MOST_RANKED];
     uint64_t words[SEQTOPK_MOST_RANKED];
-    for (int32_t i = 0; i < n; i++) {
-        sorted[ranks[i]] = keys[i];
-        words[ranks[i]] = seqtopk_word_of(keys[i], token);
+    if (past->ladder && row->how && !rules->is_ledger && sure <= SEQTOPK_MOST_SURE) {
+        const int64_t places = (past->routed + 1) * rules->top_k - past->sure - sure;
+        if (has_cut(past, n - sure, places, purse)) {
+            past->routed++;
+            past->sure += sure;
+            return route_weighed(past, rules, sure, row, places, purse);
+        }
     }
-    return past->counts ? route_compactly(past, rules, key, sure, sorted + sure, n - sure, words)
-                        : route_next(past, rules, sure, sorted + sure, n - sure, words + sure, purse);
+    for (int32_t i = 0; i < n; i++)
+        sorted[row->ranks[i]] = row->keys[i];
+    const int32_t given = past->counts ? route_compactly(past, rules, key, sure, sorted + sure, n - sure, words)
+                                       : route_next(past, rules, sure, sorted + sure, n - sure, purse);
+    *row->weighed = row->how && rules->kernels->weigh_ranked(row->score, row->how, row->scores, row->ids, row->ranks, n,
+                                                             given, row->kept_ids, row->weights);
+    return given;
 }
 
 int32_t seqtopk_past_given(const seqtopk_past *past, int64_t token) {
@@ -182,7 +232,7 @@ static void grow(seqtopk_past *past, int32_t n, seqtopk_purse *purse) {
 void seqtopk_past_append(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys, int32_t n,
                          int is_masked, uint64_t *words, seqtopk_purse *purse) {
     if (is_masked) {
-        enter_masked(past, purse);
+        enter_masked(past, rules, purse);
         return;
     }
     const int32_t sure = n < rules->min_experts ? n : rules->min_experts, left = n - sure;
@@ -335,19 +385,17 @@ void seqtopk_past_truncate(seqtopk_past *past, int64_t tokens, int64_t keep, seq
         seqtopk_ladder_unsettle(past->ladder, total, purse);
 }
 
-void seqtopk_past_route_again(seqtopk_past *past, const seqtopk_rules *rules, int64_t from, uint64_t *words,
-                              seqtopk_purse *purse) {
+void seqtopk_past_route_again(seqtopk_past *past, const seqtopk_rules *rules, int64_t from, seqtopk_purse *purse) {
     const int64_t tokens = seqtopk_past_tokens(past);
     seqtopk_past_truncate(past, from, tokens, purse);
     for (int64_t t = from; t < tokens; t++) {
         const seqtopk_token_note *note = note_of(past, t); /* the next one's place, as it was written */
         const float *keys = seqtopk_note_keys(note);
         const int32_t n = competing(past, note);
-        make_words(keys, n, t, words);
         if (note->sure == SEQTOPK_NOTE_MASKED)
-            (void)write_note(past, SEQTOPK_NOTE_MASKED, NULL, 0, purse);
+            enter_masked(past, rules, purse);
         else
-            route_next(past, rules, (int32_t)note->sure, keys, n, words, purse);
+            route_next(past, rules, (int32_t)note->sure, keys, n, purse);
     }
 }
 
@@ -366,7 +414,7 @@ static void close_gap(seqtopk_past *past, int64_t from, int64_t to, seqtopk_purs
         seqtopk_ladder_unsettle(past->ladder, total, purse);
 }
 
-void seqtopk_past_remove(seqtopk_past *past, const seqtopk_rules *rules, int64_t from, int64_t to, uint64_t *words,
+void seqtopk_past_remove(seqtopk_past *past, const seqtopk_rules *rules, int64_t from, int64_t to,
                          seqtopk_purse *purse) {
     if (to == seqtopk_past_tokens(past)) {
         seqtopk_past_truncate(past, from, 0, purse);
@@ -376,7 +424,7 @@ void seqtopk_past_remove(seqtopk_past *past, const seqtopk_rules *rules, int64_t
         return;
     close_gap(past, from, to, purse);
     if (rules->is_ledger)
-        seqtopk_past_route_again(past, rules, from, words, purse);
+        seqtopk_past_route_again(past, rules, from, purse);
 }
 
 int seqtopk_past_copy(seqtopk_past *to, seqtopk_past *from, int64_t tokens, seqtopk_purse *purse) {

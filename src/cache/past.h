@@ -48,14 +48,13 @@ static inline int seqtopk_past_reaches(const seqtopk_past *past, int64_t tokens)
 /* Forgets all tokens from `tokens` on; keeps the space up to token `keep`. */
 void seqtopk_past_truncate(seqtopk_past *past, int64_t tokens, int64_t keep, seqtopk_purse *purse);
 
-/* Forgets tokens [from, to); those behind move up, in space that was reserved from `from` on. words: as in route. */
-void seqtopk_past_remove(seqtopk_past *past, const seqtopk_rules *rules, int64_t from, int64_t to, uint64_t *words,
+/* Forgets tokens [from, to); those behind move up, in space that was reserved from `from` on. */
+void seqtopk_past_remove(seqtopk_past *past, const seqtopk_rules *rules, int64_t from, int64_t to,
                          seqtopk_purse *purse);
 
 /* Decides about tokens from `from` on once more, for which there is space: what a ledger gives a token depends on what it
  * gave those before, and these are others now. */
-void seqtopk_past_route_again(seqtopk_past *past, const seqtopk_rules *rules, int64_t from, uint64_t *words,
-                              seqtopk_purse *purse);
+void seqtopk_past_route_again(seqtopk_past *past, const seqtopk_rules *rules, int64_t from, seqtopk_purse *purse);
 
 /* Makes *to, which has none, a past of the first `tokens` tokens of *from. Returns 0 if there is no memory. */
 int seqtopk_past_copy(seqtopk_past *to, seqtopk_past *from, int64_t tokens, seqtopk_purse *purse);
@@ -68,9 +67,22 @@ int seqtopk_past_copy(seqtopk_past *to, seqtopk_past *from, int64_t tokens, seqt
 int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys, int32_t n,
                            int is_masked, uint64_t *words, seqtopk_purse *purse);
 
-/* The same of keys that are not in order: that of each is its rank, n up to SEQTOPK_MOST_RANKED. */
-int32_t seqtopk_past_route_ranked(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys,
-                                  const int32_t *ranks, int32_t n, seqtopk_purse *purse);
+/* A token's candidates [n], ids ascending, with the rank of each; n up to SEQTOPK_MOST_RANKED. Where there is a `how`, n is at
+ * most SEQTOPK_MOST_WEIGHED, of which places beyond n are read, and what the token is given is listed and weighed as ops
+ * weigh_ranked and contest_ranked do. */
+typedef struct seqtopk_ranked {
+    const float *keys, *scores; /* what weights are made of, with `score` */
+    const int32_t *ids, *ranks;
+    int32_t n, score;
+    const seqtopk_weighing *how;
+    int32_t *kept_ids;
+    float *weights;
+    int *weighed; /* out: whether `weights` are of use; if not, `kept_ids` are where there is a `how` */
+} seqtopk_ranked;
+
+/* The same of such a row. */
+int32_t seqtopk_past_route_ranked(seqtopk_past *past, const seqtopk_rules *rules, int32_t key,
+                                  const seqtopk_ranked *row, seqtopk_purse *purse);
 
 /* The same, but that the past does not decide yet. */
 void seqtopk_past_append(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys, int32_t n,

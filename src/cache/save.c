@@ -244,14 +244,10 @@ seqtopk_status seqtopk_cache_load(seqtopk_cache *cache, int32_t sequence, const 
     if (status)
         return status;
     const int64_t tokens = head.to - head.from;
-    const size_t scratch = seqtopk_cache_words(cache);
-    uint64_t *words = seqtopk_purse_take(&cache->purse, scratch);
     for (int32_t l = 0; l < cache->layers; l++)
-        if (!words || !seqtopk_past_reserve(seqtopk_cache_past(cache, l, sequence), &cache->layer[l].rules, head.from,
-                                            tokens, &cache->purse)) {
-            seqtopk_purse_give(&cache->purse, words, scratch);
+        if (!seqtopk_past_reserve(seqtopk_cache_past(cache, l, sequence), &cache->layer[l].rules, head.from, tokens,
+                                  &cache->purse))
             return seqtopk_fail(error, SEQTOPK_E_MEMORY, -1, "no memory for %lld tokens", (long long)tokens);
-        }
     const char *at = (const char *)blob + sizeof head;
     for (int32_t l = 0; l < cache->layers; l++) {
         seqtopk_past *past = seqtopk_cache_past(cache, l, sequence);
@@ -264,8 +260,7 @@ seqtopk_status seqtopk_cache_load(seqtopk_cache *cache, int32_t sequence, const 
         for (int64_t t = 0; t < tokens; t++, at += note_size(cache, l))
             seqtopk_past_restore(past, at, &cache->purse);
         if (cache->layer[l].rules.is_ledger)
-            seqtopk_past_route_again(past, &cache->layer[l].rules, head.from, words, &cache->purse);
+            seqtopk_past_route_again(past, &cache->layer[l].rules, head.from, &cache->purse);
     }
-    seqtopk_purse_give(&cache->purse, words, scratch);
     return SEQTOPK_OK;
 }

@@ -412,12 +412,21 @@ static void decide_row_by_row(const seqtopk_cache_call *c) {
             ids = memcpy(last_ids, ids, (size_t)n * sizeof *ids);
         }
         rank_row(kernels, call, row, ids, keys, n, c->words, c->keys, ranks);
+        int weighed = 1;
+        const seqtopk_ranked ranked = {keys,
+                                       keys,
+                                       ids,
+                                       ranks,
+                                       n,
+                                       call->rows.score,
+                                       &call->weighing,
+                                       call->expert_ids + at,
+                                       call->list_weights + at,
+                                       &weighed};
         const int32_t stays =
             is_masked(call, row)
                 ? seqtopk_past_route(past, &c->layer->rules, call->rows.key, NULL, 0, 1, NULL, &c->cache->purse)
-                : seqtopk_past_route_ranked(past, &c->layer->rules, call->rows.key, keys, ranks, n, &c->cache->purse);
-        const int weighed = kernels->weigh_ranked(call->rows.score, &call->weighing, keys, ids, ranks, n, stays,
-                                                  call->expert_ids + at, call->list_weights + at);
+                : seqtopk_past_route_ranked(past, &c->layer->rules, call->rows.key, &ranked, &c->cache->purse);
         call->token_offsets[row] = at;
         at += stays;
         call->token_offsets[row + 1] = at;
@@ -462,12 +471,19 @@ static int step_one(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const 
         return 0;
     if (!has_ranks)
         rank_row(layer->rules.kernels, &call, 0, ids, keys, n, words, sorted, ranks);
-    const int32_t stays = seqtopk_past_route_ranked(past, &layer->rules, call.rows.key, keys, ranks, n, &cache->purse);
     const int weighs = n <= SEQTOPK_MOST_WEIGHED && (has_ranks || !call.is_biased) && seqtopk_weighs_scores(&call);
-    const int weighed =
-        weighs && layer->rules.kernels->weigh_ranked(has_ranks ? SEQTOPK_SCORE_LOGITS : call.rows.score, &call.weighing,
-                                                     has_ranks ? scores : keys, ids, ranks, n, stays, call.expert_ids,
-                                                     call.list_weights);
+    int weighed;
+    const seqtopk_ranked row = {keys,
+                                has_ranks ? scores : keys,
+                                ids,
+                                ranks,
+                                n,
+                                has_ranks ? SEQTOPK_SCORE_LOGITS : call.rows.score,
+                                weighs ? &call.weighing : NULL,
+                                call.expert_ids,
+                                call.list_weights,
+                                &weighed};
+    const int32_t stays = seqtopk_past_route_ranked(past, &layer->rules, call.rows.key, &row, &cache->purse);
     if (!weighed)
         leave_first(ids, keys, n, ranks, stays, call.expert_ids, call.list_weights);
     seqtopk_finish_one(&call, stays, weighed);

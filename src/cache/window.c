@@ -45,8 +45,8 @@ static int32_t index_of(const uint64_t *words, int32_t n, uint64_t word) {
 
 enum { PIECE = 16 }; /* words that are inserted together */
 
-/* Inserts words [n], n <= PIECE, best first, from the end on which there are fewer words to move. */
-static void insert(seqtopk_window *w, const uint64_t *words, int32_t n) {
+/* From the end on which there are fewer words to move. */
+void seqtopk_window_insert(seqtopk_window *w, const uint64_t *words, int32_t n) {
     uint64_t *own = seqtopk_window_words(w);
     int32_t place[PIECE] = {0}; /* of all of them at first: no search waits for another */
     for (int32_t i = 0; i < n; i++)
@@ -113,13 +113,9 @@ static void make_space(seqtopk_window *w, int32_t n, int64_t rank) {
     }
 }
 
-int seqtopk_window_insert(seqtopk_window *w, const uint64_t *words, int32_t n, int64_t rank) {
-    for (int32_t i = 0; i < n; i += PIECE)
-        insert(w, words + i, n - i < PIECE ? n - i : PIECE);
-    if (w->count <= 2 * w->target)
-        return 0;
-    trim(w, rank);
-    return 1;
+void seqtopk_window_trim(seqtopk_window *w, int64_t rank) {
+    if (w->count > 2 * w->target)
+        trim(w, rank);
 }
 
 void seqtopk_window_take_back(seqtopk_window *w, const uint64_t *words, int32_t n) {

@@ -28,8 +28,10 @@ void seqtopk_window_copy(seqtopk_window *to, const seqtopk_window *from);
 
 static inline uint64_t *seqtopk_window_words(const seqtopk_window *window) { return window->sorted + window->first; }
 
-/* Words [n] that come to it, all in [low, high). The cut is at `rank`. Returns whether its ends have changed. */
-int seqtopk_window_insert(seqtopk_window *window, const uint64_t *words, int32_t n, int64_t rank);
+/* Words [n] that come to it, n <= 16, best first, all in [low, high); then it may have grown too large. */
+void seqtopk_window_insert(seqtopk_window *window, const uint64_t *words, int32_t n);
+/* Lets go of what is far from the cut, which is at `rank`, if there is too much. */
+void seqtopk_window_trim(seqtopk_window *window, int64_t rank);
 /* The last token's words [n], best first, go again. */
 void seqtopk_window_take_back(seqtopk_window *window, const uint64_t *words, int32_t n);
 /* The same of the extension, before its source lets go of them. */

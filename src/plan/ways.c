@@ -200,7 +200,7 @@ uint32_t seqtopk_ways_reach(const seqtopk_desc *desc) {
     for (int32_t way = 0; way < SEQTOPK_WAYS; way++)
         reach |= seqtopk_ways_why_never(way, desc) ? 0 : seqtopk_ways[way].kernels;
     if (desc->scope == SEQTOPK_SCOPE_ONLINE)
-        reach |= NEEDS(rank_keys) | NEEDS(weigh_ranked) | NEEDS(count_words) | NEEDS(pick_words) | NEEDS(pick_keys);
+        reach |= NEEDS(rank_keys) | NEEDS(weigh_ranked) | NEEDS(contest_ranked) | NEEDS(pick_words) | NEEDS(pick_keys);
     if (seqtopk_prepares(desc))
         reach |= NEEDS(prepare_logits);
     return seqtopk_loses_groups(desc) ? reach | NEEDS(mask_groups) : reach;

@@ -3,6 +3,8 @@
 #ifndef SEQTOPK_ARCH_X86_AVX512_VEC_H
 #define SEQTOPK_ARCH_X86_AVX512_VEC_H
 
+#include "arch/kernel.h"
+
 #include <immintrin.h>
 #include <stdint.h>
 
@@ -271,22 +273,57 @@ static inline int64_t pick_eight(const uint64_t *words, uint64_t low, uint64_t h
     return _mm_popcnt_u32(inside);
 }
 
-#define VEC_PICK_ROW pick_row
-static inline __attribute__((always_inline)) int64_t pick_row(vec keys, uint32_t mask, int64_t token,
-                                                              uint64_t *picked) {
+/* The words of 16 keys of a token (arch/words.h). */
+static inline __attribute__((always_inline)) void words16(vec keys, int64_t token, __m512i words[2]) {
     const __m512i bits = _mm512_castps_si512(_mm512_add_ps(keys, _mm512_setzero_ps())); /* -0 becomes +0 */
     const __m512i flip = _mm512_or_si512(_mm512_srai_epi32(bits, 31), _mm512_set1_epi32(INT32_MIN));
     const __m512i digits = _mm512_xor_si512(bits, flip);
     const __m512i low = _mm512_set1_epi64((long long)(UINT32_MAX - (uint32_t)token));
-    const __m512i first =
-        _mm512_or_si512(_mm512_slli_epi64(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(digits)), 32), low);
-    const __m512i last =
-        _mm512_or_si512(_mm512_slli_epi64(_mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(digits, 1)), 32), low);
+    words[0] = _mm512_or_si512(_mm512_slli_epi64(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(digits)), 32), low);
+    words[1] = _mm512_or_si512(_mm512_slli_epi64(_mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(digits, 1)), 32), low);
+}
+
+#define VEC_PICK_ROW pick_row
+static inline __attribute__((always_inline)) int64_t pick_row(vec keys, uint32_t mask, int64_t token,
+                                                              uint64_t *picked) {
+    __m512i words[2];
+    words16(keys, token, words);
     const int64_t of_first = _mm_popcnt_u32(mask & 0xff);
-    _mm512_storeu_si512(picked, _mm512_maskz_compress_epi64((__mmask8)mask, first));
+    _mm512_storeu_si512(picked, _mm512_maskz_compress_epi64((__mmask8)mask, words[0]));
     if (mask >> 8)
-        _mm512_storeu_si512(picked + of_first, _mm512_maskz_compress_epi64((__mmask8)(mask >> 8), last));
+        _mm512_storeu_si512(picked + of_first, _mm512_maskz_compress_epi64((__mmask8)(mask >> 8), words[1]));
     return of_first + (int64_t)_mm_popcnt_u32(mask >> 8);
+}
+
+/* Which of 16 words reach a limit: a bit for each. */
+static inline __attribute__((always_inline)) uint32_t reaching16(const __m512i words[2], __m512i first, __m512i last) {
+    return _mm512_kunpackb(_mm512_cmpge_epu64_mask(words[1], last), _mm512_cmpge_epu64_mask(words[0], first));
+}
+
+/* What a candidate of rank r must reach is moved to its lane. */
+#define VEC_CONTEST contest_bits
+static inline __attribute__((always_inline)) uint32_t contest_bits(seqtopk_contest *c, const float *keys,
+                                                                   const int32_t *ranks, int32_t n) {
+    const uint32_t in = ((uint32_t)1 << n) - 1;
+    const uint32_t read = ((uint32_t)1 << (c->most - c->sure)) - ((uint32_t)1 << (c->uncontested - c->sure));
+    const __m512i rank = _mm512_maskz_loadu_epi32((__mmask16)in, ranks);
+    const __m512i at = _mm512_sub_epi32(rank, _mm512_set1_epi32(c->sure));
+    const __m512i high = _mm512_set1_epi64((long long)c->high), low = _mm512_set1_epi64((long long)c->low);
+    const __m512i cut[2] = {_mm512_maskz_loadu_epi64((__mmask8)read, c->cut),
+                            _mm512_maskz_loadu_epi64((__mmask8)(read >> 8), c->cut + 8)};
+    const __m512i first = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(at)),
+                  last = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(at, 1));
+    const uint32_t competes = _mm512_mask_cmpge_epi32_mask((__mmask16)in, at, _mm512_setzero_si512()),
+                   won = _mm512_mask_cmplt_epi32_mask((__mmask16)in, rank, _mm512_set1_epi32(c->uncontested)),
+                   open = _mm512_mask_cmplt_epi32_mask((__mmask16)in, rank, _mm512_set1_epi32(c->most));
+    __m512i words[2];
+    words16(_mm512_maskz_loadu_ps((__mmask16)in, keys), c->token, words);
+    const uint32_t bits = won | (open & reaching16(words, _mm512_permutex2var_epi64(cut[0], first, cut[1]),
+                                                   _mm512_permutex2var_epi64(cut[0], last, cut[1])));
+    c->winners = __builtin_popcount(bits & competes);
+    c->above = __builtin_popcount(reaching16(words, high, high) & competes);
+    c->reach = __builtin_popcount(reaching16(words, low, low) & competes);
+    return bits;
 }
 
 /* For rows alone. */
