@@ -316,8 +316,11 @@ void check_decode(void) {
 }
 
 void check_decode_with(const char *kernel) {
-    trace t;
-    make_trace(&t, FALLING, 2000, 16, 8, 1, 10, 0);
-    follow(&t, NULL, kernel, 0, SEQTOPK_CACHE_EXACT, 0);
-    free_trace(&t);
+    static const seqtopk_cache_mode modes[] = {SEQTOPK_CACHE_EXACT, SEQTOPK_CACHE_COMPACT};
+    for (int is_compact = 0; is_compact < 2; is_compact++) {
+        trace t;
+        make_trace(&t, FALLING, 2000, 16, 8, 1, 10, is_compact);
+        follow(&t, NULL, kernel, 0, modes[is_compact], is_compact);
+        free_trace(&t);
+    }
 }
