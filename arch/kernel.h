@@ -274,10 +274,10 @@ typedef void seqtopk_histogram_fn(const int32_t *ids, int64_t n, int32_t *histog
 typedef void seqtopk_scatter_fn(const int32_t *offsets, const int32_t *ids, int64_t first, int64_t last,
                                 int32_t experts, int32_t *cursors, int32_t *work, int32_t *tokens, int32_t *slots);
 
-/* rank_keys: writes of each of keys [n] how many come before it: larger ones, and of equals the earlier. ranks: [n up to a
- * multiple of 16]. */
+/* rank_keys: writes of each of keys [n] how many come before it: larger ones, and of equals the earlier. Returns whether two
+ * are equal. ranks: [n up to a multiple of 16]. */
 enum { SEQTOPK_MOST_RANKED = 64 }; /* n is at most that; no NaN */
-typedef void seqtopk_rank_keys_fn(const float *keys, int32_t n, int32_t *ranks);
+typedef int seqtopk_rank_keys_fn(const float *keys, int32_t n, int32_t *ranks);
 
 /*
  * weigh_ranked: of one token's candidates [n], ids ascending, writes the ids and weights of those whose rank is below `stays`, made

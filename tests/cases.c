@@ -290,7 +290,9 @@ static void place_rank_keys(op_case *c) {
     c->ids = case_memory(CASE_IDS, (size_t)(c->n + 15) / 16 * 16, sizeof(int32_t));
 }
 
-static void call_rank_keys(op_case *c, seqtopk_rank_keys_fn *kernel) { kernel(c->keys, (int32_t)c->n, c->ids); }
+static void call_rank_keys(op_case *c, seqtopk_rank_keys_fn *kernel) {
+    c->returned = kernel(c->keys, (int32_t)c->n, c->ids);
+}
 
 static void place_weigh_ranked(op_case *c) {
     c->ids = case_memory(CASE_IDS, (size_t)c->n, sizeof(int32_t));

@@ -43,13 +43,17 @@ static void check_rank_keys(int32_t n, int kind) {
         describe(row, n, kind);
         case_place(&c, row->op);
         case_call(&c, row);
+        int alike = 0;
         for (int32_t i = 0; i < n; i++) {
             int32_t rank = 0;
-            for (int32_t j = 0; j < n; j++)
+            for (int32_t j = 0; j < n; j++) {
                 rank += keys[j] > keys[i] || (keys[j] == keys[i] && j < i);
+                alike |= keys[j] == keys[i] && j < i;
+            }
             right &= c.ids[i] == rank;
         }
         check_that(right && case_intact(), "the ranks are wrong");
+        check_that(c.returned == alike, "returned %d", (int)c.returned);
     }
 }
 

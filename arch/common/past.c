@@ -19,30 +19,37 @@ typedef int64_t words_of __attribute__((vector_size(4 * VEC_LANES), aligned(4), 
 
 /* -------------------------------------------------------------- rank_keys -- */
 
-/* Of so many keys, a multiple of VEC_LANES, behind which nothing is, against each other. */
-static inline __attribute__((always_inline)) void rank_upto(const float *keys, int32_t n, int32_t vectors,
-                                                            int32_t *ranks) {
+/* Of so many keys, a multiple of VEC_LANES, behind which nothing is, against each other. Returns whether two of the first n are
+ * equal. */
+static inline __attribute__((always_inline)) int rank_upto(const float *keys, int32_t n, int32_t vectors,
+                                                           int32_t *ranks) {
     static const int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    uint32_t alike = 0;
     for (int32_t v = 0; v < vectors; v++) {
         const floats_of own = *(const floats_of *)(keys + v * INTS);
-        ints_of rank = {0}, at = *(const ints_of *)(numbers + 0);
+        ints_of rank = {0}, equal = {0}, at = *(const ints_of *)(numbers + 0);
         at += v * INTS;
         for (int32_t i = 0; i < n; i++) {
             const floats_of other = (floats_of){0} + keys[i];
-            rank -= (other > own) | ((other == own) & (at > i));
+            const ints_of same = other == own;
+            rank -= (other > own) | (same & (at > i));
+            equal -= same;
         }
         *(ints_of *)(ranks + v * INTS) = rank;
+        const floats_of many = __builtin_convertvector(equal, floats_of);
+        alike |= vec_mask_gt(vec_load((const float *)(const void *)&many), vec_set1(1.0f)) & first_lanes(n - v * INTS);
     }
+    return alike != 0;
 }
 
-void KERNEL(rank_keys, f32, pairs)(const float *keys, int32_t n, int32_t *ranks) {
+int KERNEL(rank_keys, f32, pairs)(const float *keys, int32_t n, int32_t *ranks) {
     float all[SEQTOPK_MOST_RANKED];
     const int32_t vectors = (n + INTS - 1) / INTS;
     for (int32_t v = 0; v < vectors; v++) {
         const int32_t left = n - v * INTS;
         vec_store(all + v * INTS, vec_load_first(keys + v * INTS, left < INTS ? left : INTS));
     }
-    rank_upto(all, n, vectors, ranks);
+    return rank_upto(all, n, vectors, ranks);
 }
 
 /* ----------------------------------------------------------- weigh_ranked -- */

@@ -216,32 +216,24 @@ static seqtopk_status check_step(const seqtopk_cache_call *c, seqtopk_error *err
 /* The best first. */
 static void sort_words(uint64_t *words, int32_t n) { qsort(words, (size_t)n, sizeof *words, seqtopk_by_word); }
 
-/* The rank of each of keys [n], of equals the earlier first: experts ascend. work: [n]. */
-static void rank_keys(const seqtopk_kernels *kernels, const float *keys, int32_t n, uint64_t *work, int32_t *ranks) {
-    if (n <= SEQTOPK_MOST_RANKED) {
-        kernels->rank_keys(keys, n, ranks);
-        return;
-    }
+/* The rank of each of keys [n], of equals the earlier first: experts ascend. Returns whether two may be equal. work: [n]. */
+static int rank_keys(const seqtopk_kernels *kernels, const float *keys, int32_t n, uint64_t *work, int32_t *ranks) {
+    if (n <= SEQTOPK_MOST_RANKED)
+        return kernels->rank_keys(keys, n, ranks);
     for (int32_t i = 0; i < n; i++)
         work[i] = seqtopk_word_of(keys[i], i);
     sort_words(work, n);
     for (int32_t i = 0; i < n; i++)
         ranks[seqtopk_token_of(work[i])] = i;
+    return 1;
 }
 
-/* Equal keys [n] of a row's experts change places by their logits, if that is what tells them apart. work, sorted: [n]. */
+/* Equal keys [n] of a row's experts change places by their logits. work, sorted: [n]. */
 static void rank_equals(const seqtopk_call *call, int64_t row, const int32_t *ids, const float *keys, int32_t n,
                         uint64_t *work, float *sorted, int32_t *ranks) {
-    int alike = 0;
-    if (!seqtopk_tells_by_logit(call))
-        return;
+    const float *logits = seqtopk_logits_of(call, row);
     for (int32_t i = 0; i < n; i++)
         sorted[ranks[i]] = keys[i];
-    for (int32_t i = 1; i < n; i++)
-        alike |= sorted[i - 1] == sorted[i];
-    if (!alike)
-        return;
-    const float *logits = seqtopk_logits_of(call, row);
     for (int32_t i = 0; i < n; i++)
         work[ranks[i]] = seqtopk_word_of(logits[ids[i]], i);
     for (int32_t i = 0, next; i < n; i = next) {
@@ -258,8 +250,8 @@ static void rank_equals(const seqtopk_call *call, int64_t row, const int32_t *id
  * work, sorted: [n]. */
 static void rank_row(const seqtopk_kernels *kernels, const seqtopk_call *call, int64_t row, const int32_t *ids,
                      const float *keys, int32_t n, uint64_t *work, float *sorted, int32_t *ranks) {
-    rank_keys(kernels, keys, n, work, ranks);
-    rank_equals(call, row, ids, keys, n, work, sorted, ranks);
+    if (rank_keys(kernels, keys, n, work, ranks) && seqtopk_tells_by_logit(call))
+        rank_equals(call, row, ids, keys, n, work, sorted, ranks);
 }
 
 static int is_masked(const seqtopk_call *call, int64_t row) { return call->in.token_mask && !call->in.token_mask[row]; }
