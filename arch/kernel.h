@@ -148,18 +148,16 @@ typedef struct seqtopk_scoring {
         group_top_k;    /* groups: 1 if there are none, at most 64; group_n: 1 or 2, without a bias 1 */
     int32_t lists_keys; /* topk_scores lists keys in the places of scores */
     /* Of a row alone it may do more, and sets *did_more to 1 where it does: with `weighing` list weights in the places of
-     * scores; with `ranks` [16] write the ranks of the listed keys, and to `scores` [16] their scores, for up to 16. NULL: not
-     * wanted. */
+     * scores; with `ranks` [16] write the ranks of the listed keys, for up to 16. NULL: not wanted. */
     const seqtopk_weighing *weighing;
     int32_t *ranks, *did_more;
-    float *scores;
     /* Scratch. */
     float *keys; /* [keys_size], at least E up to a multiple of 16 */
     int64_t keys_size;
     float *row;    /* [E up to a multiple of 16] */
     uint16_t *ids; /* [E + 48] */
     /* For rows that rough keys cannot decide: the exact keys [E] of a token, after groups; and a token listed by those
-     * from pair `at` on, with scores in the places of weights, or keys: returns the pair after it. */
+     * from pair `at` on, as a list is to be: returns the pair after it. */
     void (*row_keys)(const void *context, int64_t token, float *keys);
     int64_t (*list_row)(const void *context, int64_t token, int64_t at);
     const void *context;
@@ -212,6 +210,7 @@ typedef struct seqtopk_lists {
     int32_t *offsets, *ids;
     float *keys;
     int32_t to_scores, score;
+    float *scores; /* topk_scores: [end + SEQTOPK_CANDIDATES_SLACK], the scores of the pairs; NULL: not wanted */
 } seqtopk_lists;
 
 /*
@@ -281,11 +280,11 @@ typedef int seqtopk_rank_keys_fn(const float *keys, int32_t n, int32_t *ranks);
 
 /*
  * weigh_ranked: of one token's candidates [n], ids ascending, writes the ids and weights of those whose rank is below `stays`, made
- * of their keys as weigh_keys does. keys, ids, ranks: [SEQTOPK_MOST_WEIGHED], of which n count. Returns 0 where weigh_keys
+ * of their scores as weigh_keys does. scores, ids, ranks: [SEQTOPK_MOST_WEIGHED], of which n count. Returns 0 where weigh_keys
  * does: only the ids are of use then. n places are written.
  */
 enum { SEQTOPK_MOST_WEIGHED = 16 };
-typedef int seqtopk_weigh_ranked_fn(int32_t score, const seqtopk_weighing *how, const float *keys, const int32_t *ids,
+typedef int seqtopk_weigh_ranked_fn(const seqtopk_weighing *how, const float *scores, const int32_t *ids,
                                     const int32_t *ranks, int32_t n, int32_t stays, int32_t *kept_ids, float *weights);
 
 /*
@@ -303,14 +302,13 @@ typedef struct seqtopk_contest {
 } seqtopk_contest;
 
 /*
- * contest_ranked: lists and weighs as weigh_ranked does what stays of a contest, of scores that are made of `scores`, which may be
- * `keys`. sure <= SEQTOPK_MOST_SURE, and `uncontested` and `most` are from sure to n. note: [n - sure], the keys that compete, best first; what
+ * contest_ranked: lists and weighs as weigh_ranked does what stays of a contest. sure <= SEQTOPK_MOST_SURE, and `uncontested` and `most` are from sure to n. note: [n - sure], the keys that compete, best first; what
  * stands in `sure` places before it is lost.
  */
 enum { SEQTOPK_MOST_SURE = 2 };
-typedef int seqtopk_contest_ranked_fn(seqtopk_contest *contest, int32_t score, const seqtopk_weighing *how,
-                                      const float *keys, const float *scores, const int32_t *ids, const int32_t *ranks,
-                                      int32_t n, float *note, int32_t *kept_ids, float *weights);
+typedef int seqtopk_contest_ranked_fn(seqtopk_contest *contest, const seqtopk_weighing *how, const float *keys,
+                                      const float *scores, const int32_t *ids, const int32_t *ranks, int32_t n,
+                                      float *note, int32_t *kept_ids, float *weights);
 
 /* pick_words: writes those of words [n] that reach `low` and not `high`, in their order, and adds to *above how many reach
  * `high`. Returns how many it wrote. picked: [n + SEQTOPK_PICKED_SLACK]. */

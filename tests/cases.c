@@ -182,8 +182,10 @@ static seqtopk_scoring scoring_of(const op_case *c) {
 }
 
 static void place_topk_scores(op_case *c) {
+    const size_t end = (size_t)c->end + SEQTOPK_CANDIDATES_SLACK;
     place_scoring(c);
     case_place_lists(c);
+    c->lists.scores = c->wants_scores ? case_memory(CASE_NOTE, end, sizeof(float)) : NULL;
 }
 
 static void call_topk_scores(op_case *c, seqtopk_topk_scores_fn *kernel) {
@@ -300,8 +302,8 @@ static void place_weigh_ranked(op_case *c) {
 }
 
 static void call_weigh_ranked(op_case *c, seqtopk_weigh_ranked_fn *kernel) {
-    c->returned = kernel(c->rows.score, &c->how, c->keys, c->pair_ids, c->pair_offsets, (int32_t)c->n, (int32_t)c->k,
-                         c->ids, c->work);
+    c->returned =
+        kernel(&c->how, c->scores, c->pair_ids, c->pair_offsets, (int32_t)c->n, (int32_t)c->k, c->ids, c->work);
 }
 
 static void place_contest_ranked(op_case *c) {
@@ -310,8 +312,8 @@ static void place_contest_ranked(op_case *c) {
 }
 
 static void call_contest_ranked(op_case *c, seqtopk_contest_ranked_fn *kernel) {
-    c->returned = kernel(&c->contest, c->rows.score, &c->how, c->keys, c->scores, c->pair_ids, c->pair_offsets,
-                         (int32_t)c->n, c->note, c->ids, c->work);
+    c->returned = kernel(&c->contest, &c->how, c->keys, c->scores, c->pair_ids, c->pair_offsets, (int32_t)c->n, c->note,
+                         c->ids, c->work);
 }
 
 static void place_pick_words(op_case *c) {

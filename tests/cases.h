@@ -78,6 +78,7 @@ typedef struct op_case {
     const int32_t *pair_offsets, *pair_ids; /* of the winners */
     seqtopk_weighing how;
     int64_t from, end; /* places in the lists */
+    int wants_scores;  /* of topk_scores: lists.scores too */
     int64_t fit;       /* of topk_scores and collect_scores: for the keys of how many rows there is scratch */
     int64_t (*list_row)(const void *context, int64_t token, int64_t at); /* context: the case itself */
     void (*row_keys)(const void *context, int64_t token, float *keys);

@@ -66,8 +66,6 @@ typedef struct ranked {
 } ranked;
 
 static op_case ranked_case(int32_t n, int kind, ranked *r) {
-    static const seqtopk_score scores[] = {SEQTOPK_SCORE_SOFTMAX, SEQTOPK_SCORE_SIGMOID, SEQTOPK_SCORE_SQRTSOFTPLUS,
-                                           SEQTOPK_SCORE_LOGITS};
     for (int32_t i = 0; i < SEQTOPK_MOST_WEIGHED; i++) {
         r->keys[i] = i < n && kind < 2 ? key_of(kind) - 3.0f : key_of(kind);
         r->scores[i] = kind < 2 ? key_of(kind) - 3.0f : key_of(kind);
@@ -80,7 +78,6 @@ static op_case ranked_case(int32_t n, int kind, ranked *r) {
             r->ranks[i] += r->keys[j] > r->keys[i] || (r->keys[j] == r->keys[i] && j < i);
     }
     op_case c = {.n = n,
-                 .rows.score = (int32_t)scores[random_below(&run.random, 4)],
                  .how = {.norm = (int32_t)(SEQTOPK_NORM_NONE + random_below(&run.random, 3)),
                          .scale = random_below(&run.random, 2) ? 1.0f : 2.5f,
                          .least = -INFINITY},
@@ -88,7 +85,7 @@ static op_case ranked_case(int32_t n, int kind, ranked *r) {
                  .scores = case_copy(CASE_VALUES, r->scores, SEQTOPK_MOST_WEIGHED, sizeof *r->scores),
                  .pair_ids = case_copy(CASE_PAIR_IDS, r->ids, SEQTOPK_MOST_WEIGHED, sizeof *r->ids),
                  .pair_offsets = case_copy(CASE_PAIR_OFFSETS, r->ranks, SEQTOPK_MOST_WEIGHED, sizeof *r->ranks)};
-    if (c.how.norm == SEQTOPK_NORM_SUM && c.rows.score != SEQTOPK_SCORE_LOGITS)
+    if (c.how.norm == SEQTOPK_NORM_SUM && random_below(&run.random, 2))
         c.how.least = random_below(&run.random, 2) ? SEQTOPK_LEAST_SCORE : 0.02f;
     case_freeze(CASE_KEYS);
     case_freeze(CASE_VALUES);
@@ -104,17 +101,17 @@ typedef struct kept {
     int is_sound;
 } kept;
 
-static kept keep_of(const op_case *c, const ranked *r, const float *scores, const int *stay) {
+static kept keep_of(const op_case *c, const ranked *r, const int *stay) {
     kept k = {.count = 0};
     for (int32_t i = 0; i < c->n; i++)
         if (stay[i]) {
             k.ids[k.count] = r->ids[i];
-            k.weights[k.count++] = scores[i];
+            k.weights[k.count++] = r->scores[i];
         }
     const int32_t offsets[] = {0, k.count};
     seqtopk_weigh_keys_fn *weigh =
         (seqtopk_weigh_keys_fn *)check_reference(SEQTOPK_OP_weigh_keys, SEQTOPK_DTYPE_F32)->function;
-    k.is_sound = weigh(c->rows.score, &c->how, 0, 1, offsets, k.weights);
+    k.is_sound = weigh(SEQTOPK_SCORE_LOGITS, &c->how, 0, 1, offsets, k.weights);
     return k;
 }
 
@@ -134,7 +131,7 @@ static void check_weigh_ranked(int32_t n, int kind) {
     c.k = random_below(&run.random, (uint32_t)n + 2);
     for (int32_t i = 0; i < n; i++)
         stay[i] = r.ranks[i] < c.k;
-    const kept k = keep_of(&c, &r, r.keys, stay);
+    const kept k = keep_of(&c, &r, stay);
     for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_weigh_ranked, -1));) {
         describe(row, n, kind);
         case_place(&c, row->op);
@@ -191,7 +188,7 @@ static void check_contest_ranked(int32_t n, int kind) {
         above += words[i] >= own->high;
         reach += words[i] >= own->low;
     }
-    const kept k = keep_of(&c, &r, r.scores, stay);
+    const kept k = keep_of(&c, &r, stay);
     for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_contest_ranked, -1));) {
         describe(row, n, kind);
         case_place(&c, row->op);

@@ -790,6 +790,8 @@ static int64_t list_whole_row(const void *context, int64_t token, int64_t at) {
     whole_rows_listed++;
     memcpy(k->lists.ids + at, whole_rows->ids + from, (size_t)n * sizeof(int32_t));
     memcpy(k->lists.keys + at, whole_rows->keys + from, (size_t)n * sizeof(float));
+    if (k->lists.scores)
+        memcpy(k->lists.scores + at, whole_rows->keys + from, (size_t)n * sizeof(float));
     return at + n;
 }
 
@@ -834,10 +836,14 @@ static void check_topk_scores_of(rows_case *c, const float *bias, seqtopk_key ke
     k.from = right.from;
     k.fit = 1 + random_below(&run.random, 20);
     k.list_row = list_whole_row;
+    k.wants_scores = (int)random_below(&run.random, 2);
     for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_topk_scores, c->dtype));) {
         k.end = right.at + (random_below(&run.random, 2) ? 0 : random_below(&run.random, 40));
         check_topk_row_of(c, &k, row, &right);
         check_that(k.returned == -1, "found a bad row, %lld, where there is none", (long long)k.returned);
+        check_that(!k.lists.scores || memcmp(k.lists.scores + k.from, k.lists.keys + k.from,
+                                             (size_t)(right.at - right.from) * sizeof(float)) == 0,
+                   "listed scores are other ones");
         if (c->score == SEQTOPK_SCORE_SOFTMAX)
             check_normalisers(c, &k.rows);
     }
@@ -871,6 +877,9 @@ static void check_topk(rows_case *c) {
         if (k.candidates.size < 0)
             continue;
         check_that(k.returned == -1, "found a bad row, %lld, where there is none", (long long)k.returned);
+        check_that(!k.lists.scores || memcmp(k.lists.scores + k.from, k.lists.keys + k.from,
+                                             (size_t)(right.at - right.from) * sizeof(float)) == 0,
+                   "listed scores are other ones");
         if (c->score == SEQTOPK_SCORE_SOFTMAX)
             check_normalisers(c, &k.rows);
     }

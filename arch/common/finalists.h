@@ -165,6 +165,8 @@ static inline int64_t finalists_list(const finalists *f, int32_t top_k, float kt
         const uint32_t in = take_first(vec_load(f->keys + i), first_lanes(n - i), &stay);
         const int taken = count_bits(in);
         append(to, at, end, vec_compress(vec_load(listed + i), in), vec_compress(vec_load_u16(f->ids + i), in), taken);
+        if (to->scores)
+            vec_store(to->scores + at, vec_compress(vec_load(f->x + i), in));
         at += taken;
     }
     return at;

@@ -83,15 +83,14 @@ static inline int keep16(vec x[VECS], uint32_t bits) {
 }
 
 /* Lists those of n lanes that are in `bits`, weighed. How many they are cannot be foreseen: n places are written. */
-static inline __attribute__((always_inline)) int weigh_those(uint32_t bits, int32_t n, int32_t score,
-                                                             const seqtopk_weighing *how, const float *scores,
-                                                             const int32_t *ids, int32_t *kept_ids, float *weights) {
+static inline __attribute__((always_inline)) int weigh_those(uint32_t bits, int32_t n, const seqtopk_weighing *how,
+                                                             const float *scores, const int32_t *ids, int32_t *kept_ids,
+                                                             float *weights) {
     vec x[VECS], own_ids[VECS];
     for (int v = 0; v < VECS; v++) {
         x[v] = vec_load(scores + v * VEC_LANES);
         own_ids[v] = vec_load((const float *)(const void *)ids + v * VEC_LANES);
     }
-    scores_of_keys(score, x, VECS);
     const int kept = keep16(x, bits);
     (void)keep16(own_ids, bits);
     weigh_store16((float *)(void *)kept_ids, n, own_ids);
@@ -102,10 +101,10 @@ static inline __attribute__((always_inline)) int weigh_those(uint32_t bits, int3
     return 1;
 }
 
-int KERNEL(weigh_ranked, f32, lanes16)(int32_t score, const seqtopk_weighing *how, const float *keys,
-                                       const int32_t *ids, const int32_t *ranks, int32_t n, int32_t stays,
-                                       int32_t *kept_ids, float *weights) {
-    return weigh_those(ranked_below(ranks, n, stays), n, score, how, keys, ids, kept_ids, weights);
+int KERNEL(weigh_ranked, f32, lanes16)(const seqtopk_weighing *how, const float *scores, const int32_t *ids,
+                                       const int32_t *ranks, int32_t n, int32_t stays, int32_t *kept_ids,
+                                       float *weights) {
+    return weigh_those(ranked_below(ranks, n, stays), n, how, scores, ids, kept_ids, weights);
 }
 
 /* --------------------------------------------------------- contest_ranked -- */
@@ -134,14 +133,13 @@ static inline uint32_t contest_bits(seqtopk_contest *c, const float *keys, const
 }
 #endif
 
-int KERNEL(contest_ranked, f32, lanes16)(seqtopk_contest *contest, int32_t score, const seqtopk_weighing *how,
-                                         const float *keys, const float *scores, const int32_t *ids,
-                                         const int32_t *ranks, int32_t n, float *note, int32_t *kept_ids,
-                                         float *weights) {
+int KERNEL(contest_ranked, f32, lanes16)(seqtopk_contest *contest, const seqtopk_weighing *how, const float *keys,
+                                         const float *scores, const int32_t *ids, const int32_t *ranks, int32_t n,
+                                         float *note, int32_t *kept_ids, float *weights) {
     const uint32_t bits = VEC_CONTEST(contest, keys, ranks, n);
     for (int32_t i = 0; i < n; i++)
         note[ranks[i] - contest->sure] = keys[i];
-    return weigh_those(bits, n, score, how, scores, ids, kept_ids, weights);
+    return weigh_those(bits, n, how, scores, ids, kept_ids, weights);
 }
 
 /* ------------------------------------------------------------- pick_words -- */

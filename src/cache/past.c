@@ -186,8 +186,8 @@ static int32_t route_weighed(seqtopk_past *past, const seqtopk_rules *rules, int
     seqtopk_contest contest = seqtopk_ladder_contest(past->ladder, past->log.tokens.size, sure, left, places);
     seqtopk_token_note *note = seqtopk_shelf_push(&past->log.tokens, purse); /* reserved */
     float *own = (float *)(note + 1);
-    *row->weighed = rules->kernels->contest_ranked(&contest, row->score, row->how, row->keys, row->scores, row->ids,
-                                                   row->ranks, row->n, own, row->kept_ids, row->weights);
+    *row->weighed = rules->kernels->contest_ranked(&contest, row->how, row->keys, row->scores, row->ids, row->ranks,
+                                                   row->n, own, row->kept_ids, row->weights);
     for (int32_t j = left; j < past->log.width; j++)
         own[j] = -INFINITY;
     const int32_t given = sure + contest.winners;
@@ -214,8 +214,8 @@ int32_t seqtopk_past_route_ranked(seqtopk_past *past, const seqtopk_rules *rules
         sorted[row->ranks[i]] = row->keys[i];
     const int32_t given = past->counts ? route_compactly(past, rules, key, sure, sorted + sure, n - sure, words)
                                        : route_next(past, rules, sure, sorted + sure, n - sure, purse);
-    *row->weighed = row->how && rules->kernels->weigh_ranked(row->score, row->how, row->scores, row->ids, row->ranks, n,
-                                                             given, row->kept_ids, row->weights);
+    *row->weighed = row->how && rules->kernels->weigh_ranked(row->how, row->scores, row->ids, row->ranks, n, given,
+                                                             row->kept_ids, row->weights);
     return given;
 }
 

@@ -71,9 +71,9 @@ int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, int32
  * most SEQTOPK_MOST_WEIGHED, of which places beyond n are read, and what the token is given is listed and weighed as ops
  * weigh_ranked and contest_ranked do. */
 typedef struct seqtopk_ranked {
-    const float *keys, *scores; /* what weights are made of, with `score` */
+    const float *keys, *scores;
     const int32_t *ids, *ranks;
-    int32_t n, score;
+    int32_t n;
     const seqtopk_weighing *how;
     int32_t *kept_ids;
     float *weights;

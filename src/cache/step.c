@@ -33,6 +33,7 @@ typedef struct seqtopk_cache_call {
         seqtopk_error error;
     } * checked;     /* what the first step found, for all parts */
     int32_t *stays;  /* [T]: how many of its candidates a token is given */
+    float *scores;   /* [T * max_experts]: of the candidates, row by row */
     int32_t *ranks;  /* [max_experts] of this part */
     float *keys;     /* [max_experts]: a row's, best first */
     uint64_t *words; /* [max_experts] */
@@ -50,6 +51,8 @@ static size_t lay_out(seqtopk_cache_call *c, int64_t tokens, int32_t max_experts
     used += rounded(sizeof *c->checked);
     c->stays = (int32_t *)(base + used);
     used += rounded((size_t)tokens * sizeof *c->stays);
+    c->scores = (float *)(base + used);
+    used += rounded(((size_t)tokens * (size_t)max_experts + SEQTOPK_CANDIDATES_SLACK) * sizeof *c->scores);
     const size_t ranks = rounded((size_t)max_experts * sizeof *c->ranks);
     const size_t keys = rounded((size_t)max_experts * sizeof *c->keys);
     const size_t words = rounded((size_t)max_experts * sizeof *c->words);
@@ -377,10 +380,10 @@ static void step_join(seqtopk_cache_call *c) {
 
 /* ------------------------------------------------------------- row by row -- */
 
-/* Whether what stays of a row can take its place at once, weighed. */
+/* Whether what stays of a row can take its place at once, weighed, if its scores are listed. */
 static int goes_row_by_row(const seqtopk_cache_call *c) {
     const seqtopk_call *call = &c->route;
-    return c->rows.take == SEQTOPK_TAKE_CAUSAL && !call->plan->adjusts && !call->is_biased && !call->by_logit &&
+    return c->rows.take == SEQTOPK_TAKE_CAUSAL && !call->plan->adjusts && !call->by_logit &&
            call->plan->max_experts <= SEQTOPK_MOST_WEIGHED && call->plan->desc.norm != SEQTOPK_NORM_SPARSEMIXER &&
            !call->in.expert_factors && !call->out.runner_ids && !call->out.margins && seqtopk_weighs_scores(call);
 }
@@ -406,11 +409,10 @@ static void decide_row_by_row(const seqtopk_cache_call *c) {
         rank_row(kernels, call, row, ids, keys, n, c->words, c->keys, ranks);
         int weighed = 1;
         const seqtopk_ranked ranked = {keys,
-                                       keys,
+                                       call->list_scores + from,
                                        ids,
                                        ranks,
                                        n,
-                                       call->rows.score,
                                        &call->weighing,
                                        call->expert_ids + at,
                                        call->list_weights + at,
@@ -440,7 +442,7 @@ static int step_one(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const 
     enum { SPACE = SEQTOPK_MOST_RANKED + 16 }; /* whole vectors are written */
     seqtopk_call call;
     float keys[SPACE];
-    float scores[SEQTOPK_MOST_WEIGHED], sorted[SEQTOPK_MOST_RANKED];
+    float scores[SPACE], sorted[SEQTOPK_MOST_RANKED];
     uint64_t words[SEQTOPK_MOST_RANKED];
     int32_t ids[SPACE], ranks[SEQTOPK_MOST_RANKED], has_ranks = 0;
     if (!cache || !rows || rows->struct_size != sizeof *rows || rows->layer < 0 || rows->layer >= cache->layers ||
@@ -463,18 +465,10 @@ static int step_one(seqtopk_cache *cache, const seqtopk_cache_rows *rows, const 
         return 0;
     if (!has_ranks)
         rank_row(layer->rules.kernels, &call, 0, ids, keys, n, words, sorted, ranks);
-    const int weighs = n <= SEQTOPK_MOST_WEIGHED && (has_ranks || !call.is_biased) && seqtopk_weighs_scores(&call);
+    const int weighs = n <= SEQTOPK_MOST_WEIGHED && seqtopk_weighs_scores(&call);
     int weighed;
-    const seqtopk_ranked row = {keys,
-                                has_ranks ? scores : keys,
-                                ids,
-                                ranks,
-                                n,
-                                has_ranks ? SEQTOPK_SCORE_LOGITS : call.rows.score,
-                                weighs ? &call.weighing : NULL,
-                                call.expert_ids,
-                                call.list_weights,
-                                &weighed};
+    const seqtopk_ranked row = {
+        keys, scores, ids, ranks, n, weighs ? &call.weighing : NULL, call.expert_ids, call.list_weights, &weighed};
     const int32_t stays = seqtopk_past_route_ranked(past, &layer->rules, call.rows.key, &row, &cache->purse);
     if (!weighed)
         leave_first(ids, keys, n, ranks, stays, call.expert_ids, call.list_weights);
@@ -521,10 +515,11 @@ seqtopk_status seqtopk_cache_step(seqtopk_cache *cache, const seqtopk_cache_rows
         status = check_step(&c, error);
     if (status)
         return status;
+    c.route.list_scores = goes_row_by_row(&c) ? c.scores : NULL;
     seqtopk_step_collect(&c.route);
     seqtopk_call_mask_dropped(&c.route);
     status = seqtopk_check_logits(&c.route, error);
-    if (!status && goes_row_by_row(&c)) {
+    if (!status && c.route.list_scores && c.route.in.tokens > 0 && c.route.runs->way == SEQTOPK_WAY_topk_scores) {
         decide_row_by_row(&c);
         return SEQTOPK_OK;
     }

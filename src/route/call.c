@@ -456,6 +456,7 @@ static inline __attribute__((always_inline)) void settle(seqtopk_call *call, voi
     call->left = scratch_size > (uintptr_t)call->behind - (uintptr_t)scratch
                      ? scratch_size - (size_t)((uintptr_t)call->behind - (uintptr_t)scratch)
                      : 0;
+    call->list_scores = NULL;
     if (call->out.token_offsets)
         call->token_offsets = call->out.token_offsets;
     if (call->out.expert_ids)

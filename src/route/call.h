@@ -89,7 +89,8 @@ typedef struct seqtopk_call {
     float *reservoir;                    /* [2 * T * K], until the cuts are known; then in its place: */
     int32_t *token_offsets, *expert_ids; /* the caller's, or in scratch if the caller wants none */
     float *list_weights;
-    seqtopk_work work; /* of this part */
+    float *list_scores; /* a step of a cache: where topk_scores lists keys also their scores go, or NULL */
+    seqtopk_work work;  /* of this part */
 } seqtopk_call;
 
 /*
@@ -119,8 +120,8 @@ int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const se
 
 /*
  * Lists that token in ids and keys [end]; returns how many experts, or -1 if its logits are bad or ask for more work.
- * *did_more becomes 1 where also its weights are made, or, where `ranks` is not NULL, its keys' ranks and its scores
- * (seqtopk_scoring). Then what is left, once it is known how many of them it has.
+ * *did_more becomes 1 where also its weights are made, or, where `ranks` is not NULL, its keys' ranks (seqtopk_scoring).
+ * scores: [end] as well, or NULL. Then what is left, once it is known how many of them it has.
  */
 int64_t seqtopk_collect_one(const seqtopk_call *call, int32_t *ids, float *keys, int64_t end, int32_t *ranks,
                             float *scores, int32_t *did_more);

@@ -58,23 +58,26 @@ static int64_t list_row(const void *context, int64_t token, int64_t at) {
     seqtopk_rows row = call->rows;
     seqtopk_grouped_keys(call, token, token + 1, call->work.keys);
     const int64_t end = list_keys(call, token, call->work.keys, call->plan->pairs, at);
-    if (call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE)
+    const int has_keys = call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE;
+    float *scores = has_keys ? call->list_scores : call->list_weights;
+    if (!scores)
         return end;
     const int32_t own[] = {0, (int32_t)(end - at)};
     row.logits = (const char *)row.logits + token * row.stride;
     row.shift += token;
     row.lse += token;
     row.token_mask = NULL;
-    call->kernels->weigh_logits(&row, &plain, 0, 1, own, call->expert_ids + at, call->list_weights + at);
+    call->kernels->weigh_logits(&row, &plain, 0, 1, own, call->expert_ids + at, scores + at);
     return end;
 }
 
 int64_t seqtopk_topk_scores_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
                                     seqtopk_run *run) {
     const int32_t top_k = call->plan->pairs;
-    const seqtopk_lists to = seqtopk_lists_of(call, 1);
+    seqtopk_lists to = seqtopk_lists_of(call, 1);
     seqtopk_scoring how = seqtopk_scoring_of(call);
     int64_t at = first * top_k;
+    to.scores = call->list_scores;
     (void)s;
     how.list_row = list_row;
     how.lists_keys = call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE;
@@ -137,7 +140,8 @@ int64_t seqtopk_collect_one(const seqtopk_call *call, int32_t *ids, float *keys,
                               .ids = ids,
                               .keys = keys,
                               .to_scores = seqtopk_weighs_scores(call),
-                              .score = call->rows.score};
+                              .score = call->rows.score,
+                              .scores = scores};
     seqtopk_scoring how = seqtopk_scoring_of(call);
     int64_t at = 0;
     how.keys_size = call->rows.experts + SEQTOPK_CANDIDATES_SLACK;
@@ -145,7 +149,6 @@ int64_t seqtopk_collect_one(const seqtopk_call *call, int32_t *ids, float *keys,
     how.lists_keys = call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE;
     how.weighing = !ranks && to.to_scores ? &call->weighing : NULL;
     how.ranks = ranks;
-    how.scores = scores;
     how.did_more = did_more;
     return call->kernels->topk_scores(&call->rows, 0, 1, call->plan->pairs, &how, &to, &at, end) < 0 ? at : -1;
 }
