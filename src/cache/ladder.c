@@ -14,7 +14,7 @@ enum {
     LEAST_SHARE = 8,  /* a rung is worth its memory where the past has 8 times its words, */
     FIRST_SHARE = 4,  /* the smallest one earlier */
     LEAST_READ = 64,  /* words of a refill a token: what costs no more than to look after it, */
-    MOST_READ = 4096, /* and what does not make a step long: a rung that is late is waited for a while */
+    MOST_READ = 3072, /* and what does not make a step long: a rung that is late is waited for a while */
     RETIRED = 8192,   /* bytes of what was given up, a token */
     MOST_QUIET = 64,  /* tokens that rungs are behind the log: to catch up is not to make a step long */
     TRIES = 4
