@@ -790,6 +790,29 @@ static int is_mixed(const call *c, const int32_t *from) {
     return same;
 }
 
+static void check_refused(const call *c, seqtopk_plan *plan, const char *who, int64_t first);
+static void check_dropped(const call *c, const uint8_t *good);
+
+/* Bad rows of such a batch: the first in its own order is named, or they are dropped. */
+static void check_mixed_nonfinite(const call *c, unsigned char *logits, const uint8_t *mask) {
+    const char *isa;
+    int64_t first = -1;
+    uint8_t *good = check_alloc((size_t)c->in.tokens, 1);
+    memcpy(good, mask, (size_t)c->in.tokens);
+    for (int i = 0; i < 3; i++) {
+        const int64_t t = pick((uint32_t)c->in.tokens);
+        const size_t at = (size_t)(t * columns(&c->desc)) + pick((uint32_t)columns(&c->desc));
+        random_store(logits, (int)c->desc.dtype, at, INFINITY);
+        first = mask[t] && (first < 0 || t < first) ? t : first;
+        good[t] = 0;
+    }
+    for (int32_t i = 0; (isa = seqtopk_isa_name(i)); i++)
+        if (isa_wanted(isa))
+            check_refused(c, make_plan(c, isa, NULL), isa, first);
+    check_dropped(c, good);
+    free(good);
+}
+
 /* A batch whose tokens stand in any order gets what it gets sorted by sequence, in its own order; one by one or by a team. */
 static void check_mixed(const call *c) {
     const size_t tokens = (size_t)c->in.tokens, element = c->desc.dtype == SEQTOPK_DTYPE_F32 ? 4 : 2;
@@ -815,7 +838,7 @@ static void check_mixed(const call *c) {
     seqtopk_plan_destroy(wide);
     for (int32_t i = 0; (isa = seqtopk_isa_name(i)); i++) {
         seqtopk_plan *plan = isa_wanted(isa) ? make_plan(c, isa, NULL) : NULL;
-        for (int how = SERIAL; plan && how <= LENT_ONE_BY_ONE; how++) {
+        for (int how = SERIAL; plan && how <= LENT_THREADS; how++) {
             seqtopk_error error = SEQTOPK_ERROR_INIT;
             describe(&mixed, "mixed", isa);
             place(&trial, &mixed, SHEET_ALL);
@@ -827,6 +850,7 @@ static void check_mixed(const call *c) {
         }
         seqtopk_plan_destroy(plan);
     }
+    check_mixed_nonfinite(&mixed, logits, mask);
     free(from);
     free(of);
     free(logits);

@@ -36,7 +36,7 @@ seqtopk_call seqtopk_prepare(const seqtopk_call *call, int64_t first, int64_t la
     if (call->rows.token_mask)
         some.in.token_mask = some.rows.token_mask = call->rows.token_mask + first;
     seqtopk_rows whole = call->rows;
-    float *to = call->work.prepared ? call->work.prepared : call->gathered;
+    float *to = call->work.prepared ? call->work.prepared : call->work.gathered;
     whole.experts = call->plan->columns;
     if (call->places)
         gather(call, whole, first, last, (char *)to);
