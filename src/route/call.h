@@ -258,6 +258,14 @@ void seqtopk_see_unsorted(seqtopk_call *call);
 /* What part 0 found in the way of sorting, or of what was asked for once it is sorted: whoever asks afterwards. */
 seqtopk_status seqtopk_check_sorted(const seqtopk_call *call, seqtopk_error *error);
 
+/*
+ * masked.c: where a stretch of tokens [first, last) that begins at `first` ends: of masked ones, which *is_masked tells, or of
+ * others. Without a mask all are one. What kernels would write of masked rows; and the same with lists that have nothing.
+ */
+int64_t seqtopk_stretch(const seqtopk_call *call, int64_t first, int64_t last, int *is_masked);
+void seqtopk_leave_out(const seqtopk_call *call, int64_t first, int64_t last);
+void seqtopk_list_none(const seqtopk_call *call, int32_t *offsets, int64_t first, int64_t last, int64_t at);
+
 /* The ops of that name on this call's rows; prepared first if need be. */
 int64_t seqtopk_rows_lse(const seqtopk_call *call, int64_t first, int64_t last);
 void seqtopk_rows_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys);
@@ -319,11 +327,9 @@ void seqtopk_order_as_given(const seqtopk_call *call, int64_t token);
 /* After weights: order, padded and dense rows of tokens [first, last). */
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last);
 
-/* Padded rows, with ids of any size: whether there are any, and a token's. Those of tokens [first, last) at once, if each fills
- * its row and rows follow one another, so that they are the lists once more; returns 0 if not. */
+/* Padded rows, with ids of any size: whether there are any, and those of tokens [first, last). */
 int seqtopk_wants_padded(const seqtopk_call *call);
-void seqtopk_write_padded(const seqtopk_call *call, int64_t token);
-int seqtopk_write_full_rows(const seqtopk_call *call, int64_t first, int64_t last);
+void seqtopk_write_padded(const seqtopk_call *call, int64_t first, int64_t last);
 
 /* The tokens of the pairs of tokens [first, last). And once all lists are in order, what fills them up. */
 void seqtopk_tell_pair_tokens(const seqtopk_call *call, int64_t first, int64_t last);
