@@ -134,14 +134,20 @@ void seqtopk_list_experts(const seqtopk_call *call) {
 
 /* ---------------------------------------------------------- a token alone -- */
 
-/* to [n]: from expert `from` on, how many of the token's experts [pairs] come before it. */
+/* to [n]: from expert `from` on, how many of the token's experts [pairs] come before it. Written from each on as far as whole
+ * vectors go, over which the next ones are written. */
 static void count_before(const int32_t *ids, int32_t pairs, int32_t from, int32_t n, int32_t *to) {
+    enum { AT_ONCE = 16 };
     int32_t e = 0;
-    for (int32_t i = 0; i < pairs; i++)
-        for (; e + from <= ids[i]; e++)
+    for (int32_t i = 0; i <= pairs; i++) {
+        const int32_t end = i < pairs ? ids[i] + 1 - from : n;
+        for (; e < end && e + AT_ONCE <= n; e += AT_ONCE)
+            for (int32_t j = 0; j < AT_ONCE; j++)
+                to[e + j] = i;
+        for (; e < end; e++)
             to[e] = i;
-    for (; e < n; e++)
-        to[e] = pairs;
+        e = end > 0 ? end : 0;
+    }
 }
 
 void seqtopk_list_experts_of_one(const seqtopk_call *call) {
