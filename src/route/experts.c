@@ -83,13 +83,12 @@ static void tell_experts(const seqtopk_call *call, const int32_t *restrict offse
 
 /* slots [n] = what: by copies of what is there already, which are made of the widest vectors. */
 static void fill(int32_t *slots, int32_t n, int32_t what) {
-    enum { FEW = 64, MANY = 1024 };
+    enum { FEW = 64 };
     int32_t at = 0;
     for (; at < n && at < FEW; at++)
         slots[at] = what;
     for (int32_t more; at < n; at += more) {
-        more = at < MANY ? at : MANY;
-        more = n - at < more ? n - at : more;
+        more = n - at < at ? n - at : at;
         memcpy(slots + at, slots, (size_t)more * sizeof *slots);
     }
 }
