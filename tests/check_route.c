@@ -22,10 +22,12 @@ static guard g_logits, g_mask, g_bias, g_cu, g_scratch, g_ways, g_fallbacks;
 static sheet base, trial;
 enum { MOST_TOKENS = 2100 };
 enum { MOST_RUNNERS = 3 };
+enum { MOST_MARGINS = 400 };
 /* What sheets do not have. */
 static struct beside {
     float null_weights[MOST_TOKENS], margins[MOST_TOKENS];
     int32_t runners[MOST_TOKENS * MOST_RUNNERS];
+    float sequence_margins[MOST_MARGINS];
 } of_base, of_trial;
 
 static uint32_t pick(uint32_t n) { return random_below(&run.random, n); }
@@ -41,6 +43,13 @@ typedef struct call {
     int32_t runners; /* that are asked for; 0: none */
     int aligned;     /* scratch at a round address */
 } call;
+
+static int32_t all_sequences(const call *c) { return c->in.cu_seqlens || c->in.token_seq ? c->in.sequences : 1; }
+
+/* They cost as much as runners, and are asked for together. */
+static int has_sequence_margins(const call *c) {
+    return c->runners > 0 && c->desc.scope == SEQTOPK_SCOPE_SEQUENCE && !c->in.given_ids;
+}
 
 static void describe(const call *c, const char *what, const char *who) {
     const seqtopk_desc *d = &c->desc;
@@ -319,8 +328,7 @@ static seqtopk_status route_by_parts(team *t) {
 /* Routes into `out`, with scratch of exactly the promised size at the end of its page. */
 static seqtopk_status route(const seqtopk_plan *plan, const call *c, const seqtopk_output *out, entry how,
                             int32_t parts, seqtopk_error *error) {
-    const int64_t sequences = c->in.cu_seqlens || c->in.token_seq ? c->in.sequences : 1;
-    const size_t size = seqtopk_scratch_size(plan, c->in.tokens, sequences, parts);
+    const size_t size = seqtopk_scratch_size(plan, c->in.tokens, all_sequences(c), parts);
     if (!check_that(size > 0, "scratch size is 0"))
         return SEQTOPK_E_VALUE;
     void *scratch = guard_place(&g_scratch, size, c->aligned ? GUARD_BEGIN : GUARD_END, c->aligned ? 0 : pick(2) * 3);
@@ -372,6 +380,8 @@ static void place(sheet *s, const call *c, uint32_t wanted) {
         s->out.runner_ids = beside->runners;
         s->out.margins = beside->margins;
     }
+    if (has_sequence_margins(c))
+        s->out.sequence_margins = beside->sequence_margins;
 }
 
 /* The first output that differs in a bit. */
@@ -383,6 +393,9 @@ static const char *difference(const call *c) {
         return "margins";
     if (memcmp(of_base.runners, of_trial.runners, (size_t)(c->in.tokens * c->runners) * sizeof(int32_t)))
         return "runner_ids";
+    if (has_sequence_margins(c) && memcmp(of_base.sequence_margins, of_trial.sequence_margins,
+                                          (size_t)all_sequences(c) * sizeof *of_base.sequence_margins))
+        return "sequence_margins";
     return sheet_difference(&base, &trial);
 }
 
@@ -488,6 +501,15 @@ static void check_against_oracle(const call *c, const oracle_problem *problem, c
                    "runner_ids");
         free(margins);
         free(runners);
+    }
+    if (has_sequence_margins(c)) {
+        float *margins = check_alloc((size_t)all_sequences(c), sizeof *margins);
+        oracle_sequence_margins(problem, keys, scores, right, margins);
+        for (int32_t s = 0; s < all_sequences(c); s++)
+            check_that(memcmp(of_base.sequence_margins + s, margins + s, sizeof *margins) == 0,
+                       "sequence %d: a margin of %.9g, not %.9g", (int)s, (double)of_base.sequence_margins[s],
+                       (double)margins[s]);
+        free(margins);
     }
     oracle_list(problem, right, &lists);
     check_lists_of(c, problem, &lists);
@@ -787,7 +809,31 @@ static int is_mixed(const call *c, const int32_t *from) {
                                            (size_t)c->runners * 4) == 0)) &&
                (!c->desc.null_experts || memcmp(of_base.null_weights + from[t], of_trial.null_weights + t, 4) == 0);
     }
-    return same;
+    return same && (!has_sequence_margins(c) ||
+                    memcmp(of_base.sequence_margins, of_trial.sequence_margins, (size_t)all_sequences(c) * 4) == 0);
+}
+
+static void check_refused(const call *c, seqtopk_plan *plan, const char *who, int64_t first);
+static void check_dropped(const call *c, const uint8_t *good);
+
+/* Bad rows of such a batch: the first in its own order is named, or they are dropped. */
+static void check_mixed_nonfinite(const call *c, unsigned char *logits, const uint8_t *mask) {
+    const char *isa;
+    int64_t first = -1;
+    uint8_t *good = check_alloc((size_t)c->in.tokens, 1);
+    memcpy(good, mask, (size_t)c->in.tokens);
+    for (int i = 0; i < 3; i++) {
+        const int64_t t = pick((uint32_t)c->in.tokens);
+        const size_t at = (size_t)(t * columns(&c->desc)) + pick((uint32_t)columns(&c->desc));
+        random_store(logits, (int)c->desc.dtype, at, INFINITY);
+        first = mask[t] && (first < 0 || t < first) ? t : first;
+        good[t] = 0;
+    }
+    for (int32_t i = 0; (isa = seqtopk_isa_name(i)); i++)
+        if (isa_wanted(isa))
+            check_refused(c, make_plan(c, isa, NULL), isa, first);
+    check_dropped(c, good);
+    free(good);
 }
 
 /* A batch whose tokens stand in any order gets what it gets sorted by sequence, in its own order; one by one or by a team. */
@@ -815,7 +861,7 @@ static void check_mixed(const call *c) {
     seqtopk_plan_destroy(wide);
     for (int32_t i = 0; (isa = seqtopk_isa_name(i)); i++) {
         seqtopk_plan *plan = isa_wanted(isa) ? make_plan(c, isa, NULL) : NULL;
-        for (int how = SERIAL; plan && how <= LENT_ONE_BY_ONE; how++) {
+        for (int how = SERIAL; plan && how <= LENT_THREADS; how++) {
             seqtopk_error error = SEQTOPK_ERROR_INIT;
             describe(&mixed, "mixed", isa);
             place(&trial, &mixed, SHEET_ALL);
@@ -827,6 +873,7 @@ static void check_mixed(const call *c) {
         }
         seqtopk_plan_destroy(plan);
     }
+    check_mixed_nonfinite(&mixed, logits, mask);
     free(from);
     free(of);
     free(logits);

@@ -827,39 +827,81 @@ void oracle_list(const oracle_problem *problem, const oracle_choice *choice, ora
     free(ranked);
 }
 
+/* A row of keys as its token's candidates have them: -inf where groups, quota or a mask leave one out. */
+static void row_of_candidates(const oracle_problem *problem, const double *keys, const double *scores, int64_t t,
+                              unsigned char *keep, double *row) {
+    const seqtopk_desc *desc = &problem->desc;
+    const double *apart = problem->apart ? problem->apart + t * desc->experts : NULL;
+    double unused;
+    memcpy(row, keys + t * desc->experts, (size_t)desc->experts * sizeof *row);
+    if (desc->groups > 1 && !problem->masked[t]) {
+        keep_groups(problem, apart ? apart : row, scores + t * desc->experts, 1, keep, &unused);
+        keep_quota(desc, row, apart);
+    }
+    for (int32_t e = 0; e < desc->experts; e++)
+        if (problem->masked[t] || (desc->groups > 1 && !keep[e / (desc->experts / desc->groups)]))
+            row[e] = -INFINITY;
+}
+
+/* The best of a row, or -1. */
+static int32_t best_of_row(const oracle_problem *problem, int64_t t, const double *row) {
+    const double *apart = problem->apart ? problem->apart + t * problem->desc.experts : NULL;
+    int32_t best = -1;
+    for (int32_t e = 0; e < problem->desc.experts; e++)
+        if (row[e] != -INFINITY &&
+            (best < 0 || row[e] > row[best] || (apart && row[e] == row[best] && apart[e] > apart[best])))
+            best = e;
+    return best;
+}
+
 void oracle_runners(const oracle_problem *problem, const double *keys, const double *scores,
                     const oracle_choice *choice, int32_t runners, int32_t *ids, float *margins) {
     const seqtopk_desc *desc = &problem->desc;
-    double *row = must_alloc((size_t)desc->experts, sizeof *row), unused;
+    double *row = must_alloc((size_t)desc->experts, sizeof *row);
     unsigned char *keep = must_alloc((size_t)(desc->groups > 1 ? desc->groups : 1), 1);
     for (int64_t t = 0; t < problem->tokens; t++) {
-        const double *apart = problem->apart ? problem->apart + t * desc->experts : NULL;
         double worst = INFINITY;
-        memcpy(row, keys + t * desc->experts, (size_t)desc->experts * sizeof *row);
-        if (desc->groups > 1 && !problem->masked[t]) {
-            keep_groups(problem, apart ? apart : row, scores + t * desc->experts, 1, keep, &unused);
-            keep_quota(desc, row, apart);
-        }
-        for (int32_t e = 0; e < desc->experts; e++)
-            if (problem->masked[t] || (desc->groups > 1 && !keep[e / (desc->experts / desc->groups)]))
-                row[e] = -INFINITY;
+        row_of_candidates(problem, keys, scores, t, keep, row);
         for (int32_t i = choice->offsets[t]; i < choice->offsets[t + 1]; i++) {
             worst = fmin(worst, row[choice->ascending[i]]);
             row[choice->ascending[i]] = -INFINITY;
         }
         margins[t] = INFINITY;
         for (int32_t i = 0; i < runners; i++) {
-            int32_t best = -1;
-            for (int32_t e = 0; e < desc->experts; e++)
-                if (row[e] != -INFINITY &&
-                    (best < 0 || row[e] > row[best] || (apart && row[e] == row[best] && apart[e] > apart[best])))
-                    best = e;
+            const int32_t best = best_of_row(problem, t, row);
             if (i == 0 && best >= 0 && worst < INFINITY)
                 margins[t] = ((float)worst - (float)row[best]) + 0.0f;
             ids[t * runners + i] = best;
             if (best >= 0)
                 row[best] = -INFINITY;
         }
+    }
+    free(row);
+    free(keep);
+}
+
+void oracle_sequence_margins(const oracle_problem *problem, const double *keys, const double *scores,
+                             const oracle_choice *choice, float *margins) {
+    const seqtopk_desc *desc = &problem->desc;
+    const int32_t most = most_of(desc);
+    double *row = must_alloc((size_t)desc->experts, sizeof *row);
+    unsigned char *keep = must_alloc((size_t)(desc->groups > 1 ? desc->groups : 1), 1);
+    for (int32_t s = 0; s < problem->sequences; s++) {
+        double worst = INFINITY, next = -INFINITY;
+        for (int64_t t = problem->cu[s]; t < problem->cu[s + 1]; t++) {
+            row_of_candidates(problem, keys, scores, t, keep, row);
+            for (int32_t rank = 0, best; rank < most && (best = best_of_row(problem, t, row)) >= 0; rank++) {
+                int is_selected = 0;
+                for (int32_t i = choice->offsets[t]; i < choice->offsets[t + 1]; i++)
+                    is_selected |= choice->ascending[i] == best;
+                if (!is_selected)
+                    next = fmax(next, row[best]);
+                else if (rank >= desc->min_experts)
+                    worst = fmin(worst, row[best]);
+                row[best] = -INFINITY;
+            }
+        }
+        margins[s] = worst < INFINITY && next > -INFINITY ? (float)worst - (float)next + 0.0f : INFINITY;
     }
     free(row);
     free(keep);

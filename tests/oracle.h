@@ -86,6 +86,9 @@ void oracle_list(const oracle_problem *problem, const oracle_choice *choice, ora
 /* What each token nearly got of a choice by these keys, which are float32: [tokens, runners], and by how much. */
 void oracle_runners(const oracle_problem *problem, const double *keys, const double *scores,
                     const oracle_choice *choice, int32_t runners, int32_t *ids, float *margins);
+/* The same of each sequence: [sequences]. */
+void oracle_sequence_margins(const oracle_problem *problem, const double *keys, const double *scores,
+                             const oracle_choice *choice, float *margins);
 void oracle_lists_free(oracle_lists *lists);
 
 /* float64 weights of the pairs, and the error that each is allowed. */

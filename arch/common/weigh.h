@@ -186,6 +186,55 @@ static inline int weigh_scores(int32_t score, float *keys, int64_t i, int64_t en
     return vec_mask_gt(vec_set1(least), lowest) == 0;
 }
 
+/*
+ * Tokens that have n experts each, a power of two, stand side by side in a vector: their scores become weights several tokens at
+ * a time, from `first` on as far as whole vectors go. Sums are those of weigh16, whose other lanes are 0. Returns the next token.
+ */
+static inline __attribute__((always_inline)) int64_t weigh_side_by_side(const seqtopk_weighing *how, int64_t first,
+                                                                        int64_t last, float *weights, const int n) {
+    const vec zero = vec_set1(0.0f), eps = vec_set1(how->eps), floor = vec_set1(how->floor);
+    const vec scale = vec_set1(how->scale);
+    for (; (last - first) * n >= VEC_LANES; first += VEC_LANES / n, weights += VEC_LANES) {
+        vec x = vec_load(weights);
+        if (how->norm == SEQTOPK_NORM_SOFTMAX) {
+            vec max = x;
+            for (int stride = n / 2; stride > 0; stride /= 2)
+                max = vec_max(max, vec_across(max, stride));
+            x = exp_full(vec_sub(x, max));
+        }
+        if (how->norm != SEQTOPK_NORM_NONE) {
+            vec sum = x;
+            for (int stride = n / 2; stride > 0; stride /= 2)
+                sum = vec_add(sum, vec_across(sum, stride));
+            if (how->norm == SEQTOPK_NORM_SUM) {
+                sum = vec_add(sum, eps);
+                sum = how->floor > 0.0f ? vec_if_lt(sum, floor, floor, sum) : sum;
+            }
+            const vec share = vec_div(x, sum);
+            x = vec_if_lt(zero, sum, share, vec_if_lt(sum, zero, share, zero));
+        }
+        vec_store(weights, vec_mul(x, scale));
+    }
+    return first;
+}
+
+/* The same where they do have as many each. */
+static inline int64_t weigh_alike(const seqtopk_weighing *how, int64_t first, int64_t last, const int32_t *offsets,
+                                  float *weights) {
+    const int32_t n = offsets[first + 1] - offsets[first];
+    int32_t others = offsets[last] - offsets[first] != (last - first) * n;
+    if (others || (n != 2 && n != 4 && n != 8) || n > VEC_LANES)
+        return first;
+    for (int64_t t = first; t < last; t++)
+        others |= (offsets[t + 1] - offsets[t]) ^ n;
+    if (others)
+        return first;
+    weights += offsets[first];
+    return n == 2   ? weigh_side_by_side(how, first, last, weights, 2)
+           : n == 4 ? weigh_side_by_side(how, first, last, weights, 4)
+                    : weigh_side_by_side(how, first, last, weights, 8 < VEC_LANES ? 8 : VEC_LANES);
+}
+
 /* Keys of the winners of tokens [first, last), or where the score is not softmax their logits, become weights: op
  * weigh_keys. */
 static inline int weigh_tokens(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
@@ -195,6 +244,9 @@ static inline int weigh_tokens(int32_t score, const seqtopk_weighing *how, int64
         return 1;
     if (!are_sound)
         return 0;
+    first = weigh_alike(how, first, last, offsets, weights);
+    if (first == last)
+        return 1;
     /* A token is read before the one ahead of it is written: a load beside bytes that a masked store has just left
      * alone waits for that store all the same. */
     vec next[VECS];

@@ -406,7 +406,7 @@ typedef struct seqtopk_input {
     /*
      * [T]: whose each token is, 0 to S - 1, in any order, in place of cu_seqlens: a batch as engines have it. Tokens of one sequence
      * are in its order; all outputs stay in the caller's. Where sequences do not follow one another in order, rows are copied
-     * together for it, and one thread does all of the call: the first step of part 0. Ignored by token scope and with given_ids.
+     * together as they are read. Ignored by token scope and with given_ids.
      */
     const int32_t *token_seq;
 } seqtopk_input;
@@ -541,8 +541,8 @@ SEQTOPK_API int32_t seqtopk_max_width(const seqtopk_plan *plan, int64_t longest)
 
 /*
  * Bytes of scratch that are enough for any call with at most so many tokens, sequences (1 without cu_seqlens and token_seq) and
- * threads, whatever outputs are asked for. At most 20 bytes for each of tokens * K (28 with bounds), 22 for each token, 768 for
- * each sequence, 224 KiB + 200 * E for each thread (with scaled or capped logits 288 KiB + 264 * E), and 96 KiB + 8 * E;
+ * threads, whatever outputs are asked for. At most 20 bytes for each of tokens * K (28 with bounds), 26 for each token, 768 for
+ * each sequence, 240 KiB + 204 * E for each thread (with scaled or capped logits 288 KiB + 264 * E), and 80 KiB + 8 * E;
  * tokens * E never enters. Shared experts add to K. 0 on bad arguments.
  */
 SEQTOPK_API size_t seqtopk_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences, int32_t threads);
@@ -555,23 +555,25 @@ SEQTOPK_API seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk
                                          seqtopk_error *error);
 
 /*
- * Routes in a team that has its own barrier (as ggml's custom operators have). A route is seqtopk_route_steps(plan)
- * steps; in each step, every one of the `parts` threads calls once with its own `part`, with all other arguments equal,
- * and nobody begins a step before all have ended the last. The scratch is shared and sized for `parts` threads. An
- * error is returned to every part from the step after it on; a team goes through all steps in any case.
+ * Routes in a team that has its own barrier (as ggml's custom operators have). A route is some steps; in each step, every
+ * one of the `parts` threads calls once with its own `part`, with all other arguments equal, and nobody begins a step before
+ * all have ended the last. The scratch is shared and sized for `parts` threads. An error is returned to every part from the
+ * step after it on; a team goes through all steps in any case.
  *
- *     for (int step = 0; step < seqtopk_route_steps(plan); step++) {
+ *     const int steps = seqtopk_route_steps_of(plan, &in, nth);
+ *     for (int step = 0; step < steps; step++) {
  *         status = seqtopk_route_part(plan, &in, &out, scratch, size, step, ith, nth, NULL);
  *         barrier();
  *     }
  *
- * Where there is nothing to share, which is one token or one part, the first step of part 0 does all, and the others have
- * nothing left to do: seqtopk_route_steps_for says 1 then, which spares a decode step the other barriers. So it is with
- * token_seq, of which that does not know. An error is
- * then what part 0 returned.
+ * How many steps: seqtopk_route_steps_of says it of this call (0 on bad arguments), seqtopk_route_steps_for of any call of so
+ * many tokens, with token_seq, which takes some more, or without; seqtopk_route_steps of any call. Steps beyond a call's own do
+ * nothing. Where there is nothing to share, which is one token or one part, the first step of part 0 does all, and an error is
+ * what that returned: the first two say 1 then, which spares a decode step the other barriers.
  */
 SEQTOPK_API int32_t seqtopk_route_steps(const seqtopk_plan *plan);
 SEQTOPK_API int32_t seqtopk_route_steps_for(const seqtopk_plan *plan, int64_t tokens, int32_t parts);
+SEQTOPK_API int32_t seqtopk_route_steps_of(const seqtopk_plan *plan, const seqtopk_input *input, int32_t parts);
 SEQTOPK_API seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input *input,
                                               const seqtopk_output *output, void *scratch, size_t scratch_size,
                                               int32_t step, int32_t part, int32_t parts, seqtopk_error *error);

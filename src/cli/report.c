@@ -6,6 +6,7 @@
 #include "ways.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -198,6 +199,14 @@ static void print_form(const seqtopk_desc *d) {
         printf(", %" PRId32 " shared experts", d->shared_experts);
 }
 
+/* +inf: no sequence left anything out. */
+static float least_margin(const seqtopk_cli_lists *lists) {
+    float least = INFINITY;
+    for (int64_t s = 0; s < lists->sequences; s++)
+        least = lists->sequence_margins[s] < least ? lists->sequence_margins[s] : least;
+    return least;
+}
+
 static void print_text(const seqtopk_cli_report *r, const statistics *s) {
     const seqtopk_cli_inputs *in = r->inputs;
     const seqtopk_desc *d = r->desc;
@@ -226,6 +235,8 @@ static void print_text(const seqtopk_cli_report *r, const statistics *s) {
         printf(", a given selection");
     printf("\nselected   %" PRId64 " of a budget of %" PRId64 " (%" PRId64 " tokens x %" PRId32 ")\n",
            r->lists->selected, s->budget, in->unmasked, d->top_k);
+    if (r->lists->sequence_margins)
+        printf("margin     %.9g at the nearest cut\n", (double)least_margin(r->lists));
     printf("time       %.1f us, %.1f ns a token (%s%" PRId32 ", %" PRId32 " thread%s)\n", r->median_ns / 1e3,
            in->tokens ? r->median_ns / (double)in->tokens : 0, r->repetitions == 1 ? "runs: " : "median of ",
            r->repetitions, r->threads, r->threads == 1 ? "" : "s");
@@ -307,6 +318,8 @@ static void print_json(const seqtopk_cli_report *r, const statistics *s) {
     seqtopk_json_bool(&j, "given", in->given != NULL);
     seqtopk_json_int(&j, "budget", s->budget);
     seqtopk_json_int(&j, "selected", r->lists->selected);
+    if (r->lists->sequence_margins && least_margin(r->lists) < INFINITY)
+        seqtopk_json_real(&j, "least_margin", (double)least_margin(r->lists));
     if (r->ranks == 0)
         seqtopk_cli_taken_json(&j, r->lists->ways, r->lists->fallbacks, r->lists->sequences);
     else

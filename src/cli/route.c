@@ -22,7 +22,7 @@ typedef struct route_values {
     seqtopk_cli_sources sources;
     int64_t top_k;
     const char *out, *team;
-    int json;
+    int json, margins;
 } route_values;
 
 #define AT(field) offsetof(route_values, field)
@@ -47,6 +47,8 @@ static const seqtopk_option rows[] = {
      "under mpirun: each process routes a part of each sequence"},
     {.kind = SEQTOPK_OPTION_HEADING, .help = "Output"},
     {SEQTOPK_OPTION_TEXT, false, "out", "DIR", AT(out), 0, 0, "write the lists into this directory"},
+    {SEQTOPK_OPTION_FLAG, false, "margins", NULL, AT(margins), 0, 0,
+     "also how far the cut of each sequence is from what it left out"},
     {SEQTOPK_OPTION_FLAG, false, "json", NULL, AT(json), 0, 0, "report one JSON object"},
 };
 #undef AT
@@ -56,7 +58,8 @@ static const seqtopk_options options = {
     "Selects experts for every token, and shows what came out.",
     "--out writes token_offsets.npy i32 [T+1], expert_ids.npy i32 [N], weights.npy f32 [N] (by token), and\n"
     "expert_offsets.npy i32 [E+1], expert_tokens.npy i32 [N], expert_slots.npy i32 [N] (by expert; slots index the\n"
-    "lists by token). With --null-experts also null_weights.npy f32 [T].\n\n"
+    "lists by token). With --null-experts also null_weights.npy f32 [T], with --margins\n"
+    "sequence_margins.npy f32 [S].\n\n"
     "Examples:\n"
     "  seqtopk route logits.npy --top-k 8 --min 1 --max 10\n"
     "  seqtopk route logits.npy --model deepseek-v3 --bias bias.npy --scope token --parity vllm\n"
@@ -82,6 +85,7 @@ typedef struct job {
     seqtopk_cli_lists lists;
     void *scratch;
     size_t scratch_size;
+    int margins;
 } job;
 
 static void job_free(job *j) {
@@ -120,7 +124,11 @@ static int job_allocate(job *j, const char *path) {
     l->sequences = j->desc.scope == SEQTOPK_SCOPE_TOKEN ? 1 : sequences;
     l->ways = j->out.ways = seqtopk_cli_alloc((unsigned long long)l->sequences, sizeof(int32_t));
     l->fallbacks = j->out.fallbacks = seqtopk_cli_alloc((unsigned long long)l->sequences, sizeof(int32_t));
-    if (!j->scratch || !has_lists || !l->ways || !l->fallbacks || (j->desc.null_experts && !l->null_weights))
+    if (j->margins)
+        l->sequence_margins = j->out.sequence_margins =
+            seqtopk_cli_alloc((unsigned long long)l->sequences, sizeof(float));
+    if (!j->scratch || !has_lists || !l->ways || !l->fallbacks || (j->desc.null_experts && !l->null_weights) ||
+        (j->margins && !l->sequence_margins))
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for lists of %lld pairs", path,
                                 (long long)j->out.capacity);
     j->in = seqtopk_cli_inputs_view(&j->inputs);
@@ -211,6 +219,11 @@ static int prepare(route_values *values, uint64_t *all_given, job *j, seqtopk_cl
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
     j->desc.dtype = j->inputs.dtype;
+    j->margins = values->margins;
+    if (j->margins && (j->desc.scope != SEQTOPK_SCOPE_SEQUENCE || values->sources.given || values->team))
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
+                                "route: --margins: only sequences have a cut, without --given and --team; leave it out "
+                                "or take --scope sequence");
 
     status = seqtopk_cli_plan(options.command, &j->desc, &j->plan);
     if (status == SEQTOPK_OPTIONS_RUN)

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILES = 7 };
+enum { FILES = 8 };
 
 typedef struct file {
     const char *name;
@@ -44,6 +44,7 @@ void seqtopk_cli_lists_free(seqtopk_cli_lists *lists) {
     free(lists->expert_tokens);
     free(lists->expert_slots);
     free(lists->null_weights);
+    free(lists->sequence_margins);
     free(lists->ways);
     free(lists->fallbacks);
 }
@@ -92,16 +93,19 @@ static int rename_all(const char *directory, const file *files) {
 }
 
 int seqtopk_cli_save(const char *directory, const seqtopk_cli_lists *lists) {
-    const file files[FILES] = {
+    file files[FILES] = {
         {"token_offsets.npy", SEQTOPK_NPY_I4, lists->tokens + 1, lists->token_offsets},
         {"expert_ids.npy", SEQTOPK_NPY_I4, lists->selected, lists->expert_ids},
         {"weights.npy", SEQTOPK_NPY_F4, lists->selected, lists->weights},
         {"expert_offsets.npy", SEQTOPK_NPY_I4, lists->experts + 1, lists->expert_offsets},
         {"expert_tokens.npy", SEQTOPK_NPY_I4, lists->selected, lists->expert_tokens},
         {"expert_slots.npy", SEQTOPK_NPY_I4, lists->selected, lists->expert_slots},
-        {lists->null_weights ? "null_weights.npy" : NULL, SEQTOPK_NPY_F4, lists->tokens, lists->null_weights},
     };
-    int written = 0;
+    int written = 0, n = 6; /* nameless ones are none */
+    if (lists->null_weights)
+        files[n++] = (file){"null_weights.npy", SEQTOPK_NPY_F4, lists->tokens, lists->null_weights};
+    if (lists->sequence_margins)
+        files[n++] = (file){"sequence_margins.npy", SEQTOPK_NPY_F4, lists->sequences, lists->sequence_margins};
     if (mkdir(directory, 0777) && errno != EEXIST)
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: cannot be made: %s", directory, strerror(errno));
     int status = look_at_all(directory, files);

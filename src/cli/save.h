@@ -14,6 +14,7 @@ typedef struct seqtopk_cli_lists {
     int32_t *expert_offsets, *expert_tokens, *expert_slots;
     int64_t sequences;
     float *null_weights;       /* [tokens], where there are null experts; else NULL */
+    float *sequence_margins;   /* [sequences], where they are asked for; else NULL */
     int32_t *ways, *fallbacks; /* [sequences]; reported, not saved */
 } seqtopk_cli_lists;
 
@@ -22,7 +23,7 @@ bool seqtopk_cli_lists_make(seqtopk_cli_lists *lists, int64_t tokens, int64_t ex
 void seqtopk_cli_lists_free(seqtopk_cli_lists *lists);
 
 /*
- * Writes the six files into `directory`, which is made if need be. All are whole and on the disk under other names
+ * Writes what there is of them into `directory`, which is made if need be. All are whole and on the disk under other names
  * before the first gets its own. Prints what failed; returns the exit status.
  */
 int seqtopk_cli_save(const char *directory, const seqtopk_cli_lists *lists);

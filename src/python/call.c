@@ -26,7 +26,7 @@ int seqtopk_py_call_open(seqtopk_py_call *call, PyObject *logits) {
 }
 
 static int want_one(PyObject *word, unsigned *want) {
-    static const char *const words[] = {"tokens", "experts", "padded", "padded64", "pairs", "dense", "lse"};
+    static const char *const words[] = {"tokens", "experts", "padded", "padded64", "pairs", "dense", "lse", "margins"};
     int at;
     if (seqtopk_py_word(word, "want", words, (int)(sizeof words / sizeof *words), &at) < 0)
         return -1;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 typedef enum kind { KIND_I32, KIND_I64, KIND_F32, KIND_BOOL, KINDS } kind;
-typedef enum shape { SHAPE_T, SHAPE_T1, SHAPE_N, SHAPE_E1, SHAPE_TU, SHAPE_TE, SHAPE_B, SHAPE_BB } shape;
+typedef enum shape { SHAPE_T, SHAPE_T1, SHAPE_S, SHAPE_N, SHAPE_E1, SHAPE_TU, SHAPE_TE, SHAPE_B, SHAPE_BB } shape;
 
 typedef struct list {
     const char *name;
@@ -33,6 +33,7 @@ static const char *part_name(unsigned part) {
     case SEQTOPK_PY_WANT_PAIRS: return "want='pairs'";
     case SEQTOPK_PY_WANT_DENSE: return "want='dense'";
     case SEQTOPK_PY_WANT_LSE: return "want='lse'";
+    case SEQTOPK_PY_WANT_MARGINS: return "want='margins'";
     default: return "block_size=";
     }
 }
@@ -42,13 +43,14 @@ static const size_t kind_size[KINDS] = {4, 8, 4, 1};
 /* -- making ---------------------------------------------------------------------------------------------------------- */
 
 typedef struct sizes {
-    int64_t tokens, experts, pairs, width, slots, blocks;
+    int64_t tokens, sequences, experts, pairs, width, slots, blocks;
 } sizes;
 
 static int64_t count(shape s, const sizes *z) {
     switch (s) {
     case SHAPE_T: return z->tokens;
     case SHAPE_T1: return z->tokens + 1;
+    case SHAPE_S: return z->sequences;
     case SHAPE_N: return z->pairs;
     case SHAPE_E1: return z->experts + 1;
     case SHAPE_TU: return z->tokens * z->width;
@@ -83,7 +85,7 @@ static int measure(const seqtopk_plan *plan, const seqtopk_py_wish *wish, sizes 
 
 seqtopk_py_routing *seqtopk_py_routing_make(const seqtopk_plan *plan, int64_t tokens, int32_t experts,
                                             const seqtopk_py_wish *wish, seqtopk_output *output) {
-    sizes z = {.tokens = tokens, .experts = experts};
+    sizes z = {.tokens = tokens, .sequences = wish->sequences, .experts = experts};
     if (measure(plan, wish, &z) < 0)
         return NULL;
     size_t at[SEQTOPK_PY_LIST_COUNT], size = 0;
@@ -103,6 +105,7 @@ seqtopk_py_routing *seqtopk_py_routing_make(const seqtopk_plan *plan, int64_t to
             *(void **)(void *)((char *)output + lists[i].field) = r->data + at[i];
     }
     r->tokens = tokens;
+    r->sequences = wish->sequences;
     r->selected = 0;
     r->nonfinite[0] = 0;
     r->nonfinite[1] = -1;
@@ -127,6 +130,7 @@ seqtopk_py_routing *seqtopk_py_routing_make(const seqtopk_plan *plan, int64_t to
 
 static sizes sizes_of(const seqtopk_py_routing *r) {
     return (sizes){.tokens = r->tokens,
+                   .sequences = r->sequences,
                    .experts = r->experts,
                    .pairs = r->selected,
                    .width = r->width,
@@ -291,6 +295,8 @@ static PyBufferProcs buffer = {.bf_getbuffer = get_buffer};
 #define DOC_routing_map "[T, E] bool: which pairs were selected"
 #define DOC_routing_probs "[T, E] float32: their weights, else 0"
 #define DOC_row_lse "[T] float32: the log-sum-exp of each row, with score='softmax'"
+#define DOC_sequence_margins                                                                                           \
+    "[S] float32: how far the key of a sequence's last pair is from the first that was left out"
 #define DOC_block_slots "[B] int32: sorted_token_ids of moe_align_block_size"
 #define DOC_block_experts "[B / block_size] int32: the expert of each block"
 

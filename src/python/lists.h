@@ -7,8 +7,8 @@
 #include "python.h"
 
 /*
- * LIST(name, type, shape, of which part of the results): the fields of seqtopk_output. Shapes: T tokens, T1 tokens + 1, N
- * pairs, E1 experts + 1, TU rows of the padded width, TE rows of all experts, B slots of blocks, BB blocks.
+ * LIST(name, type, shape, of which part of the results): the fields of seqtopk_output. Shapes: T tokens, T1 tokens + 1, S
+ * sequences, N pairs, E1 experts + 1, TU rows of the padded width, TE rows of all experts, B slots of blocks, BB blocks.
  */
 #define SEQTOPK_PY_LISTS(LIST)                                                                                         \
     LIST(token_offsets, I32, T1, TOKENS)                                                                               \
@@ -25,6 +25,7 @@
     LIST(routing_map, BOOL, TE, DENSE)                                                                                 \
     LIST(routing_probs, F32, TE, DENSE)                                                                                \
     LIST(row_lse, F32, T, LSE)                                                                                         \
+    LIST(sequence_margins, F32, S, MARGINS)                                                                            \
     LIST(block_slots, I32, B, BLOCKS)                                                                                  \
     LIST(block_experts, I32, BB, BLOCKS)
 
@@ -38,7 +39,8 @@ enum {
     SEQTOPK_PY_WANT_PAIRS = 16,
     SEQTOPK_PY_WANT_DENSE = 32,
     SEQTOPK_PY_WANT_LSE = 64,
-    SEQTOPK_PY_WANT_BLOCKS = 128
+    SEQTOPK_PY_WANT_MARGINS = 128,
+    SEQTOPK_PY_WANT_BLOCKS = 256
 };
 
 enum {
@@ -54,11 +56,12 @@ typedef struct seqtopk_py_wish {
     int32_t width;      /* 0: what a token may get */
     int32_t block_size; /* with WANT_BLOCKS */
     int is_torch;       /* arrays are tensors */
+    int64_t sequences;  /* with WANT_MARGINS */
     int is_shared;      /* tokens may be given more pairs than they bring: a rank's of a team */
 } seqtopk_py_wish;
 
 typedef struct seqtopk_py_routing {
-    PyObject_VAR_HEAD int64_t tokens, selected;
+    PyObject_VAR_HEAD int64_t tokens, sequences, selected;
     int64_t nonfinite[2];
     int32_t experts, width, block_size, block_total;
     int32_t is_torch;

@@ -45,7 +45,7 @@ const char seqtopk_py_route_doc[] =
     "or any\n"
     "    object with rank, size, allreduce_sum(words) and exscan_sum(words), words being int64 in a buffer to write "
     "to.\n"
-    "want: further lists, a word or several: 'experts', 'padded', 'padded64', 'pairs', 'dense', 'lse'.\n"
+    "want: further lists, a word or several: 'experts', 'padded', 'padded64', 'pairs', 'dense', 'lse', 'margins'.\n"
     "padding, width: of padded rows [T, U]: 'minus_one', 'experts' (E), 'distinct', 'first'; U, or what may be "
     "needed.\n"
     "block_size: blocks as vLLM's moe_align_block_size makes them.\n\n"
@@ -147,6 +147,8 @@ static seqtopk_status run_long(const seqtopk_plan *plan, const seqtopk_py_call *
 }
 
 static PyObject *route(const seqtopk_plan *plan, seqtopk_py_call *call, const seqtopk_team *team) {
+    const int64_t sequences = call->input.cu_seqlens ? call->input.sequences : 1;
+    call->wish.sequences = sequences;
     seqtopk_py_routing *routing =
         seqtopk_py_routing_make(plan, call->input.tokens, (int32_t)call->logits.shape[1], &call->wish, &call->output);
     if (!routing)
@@ -154,7 +156,6 @@ static PyObject *route(const seqtopk_plan *plan, seqtopk_py_call *call, const se
     int is_long = seqtopk_py_call_is_long(call);
     seqtopk_parallel parallel;
     int is_shared = is_long && seqtopk_py_borrow_threads(&parallel);
-    const int64_t sequences = call->input.cu_seqlens ? call->input.sequences : 1;
     const int32_t threads = is_shared ? parallel.threads : 1;
     size_t size = team ? seqtopk_team_scratch_size(plan, call->input.tokens, sequences, call->output.capacity, threads)
                        : seqtopk_scratch_size(plan, call->input.tokens, sequences, threads);

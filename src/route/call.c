@@ -287,7 +287,9 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
     call->runs = take(&a, sequences + parts, sizeof *call->runs);
     call->sequence = take(&a, sequences, sizeof *call->sequence);
     if (plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE) {
-        const int64_t places = tokens * (call->spread + plan->beside) + SEQTOPK_CANDIDATES_SLACK * (sequences + parts);
+        /* Which are space for lists, too, once candidates are listed. */
+        const int64_t places =
+            tokens * (call->spread + 2 * plan->beside) + SEQTOPK_CANDIDATES_SLACK * (sequences + parts);
         call->candidates.keys = take(&a, places, sizeof *call->candidates.keys);
         call->candidates.ids = take(&a, places, sizeof *call->candidates.ids);
         /* `order` differs from `keys` only where there are bounds. */
@@ -296,14 +298,14 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
             call->candidates.order = take(&a, places, sizeof *call->candidates.order);
         call->candidates.counts = take(&a, tokens, sizeof *call->candidates.counts);
         call->order = take(&a, tokens, sizeof *call->order);
+        call->inverse = take(&a, tokens, sizeof *call->inverse);
         call->starts = take(&a, sequences + 1, sizeof *call->starts);
         call->sorted_mask = take(&a, tokens, sizeof *call->sorted_mask);
-        call->gathered = take(&a, seqtopk_gathered_rows(plan) * plan->columns, sizeof *call->gathered);
     }
     call->mask = take(&a, tokens, sizeof *call->mask);
     call->rows.shift = take(&a, tokens, sizeof(float));
     call->rows.lse = take(&a, tokens, sizeof(float));
-    call->token_offsets = take(&a, tokens + 1, sizeof(int32_t));
+    call->token_offsets = call->own_offsets = take(&a, tokens + 1, sizeof(int32_t));
     call->reservoir = take(&a, listed, 2 * sizeof(float));
     call->expert_ids = (int32_t *)(void *)call->reservoir;
     call->list_weights = (float *)((uintptr_t)call->reservoir + (size_t)listed * sizeof(float));
@@ -318,7 +320,10 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
         work.ids = take(&a, all, sizeof(int32_t));
         work.group_ids = take(&a, all, sizeof(int32_t));
         work.words = take(&a, SEQTOPK_COLLECT_WORK(experts), sizeof(uint64_t));
-        work.prepared = seqtopk_prepares(&plan->desc) ? take(&a, plan->work_rows * plan->columns, sizeof(float)) : NULL;
+        const int prepares = seqtopk_prepares(&plan->desc);
+        const int gathers = !prepares && plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE;
+        work.prepared = prepares ? take(&a, plan->work_rows * plan->columns, sizeof(float)) : NULL;
+        work.gathered = gathers ? take(&a, seqtopk_gathered_rows(plan) * plan->columns, sizeof(float)) : NULL;
         if (p == part)
             call->work = work;
     }
@@ -440,7 +445,7 @@ seqtopk_status seqtopk_check_way(const seqtopk_call *call, seqtopk_error *error)
     return SEQTOPK_OK;
 }
 
-seqtopk_status seqtopk_check_sorted(const seqtopk_call *call, seqtopk_error *error) {
+seqtopk_status seqtopk_check_refused(const seqtopk_call *call, seqtopk_error *error) {
     const seqtopk_report *r = call->reports;
     if (r->refused < 0)
         return too_narrow(&call->out, r->refused_token, error);
@@ -464,7 +469,7 @@ static inline __attribute__((always_inline)) void settle(seqtopk_call *call, voi
     if (call->out.weights)
         call->list_weights = call->out.weights;
     describe_rows(call);
-    call->own_mask = call->callers_mask = call->in.token_mask;
+    call->callers_mask = call->in.token_mask;
     if (call->in.on_nonfinite == SEQTOPK_NONFINITE_ERROR)
         call->mask = NULL;
     call->is_biased = call->in.bias != NULL;
@@ -497,7 +502,7 @@ static seqtopk_status open_call(seqtopk_call *call, const seqtopk_plan *plan, co
     if (plan->desc.scope != SEQTOPK_SCOPE_SEQUENCE || call->in.given_ids)
         call->in.token_seq = NULL;
     call->plan = plan;
-    call->places = NULL;
+    call->places = call->ranks = NULL;
     call->sequences = call->in.cu_seqlens || call->in.token_seq ? call->in.sequences : 1;
     call->part = part;
     call->parts = parts;
@@ -563,7 +568,7 @@ int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const se
     call->kernels = seqtopk_plan_kernels(plan, 1);
     call->sequences = call->parts = 1;
     call->part = 0;
-    call->places = NULL;
+    call->places = call->ranks = NULL;
     own_pairs(call, plan, 1);
     const seqtopk_input *in = &call->in;
     const int is_biased = in->bias != NULL;

@@ -13,10 +13,12 @@ typedef struct seqtopk_report {
     int64_t first_dropped;
     int64_t pairs; /* that it will list */
     int64_t end;   /* where its pairs end in the lists */
-    /* Of part 0, where it sorts a batch before it knows: why the forced way does not serve, whom, and that one's first token.
-     * Without a reason `refused` is 0, or -1 where padded rows would have to be as wide as `refused_token` says. */
+    /* Of part 0, where it sorts a batch: whether its sequences were mixed, and the first token of none, or -1. Why the forced way
+     * does not serve, whom, and that one's first token: without a reason `refused` is 0, or -1 where padded rows would have to be
+     * as wide as `refused_token` says. */
     const char *why_not;
     int32_t refused, refused_token;
+    int32_t is_mixed, no_sequence;
 } seqtopk_report;
 
 /* What a part collected of a sequence. Runs are numbered s + part: consecutive tokens, so no two have the same
@@ -48,6 +50,7 @@ typedef struct seqtopk_work {
     int32_t *group_ids; /* [E] */
     uint64_t *words;    /* [SEQTOPK_COLLECT_WORK(E)] */
     float *prepared;    /* [work_rows, columns], where rows are prepared */
+    float *gathered;    /* [gathered_rows, columns], where they are not, but may be mixed */
 } seqtopk_work;
 
 typedef struct seqtopk_call {
@@ -59,15 +62,15 @@ typedef struct seqtopk_call {
     int32_t is_biased, is_keyed; /* see src/plan/ways.h */
     int32_t is_raw;              /* rows are the caller's, and prepare.c makes them ready for kernels */
     const int32_t *places;       /* [T]: which of the caller's rows each is; NULL: the same. See sorted.c */
-    int64_t place_step;          /* of which every so many-th counts: of a sample */
-    int64_t most;                /* pairs that lists have space for */
-    int64_t spread;              /* places for candidates that each token has, on average */
-    int32_t is_shared;           /* its sequences go on at other ranks of a team (team.c), and so do their budgets */
-    const float *lows;           /* [sequences]: then the bounds down to which their candidates are collected */
-    int32_t by_logit;            /* keys are logits, of which rows.score says so too; weights are scores all the same */
-    const uint8_t *own_mask;     /* in.token_mask as it came */
+    const int32_t *ranks; /* [T]: which row each of the caller's is, once lists are the caller's; NULL: the same */
+    int64_t place_step;   /* of which every so many-th counts: of a sample */
+    int64_t most;         /* pairs that lists have space for */
+    int64_t spread;       /* places for candidates that each token has, on average */
+    int32_t is_shared;    /* its sequences go on at other ranks of a team (team.c), and so do their budgets */
+    const float *lows;    /* [sequences]: then the bounds down to which their candidates are collected */
+    int32_t by_logit;     /* keys are logits, of which rows.score says so too; weights are scores all the same */
     const uint8_t
-        *callers_mask; /* the same, or sorted as tokens are: in and rows may have the mask below in its place */
+        *callers_mask; /* in.token_mask, sorted as rows are: in and rows may have the mask below in its place */
 
     seqtopk_rows rows;
     seqtopk_weighing weighing;
@@ -77,16 +80,16 @@ typedef struct seqtopk_call {
     size_t left;  /* and so many bytes of it */
 
     /* In scratch, shared by the parts. */
-    int32_t *order, *starts;             /* [T], [S + 1]: where tokens of sequences are together (sorted.c) */
-    uint8_t *sorted_mask;                /* [T] */
-    float *gathered;                     /* [gathered_rows, columns] */
-    uint8_t *mask;                       /* [T]: of the tokens that are left where bad rows are dropped; else NULL */
-    seqtopk_report *reports;             /* [parts] */
-    seqtopk_sequence *sequence;          /* [sequences] */
-    seqtopk_run *runs;                   /* [sequences + parts] */
-    seqtopk_candidates candidates;       /* of all runs: seqtopk_run_candidates */
-    int32_t *histograms;                 /* [parts, E] */
-    float *reservoir;                    /* [2 * T * K], until the cuts are known; then in its place: */
+    int32_t *order, *inverse, *starts; /* [T], [T], [S + 1]: where tokens of sequences are together (sorted.c) */
+    int32_t *own_offsets;              /* [T + 1]: of the lists, if the caller wants none, or of rows that are mixed */
+    uint8_t *sorted_mask;              /* [T] */
+    uint8_t *mask;                     /* [T]: of the tokens that are left where bad rows are dropped; else NULL */
+    seqtopk_report *reports;           /* [parts] */
+    seqtopk_sequence *sequence;        /* [sequences] */
+    seqtopk_run *runs;                 /* [sequences + parts] */
+    seqtopk_candidates candidates;     /* of all runs: seqtopk_run_candidates */
+    int32_t *histograms;               /* [parts, E] */
+    float *reservoir;                  /* [2 * T * K], until the cuts are known; then in its place: */
     int32_t *token_offsets, *expert_ids; /* the caller's, or in scratch if the caller wants none */
     float *list_weights;
     float *list_scores; /* a step of a cache: where topk_scores lists keys also their scores go, or NULL */
@@ -139,8 +142,8 @@ static inline void seqtopk_call_mask_dropped(seqtopk_call *call) {
 }
 
 /* Whether a row was dropped for what is among its logits. */
-static inline int seqtopk_call_is_dropped(const seqtopk_call *call, int64_t token) {
-    return call->mask && !call->mask[token] && (!call->callers_mask || call->callers_mask[token]);
+static inline int seqtopk_call_is_dropped(const seqtopk_call *call, int64_t row) {
+    return call->mask && !call->mask[row] && (!call->callers_mask || call->callers_mask[row]);
 }
 
 /* For how many rows at a time keys are made. */
@@ -237,13 +240,31 @@ static inline int64_t seqtopk_place(const seqtopk_call *call, int64_t row) {
     return call->places ? call->places[row * call->place_step] : row;
 }
 
+/* Which row a token of the lists is. */
+static inline int64_t seqtopk_row_of(const seqtopk_call *call, int64_t token) {
+    return call->ranks ? call->ranks[token] : token;
+}
+
 /*
- * sorted.c: from token_seq, the tokens of each sequence together, in their order, and after lists are weighed and settled
- * all back in the caller's.
+ * sorted.c: from token_seq, the tokens of each sequence together, in their order: part 0 sorts, after which all parts see rows
+ * so. Once lists are weighed and settled it is counted what each of the caller's tokens has, the part's share of the lists goes
+ * to where the caller's order has it, and parts see those lists.
  */
-seqtopk_status seqtopk_check_token_seq(const seqtopk_call *call, seqtopk_error *error);
-void seqtopk_sort_tokens(seqtopk_call *call);
-void seqtopk_unsort_tokens(seqtopk_call *call);
+seqtopk_status seqtopk_sort_tokens(seqtopk_call *call, seqtopk_error *error);
+void seqtopk_see_sorted(seqtopk_call *call);
+void seqtopk_count_by_token(const seqtopk_call *call, int64_t first, int64_t last);
+void seqtopk_unsort_lists(const seqtopk_call *call);
+void seqtopk_see_unsorted(seqtopk_call *call);
+/* What part 0 found in the way of sorting, or of what was asked for once it is sorted: whoever asks afterwards. */
+seqtopk_status seqtopk_check_sorted(const seqtopk_call *call, seqtopk_error *error);
+
+/*
+ * masked.c: where a stretch of tokens [first, last) that begins at `first` ends: of masked ones, which *is_masked tells, or of
+ * others. Without a mask all are one. What kernels would write of masked rows; and the same with lists that have nothing.
+ */
+int64_t seqtopk_stretch(const seqtopk_call *call, int64_t first, int64_t last, int *is_masked);
+void seqtopk_leave_out(const seqtopk_call *call, int64_t first, int64_t last);
+void seqtopk_list_none(const seqtopk_call *call, int32_t *offsets, int64_t first, int64_t last, int64_t at);
 
 /* The ops of that name on this call's rows; prepared first if need be. */
 int64_t seqtopk_rows_lse(const seqtopk_call *call, int64_t first, int64_t last);
@@ -306,14 +327,13 @@ void seqtopk_order_as_given(const seqtopk_call *call, int64_t token);
 /* After weights: order, padded and dense rows of tokens [first, last). */
 void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last);
 
-/* Padded rows, with ids of any size: whether there are any, and a token's. Those of tokens [first, last) at once, if each fills
- * its row and rows follow one another, so that they are the lists once more; returns 0 if not. */
+/* Padded rows, with ids of any size: whether there are any, and those of tokens [first, last). */
 int seqtopk_wants_padded(const seqtopk_call *call);
-void seqtopk_write_padded(const seqtopk_call *call, int64_t token);
-int seqtopk_write_full_rows(const seqtopk_call *call, int64_t first, int64_t last);
+void seqtopk_write_padded(const seqtopk_call *call, int64_t first, int64_t last);
 
-/* After those: the tokens of the pairs of tokens [first, last), and what fills up the lists. */
-void seqtopk_finish_lists(const seqtopk_call *call, int64_t first, int64_t last);
+/* The tokens of the pairs of tokens [first, last). And once all lists are in order, what fills them up. */
+void seqtopk_tell_pair_tokens(const seqtopk_call *call, int64_t first, int64_t last);
+void seqtopk_fill_tail(const seqtopk_call *call);
 
 /* Lists by expert: whether there are any, and this part's share of them, once each part's histogram is made. */
 int seqtopk_wants_experts(const seqtopk_call *call);
@@ -327,7 +347,7 @@ seqtopk_status seqtopk_check_widths(const seqtopk_call *call, seqtopk_error *err
 /* A forced way must serve every sequence of the call. */
 seqtopk_status seqtopk_check_way(const seqtopk_call *call, seqtopk_error *error);
 /* Both of a batch that part 0 has sorted, whoever asks afterwards. */
-seqtopk_status seqtopk_check_sorted(const seqtopk_call *call, seqtopk_error *error);
+seqtopk_status seqtopk_check_refused(const seqtopk_call *call, seqtopk_error *error);
 
 /* What a route does in a step (route.c), of which the decoding of src/cache has some in common. Finish is weigh and tell. */
 void seqtopk_step_collect(const seqtopk_call *call);
@@ -336,7 +356,8 @@ void seqtopk_step_tell(const seqtopk_call *call);
 void seqtopk_step_finish(const seqtopk_call *call);
 void seqtopk_step_permute(const seqtopk_call *call);
 
-/* What step of seqtopk_route_part that is; the first two are collect and cut. */
+/* The steps of a call, each of which all parts take. Without token_seq the first two are collect and cut. */
+int32_t seqtopk_call_steps(const seqtopk_call *call);
 void seqtopk_call_step(const seqtopk_call *call, int32_t step);
 
 /* The way of all of a sequence's runs, and why; the staged way if they went different ones. */

@@ -14,14 +14,15 @@ static void order_by_rank(const seqtopk_call *call, int64_t token) {
     float *weight_of = call->work.values;
     if (n < 2)
         return;
-    seqtopk_rows_keys(call, token, token + 1, keys);
+    const int64_t row = seqtopk_row_of(call, token);
+    seqtopk_rows_keys(call, row, row + 1, keys);
     for (int32_t e = 0; e < call->rows.experts; e++)
         selected[e] = -INFINITY;
     for (int32_t i = 0; i < n; i++) {
         selected[ids[i]] = keys[ids[i]];
         weight_of[ids[i]] = weights[i];
     }
-    seqtopk_rank_row(call, token, selected, n, ids);
+    seqtopk_rank_row(call, row, selected, n, ids);
     for (int32_t i = 0; i < n; i++)
         weights[i] = weight_of[ids[i]];
 }
@@ -93,6 +94,7 @@ static int weigh_what_stands(const seqtopk_call *call, int64_t first, int64_t la
 
 void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last, int has_scores) {
     seqtopk_call own = *call;
+    int is_masked;
     own.rows.score = (int32_t)call->plan->desc.score;
     /* Who selects by logits needs no normaliser. */
     if (call->by_logit && own.rows.score == SEQTOPK_SCORE_SOFTMAX && (seqtopk_wants_weights(call) || call->out.row_lse))
@@ -102,9 +104,12 @@ void seqtopk_weigh_tokens(const seqtopk_call *call, int64_t first, int64_t last,
             seqtopk_mix_sparsely(call, first, last);
         return;
     }
-    if (seqtopk_wants_weights(call) && !weigh_what_stands(call, first, last, has_scores))
-        seqtopk_rows_weigh(&own, &call->weighing, first, last, call->token_offsets, call->expert_ids,
-                           call->list_weights);
+    for (int64_t t = first, next; seqtopk_wants_weights(call) && t < last; t = next) {
+        next = seqtopk_stretch(call, t, last, &is_masked);
+        if (!is_masked && !weigh_what_stands(call, t, next, has_scores))
+            seqtopk_rows_weigh(&own, &call->weighing, t, next, call->token_offsets, call->expert_ids,
+                               call->list_weights);
+    }
 }
 
 void seqtopk_apply_factors(const seqtopk_call *call, int64_t first, int64_t last) {
@@ -121,15 +126,16 @@ void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last
         order_by_rank(call, t);
     for (int64_t t = first; order == SEQTOPK_ORDER_GIVEN && t < last; t++)
         seqtopk_order_as_given(call, t);
-    const int padded = seqtopk_wants_padded(call) && !seqtopk_write_full_rows(call, first, last);
-    for (int64_t t = first; t < last && (padded || out->routing_map || out->routing_probs || out->row_lse); t++) {
-        if (padded)
-            seqtopk_write_padded(call, t);
+    const int padded = seqtopk_wants_padded(call), marks = call->in.on_nonfinite == SEQTOPK_NONFINITE_MARK;
+    if (padded)
+        seqtopk_write_padded(call, first, last);
+    for (int64_t t = first; t < last && (marks || out->routing_map || out->routing_probs || out->row_lse); t++) {
         if (out->routing_map || out->routing_probs)
             write_dense(call, t);
+        const int64_t row = seqtopk_row_of(call, t);
         if (out->row_lse)
-            out->row_lse[t] = call->rows.shift[t] + call->rows.lse[t];
-        if (call->in.on_nonfinite == SEQTOPK_NONFINITE_MARK && seqtopk_call_is_dropped(call, t))
+            out->row_lse[t] = call->rows.shift[row] + call->rows.lse[row];
+        if (marks && seqtopk_call_is_dropped(call, row))
             write_marks(call, t);
     }
 }
@@ -144,7 +150,7 @@ void seqtopk_finish_one(const seqtopk_call *call, int32_t experts, int32_t weigh
         seqtopk_settle_lists(call);
     experts = call->token_offsets[1];
     if (seqtopk_wants_padded(call))
-        seqtopk_write_padded(call, 0);
+        seqtopk_write_padded(call, 0, 1);
     if (call->out.routing_map || call->out.routing_probs)
         write_dense(call, 0);
     if (call->out.pair_tokens)
@@ -153,13 +159,14 @@ void seqtopk_finish_one(const seqtopk_call *call, int32_t experts, int32_t weigh
         seqtopk_list_experts_of_one(call);
 }
 
-void seqtopk_finish_lists(const seqtopk_call *call, int64_t first, int64_t last) {
-    const seqtopk_output *out = &call->out;
-    for (int64_t t = first; out->pair_tokens && t < last; t++)
+void seqtopk_tell_pair_tokens(const seqtopk_call *call, int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; t++)
         for (int32_t i = call->token_offsets[t]; i < call->token_offsets[t + 1]; i++)
-            out->pair_tokens[i] = (int32_t)t;
-    if (!out->fill_tail || call->part < call->parts - 1)
-        return;
+            call->out.pair_tokens[i] = (int32_t)t;
+}
+
+void seqtopk_fill_tail(const seqtopk_call *call) {
+    const seqtopk_output *out = &call->out;
     const int64_t most = call->most;
     const int64_t selected = call->token_offsets[call->in.tokens];
     const int32_t again = selected > 0 ? call->expert_ids[selected - 1] : 0; /* whose weights are read in any case */

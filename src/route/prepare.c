@@ -36,7 +36,7 @@ seqtopk_call seqtopk_prepare(const seqtopk_call *call, int64_t first, int64_t la
     if (call->rows.token_mask)
         some.in.token_mask = some.rows.token_mask = call->rows.token_mask + first;
     seqtopk_rows whole = call->rows;
-    float *to = call->work.prepared ? call->work.prepared : call->gathered;
+    float *to = call->work.prepared ? call->work.prepared : call->work.gathered;
     whole.experts = call->plan->columns;
     if (call->places)
         gather(call, whole, first, last, (char *)to);
@@ -51,7 +51,7 @@ seqtopk_call seqtopk_prepare(const seqtopk_call *call, int64_t first, int64_t la
     return some;
 }
 
-int64_t seqtopk_rows_lse(const seqtopk_call *call, int64_t first, int64_t last) {
+static int64_t lse_of_stretch(const seqtopk_call *call, int64_t first, int64_t last) {
     if (!call->is_raw)
         return call->kernels->lse(&call->rows, first, last);
     for (int64_t t = first, next; t < last; t = next) {
@@ -62,6 +62,19 @@ int64_t seqtopk_rows_lse(const seqtopk_call *call, int64_t first, int64_t last) 
             return t + bad;
     }
     return -1;
+}
+
+int64_t seqtopk_rows_lse(const seqtopk_call *call, int64_t first, int64_t last) {
+    int is_masked;
+    int64_t bad = -1;
+    for (int64_t t = first, next; bad < 0 && t < last; t = next) {
+        next = seqtopk_stretch(call, t, last, &is_masked);
+        if (is_masked)
+            seqtopk_leave_out(call, t, next);
+        else
+            bad = lse_of_stretch(call, t, next);
+    }
+    return bad;
 }
 
 void seqtopk_rows_keys(const seqtopk_call *call, int64_t first, int64_t last, float *keys) {

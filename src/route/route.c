@@ -68,6 +68,9 @@ static int64_t collect_run(const seqtopk_call *call, int64_t s, int64_t first, i
     }
 }
 
+/* The lower token, -1 being none. */
+static int64_t first_of(int64_t a, int64_t b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
+
 /* The first bad row of [first, last), or -1. */
 static int64_t next_bad(const seqtopk_call *call, int64_t first, int64_t last) {
     const int64_t bad = first < last ? seqtopk_rows_lse(call, first, last) : -1;
@@ -85,14 +88,21 @@ static int64_t collect_without_bad(const seqtopk_call *call, int64_t s, int64_t 
     seqtopk_call rest = *call;
     seqtopk_call_mask_dropped(&rest);
     for (; bad >= 0; bad = next_bad(&rest, bad + 1, last)) {
-        const int64_t token = seqtopk_place(call, bad);
-        if (report->first_dropped < 0 || token < report->first_dropped)
-            report->first_dropped = token;
+        report->first_dropped = first_of(report->first_dropped, seqtopk_place(call, bad));
         call->mask[bad] = 0;
         report->dropped++;
     }
     const int by_sequence = call->plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE && way != SEQTOPK_WAY_given;
     return collect_run(&rest, s, first, last, by_sequence && call->parts > 1 ? SEQTOPK_WAY_staged : way);
+}
+
+/* Of this part's bad rows, the first of which is `bad`, the first in the caller's order. */
+static int64_t first_bad_token(const seqtopk_call *call, int64_t bad) {
+    int64_t first, last, token = -1;
+    seqtopk_call_share(call, call->part, &first, &last);
+    for (; bad >= 0; bad = next_bad(call, bad + 1, last))
+        token = first_of(token, seqtopk_place(call, bad));
+    return token;
 }
 
 /* The mask that rows are dropped from, for this part's tokens. */
@@ -126,6 +136,8 @@ void seqtopk_step_collect(const seqtopk_call *call) {
         if (report->bad_token >= 0 && call->mask)
             report->bad_token = collect_without_bad(call, s, first, last, report->bad_token, way);
     }
+    if (call->places && report->bad_token >= 0)
+        report->bad_token = first_bad_token(call, report->bad_token);
 }
 
 /* -------------------------------------------------------------------- cut -- */
@@ -185,10 +197,9 @@ static void step_count(const seqtopk_call *call) {
 static void tell_dropped(const seqtopk_call *call, int64_t *nonfinite) {
     nonfinite[0] = 0;
     nonfinite[1] = -1;
-    for (int32_t p = call->parts - 1; p >= 0; p--) {
+    for (int32_t p = 0; p < call->parts; p++) {
         nonfinite[0] += call->reports[p].dropped;
-        if (call->reports[p].dropped)
-            nonfinite[1] = call->reports[p].first_dropped;
+        nonfinite[1] = first_of(nonfinite[1], call->reports[p].first_dropped);
     }
 }
 
@@ -231,8 +242,8 @@ void seqtopk_step_tell(const seqtopk_call *call) {
     int64_t first, last;
     seqtopk_call_share(call, call->part, &first, &last);
     seqtopk_finish_tokens(call, first, last);
-    if (call->out.pair_tokens || call->out.fill_tail)
-        seqtopk_finish_lists(call, first, last);
+    if (call->out.pair_tokens)
+        seqtopk_tell_pair_tokens(call, first, last);
     if (!seqtopk_wants_experts(call))
         return;
     int32_t *histogram = call->histograms + (int64_t)call->part * call->plan->dispatched;
@@ -247,23 +258,69 @@ void seqtopk_step_finish(const seqtopk_call *call) {
 }
 
 void seqtopk_step_permute(const seqtopk_call *call) {
+    if (call->out.fill_tail && call->part == call->parts - 1)
+        seqtopk_fill_tail(call);
     if (seqtopk_wants_experts(call))
         seqtopk_list_experts(call);
 }
 
-typedef void step_fn(const seqtopk_call *call);
-static step_fn *const steps[] = {seqtopk_step_collect, step_cut, step_count, step_emit, seqtopk_step_finish,
-                                 seqtopk_step_permute};
-/* Where lists are adjusted there is a step before they are weighed and one after. */
-static step_fn *const adjusting_steps[] = {
-    seqtopk_step_collect, step_cut,          step_count,          step_emit, seqtopk_admit_shared, seqtopk_step_weigh,
-    seqtopk_settle_lists, seqtopk_step_tell, seqtopk_step_permute};
-enum { STEPS = sizeof steps / sizeof *steps, ADJUSTING_STEPS = sizeof adjusting_steps / sizeof *adjusting_steps };
+static void step_sort(const seqtopk_call *call) {
+    seqtopk_call own = *call;
+    if (call->part == 0)
+        seqtopk_sort_tokens(&own, NULL);
+}
 
-int32_t seqtopk_route_steps(const seqtopk_plan *plan) { return !plan ? 0 : plan->adjusts ? ADJUSTING_STEPS : STEPS; }
+/* After which lists may be counted. */
+static void step_weigh_sorted(const seqtopk_call *call) {
+    int64_t first, last;
+    seqtopk_step_weigh(call);
+    seqtopk_call_share(call, call->part, &first, &last);
+    seqtopk_count_by_token(call, first, last);
+}
+
+static void step_settle_sorted(const seqtopk_call *call) {
+    seqtopk_settle_lists(call);
+    if (call->part == 0)
+        seqtopk_count_by_token(call, 0, call->in.tokens);
+}
+
+static void step_tell_unsorted(const seqtopk_call *call) {
+    seqtopk_call own = *call;
+    seqtopk_see_unsorted(&own);
+    seqtopk_step_tell(&own);
+}
+
+static void step_permute_unsorted(const seqtopk_call *call) {
+    seqtopk_call own = *call;
+    seqtopk_see_unsorted(&own);
+    seqtopk_step_permute(&own);
+}
+
+typedef void step_fn(const seqtopk_call *call);
+enum { MOST_STEPS = 11 };
+
+/* Where lists are adjusted there is a step before they are weighed and one after; with token_seq there are some more. */
+static const struct {
+    int32_t count;
+    step_fn *step[MOST_STEPS];
+} steps[2][2] = {
+    {{6, {seqtopk_step_collect, step_cut, step_count, step_emit, seqtopk_step_finish, seqtopk_step_permute}},
+     {9,
+      {step_sort, seqtopk_step_collect, step_cut, step_count, step_emit, step_weigh_sorted, seqtopk_unsort_lists,
+       step_tell_unsorted, step_permute_unsorted}}},
+    {{9,
+      {seqtopk_step_collect, step_cut, step_count, step_emit, seqtopk_admit_shared, seqtopk_step_weigh,
+       seqtopk_settle_lists, seqtopk_step_tell, seqtopk_step_permute}},
+     {11,
+      {step_sort, seqtopk_step_collect, step_cut, step_count, step_emit, seqtopk_admit_shared, seqtopk_step_weigh,
+       step_settle_sorted, seqtopk_unsort_lists, step_tell_unsorted, step_permute_unsorted}}}};
+
+int32_t seqtopk_call_steps(const seqtopk_call *call) {
+    return steps[call->plan->adjusts != 0][call->in.token_seq != NULL].count;
+}
 
 void seqtopk_call_step(const seqtopk_call *call, int32_t step) {
-    (call->plan->adjusts ? adjusting_steps : steps)[step](call);
+    steps[call->plan->adjusts != 0][call->in.token_seq != NULL].step[step](call);
 }
 
 /* The same of a selection that was given, whose pairs are counted by then. */
@@ -289,13 +346,13 @@ static seqtopk_status check_given(const seqtopk_call *call, seqtopk_error *error
 
 /* The first bad token that any part found in the collect step, once that has ended. */
 seqtopk_status seqtopk_check_logits(const seqtopk_call *call, seqtopk_error *error) {
-    for (int32_t p = 0; p < call->parts; p++) {
-        const int64_t token = call->reports[p].bad_token;
-        if (token >= 0)
-            return seqtopk_fail(error, SEQTOPK_E_NONFINITE, token,
-                                "token %lld has a NaN or +inf among its logits; mask the token or mend the router",
-                                (long long)token);
-    }
+    int64_t token = -1;
+    for (int32_t p = 0; p < call->parts; p++)
+        token = first_of(token, call->reports[p].bad_token);
+    if (token >= 0)
+        return seqtopk_fail(error, SEQTOPK_E_NONFINITE, token,
+                            "token %lld has a NaN or +inf among its logits; mask the token or mend the router",
+                            (long long)token);
     return call->in.given_ids ? check_given(call, error) : SEQTOPK_OK;
 }
 
@@ -324,35 +381,14 @@ static seqtopk_status open_call(seqtopk_call *call, const seqtopk_plan *plan, co
     return seqtopk_call_open(call, plan, input, output, scratch, scratch_size, part, parts, error);
 }
 
-/* Of all bad rows, the first in the caller's order. */
-static void find_first_bad(const seqtopk_call *call) {
-    int64_t *bad = &call->reports->bad_token, first = INT64_MAX;
-    for (int64_t row = *bad; call->places && row >= 0; row = next_bad(call, row + 1, call->in.tokens)) {
-        const int64_t token = seqtopk_place(call, row);
-        first = token < first ? token : first;
-    }
-    *bad = first < INT64_MAX ? first : *bad;
-}
-
 /* All steps of a call that was opened for one part. */
 static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
     seqtopk_status status = SEQTOPK_OK;
-    if (call->in.token_seq) {
-        status = seqtopk_check_token_seq(call, error);
-        if (status)
-            return status;
-        seqtopk_sort_tokens(call);
-        call->reports->why_not = NULL;
-        call->reports->refused = 0;
-        call->reports->bad_token = -1;
-        status = seqtopk_check_widths(call, error);
-        if (!status)
-            status = seqtopk_check_way(call, error);
-        if (status)
-            return status;
-    }
+    if (call->in.token_seq)
+        status = seqtopk_sort_tokens(call, error);
+    if (status)
+        return status;
     seqtopk_step_collect(call);
-    find_first_bad(call);
     seqtopk_call_mask_dropped(call);
     status = seqtopk_check_logits(call, error);
     if (status)
@@ -371,8 +407,9 @@ static seqtopk_status route_alone(seqtopk_call *call, seqtopk_error *error) {
     }
     seqtopk_admit_shared(call);
     seqtopk_step_weigh(call);
-    seqtopk_settle_lists(call);
-    seqtopk_unsort_tokens(call);
+    step_settle_sorted(call);
+    seqtopk_unsort_lists(call);
+    seqtopk_see_unsorted(call);
     seqtopk_step_tell(call);
     seqtopk_step_permute(call);
     return SEQTOPK_OK;
@@ -400,8 +437,41 @@ seqtopk_status seqtopk_route(const seqtopk_plan *plan, const seqtopk_input *inpu
 /* One token is no work for two: the first part does all of it in the first step. */
 static int is_for_one(int64_t tokens, int32_t parts) { return parts == 1 || tokens <= 1; }
 
+int32_t seqtopk_route_steps(const seqtopk_plan *plan) {
+    return !plan ? 0 : steps[plan->adjusts != 0][plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE].count;
+}
+
 int32_t seqtopk_route_steps_for(const seqtopk_plan *plan, int64_t tokens, int32_t parts) {
     return !plan ? 0 : is_for_one(tokens, parts) ? 1 : seqtopk_route_steps(plan);
+}
+
+int32_t seqtopk_route_steps_of(const seqtopk_plan *plan, const seqtopk_input *input, int32_t parts) {
+    seqtopk_input in;
+    if (!plan || seqtopk_take_struct(&in, sizeof in, SEQTOPK_FIRST_input, input, "input", NULL))
+        return 0;
+    const int is_sorted = !in.token_seq || in.given_ids || plan->desc.scope != SEQTOPK_SCOPE_SEQUENCE;
+    return is_for_one(in.tokens, parts) ? 1 : steps[plan->adjusts != 0][!is_sorted].count;
+}
+
+/* What is known of a call once so many of its steps are done. */
+static seqtopk_status check_steps(const seqtopk_call *call, int32_t done, seqtopk_error *error) {
+    const int32_t sorts = call->in.token_seq != NULL;
+    const seqtopk_status status = sorts && done > 0 ? seqtopk_check_sorted(call, error) : SEQTOPK_OK;
+    return status || done <= sorts ? status : seqtopk_check_logits(call, error);
+}
+
+/* The step of a team's part, and what those before have told. */
+static seqtopk_status do_step(seqtopk_call *call, int32_t step, seqtopk_error *error) {
+    const int32_t sorts = call->in.token_seq != NULL;
+    const seqtopk_status status = check_steps(call, step, error);
+    if (status || step >= seqtopk_call_steps(call))
+        return status;
+    if (sorts && step > 0)
+        seqtopk_see_sorted(call);
+    if (step > sorts)
+        seqtopk_call_mask_dropped(call);
+    seqtopk_call_step(call, step);
+    return sorts && step == 0 && call->part == 0 ? seqtopk_check_sorted(call, error) : SEQTOPK_OK;
 }
 
 seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input *input, const seqtopk_output *output,
@@ -410,28 +480,21 @@ seqtopk_status seqtopk_route_part(const seqtopk_plan *plan, const seqtopk_input 
     seqtopk_call call;
     if (seqtopk_error_clear(error))
         return SEQTOPK_E_STRUCT;
-    const int32_t most = plan ? seqtopk_route_steps(plan) : STEPS;
+    const int32_t most = plan ? seqtopk_route_steps(plan) : MOST_STEPS;
     if (step < 0 || step >= most)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "step is %d; it must be 0 to %d", (int)step, (int)most - 1);
     seqtopk_status status = open_call(&call, plan, input, output, scratch, scratch_size, part, parts, error);
-    if (!status && (is_for_one(call.in.tokens, parts) || call.in.token_seq)) {
-        if (step == 0 && part > 0)
-            return SEQTOPK_OK;
-        if (parts > 1)
-            status = open_call(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
-        if (!status && step > 0)
-            status = seqtopk_check_token_seq(&call, error);
-        if (!status && step > 0 && call.in.token_seq)
-            status = seqtopk_check_sorted(&call, error);
-        return status ? status : step == 0 ? route_alone(&call, error) : seqtopk_check_logits(&call, error);
-    }
-    if (!status && step > 0) {
-        seqtopk_call_mask_dropped(&call);
-        status = seqtopk_check_logits(&call, error);
-    }
-    if (!status)
-        seqtopk_call_step(&call, step);
-    return status;
+    if (status)
+        return status;
+    if (!is_for_one(call.in.tokens, parts))
+        return do_step(&call, step, error);
+    if (step == 0 && part > 0)
+        return SEQTOPK_OK;
+    if (parts > 1)
+        status = open_call(&call, plan, input, output, scratch, scratch_size, 0, 1, error);
+    return status      ? status
+           : step == 0 ? route_alone(&call, error)
+                       : check_steps(&call, seqtopk_call_steps(&call), error);
 }
 
 typedef struct {
@@ -463,14 +526,14 @@ seqtopk_status seqtopk_route_parallel(const seqtopk_plan *plan, const seqtopk_in
         return status;
     const int64_t worthwhile = 1 + call.in.tokens * plan->desc.experts / call.kernels->share;
     const int32_t parts = worthwhile < loan.threads ? (int32_t)worthwhile : loan.threads;
-    if (parts == 1 || call.in.token_seq)
+    if (parts == 1)
         return seqtopk_route(plan, input, output, scratch, scratch_size, error);
     team t = {plan, input, output, scratch, scratch_size, 0, parts};
     status = open_call(&call, plan, input, output, scratch, scratch_size, 0, parts, error);
-    for (; t.step < seqtopk_route_steps(plan) && !status; t.step++) {
+    for (; t.step < seqtopk_call_steps(&call) && !status; t.step++) {
         status = seqtopk_lend(&loan, parts, team_task, &t, error);
         if (!status)
-            status = seqtopk_check_logits(&call, error);
+            status = check_steps(&call, t.step + 1, error);
     }
     return status;
 }

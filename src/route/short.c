@@ -4,6 +4,21 @@
 
 #include <float.h>
 #include <math.h>
+#include <string.h>
+
+/* Leaves out the masked tokens that a sequence begins and ends with. */
+static void trim(const seqtopk_call *call, int64_t *first, int64_t *last) {
+    const uint8_t *mask = call->rows.token_mask;
+    const int64_t begin = *first, end = *last;
+    while (mask && *first < *last && !mask[*first])
+        ++*first;
+    while (mask && *first < *last && !mask[*last - 1])
+        --*last;
+    seqtopk_leave_out(call, begin, *first);
+    seqtopk_leave_out(call, *last, end);
+    memset(call->candidates.counts + begin, 0, (size_t)(*first - begin) * sizeof *call->candidates.counts);
+    memset(call->candidates.counts + *last, 0, (size_t)(end - *last) * sizeof *call->candidates.counts);
+}
 
 int64_t seqtopk_short_logits_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
                                      seqtopk_run *run) {
@@ -11,6 +26,7 @@ int64_t seqtopk_short_logits_collect(const seqtopk_call *call, int64_t s, int64_
     if (budget < 1)
         return seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_FEW);
     seqtopk_candidates candidates = seqtopk_run_candidates(call, s, call->part, first, last);
+    trim(call, &first, &last);
     const int64_t bad = call->kernels->collect_short(&call->rows, first, last, budget, call->kernels->select_keys,
                                                      call->work.spare, &run->low, &candidates);
     run->size = candidates.size;
@@ -24,13 +40,14 @@ int64_t seqtopk_short_keys_collect(const seqtopk_call *call, int64_t s, int64_t 
         return bad;
     if (budget < 1)
         return seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_FEW);
+    seqtopk_candidates candidates = seqtopk_run_candidates(call, s, call->part, first, last);
+    trim(call, &first, &last);
     seqtopk_candidate_keys(call, first, last, call->work.keys);
     run->kth = call->kernels->select_keys(call->work.keys, (last - first) * experts, budget, call->work.spare);
     if (!(fabsf(run->kth.key) <= FLT_MAX))
         return seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_FEW);
     run->low = run->kth.key;
     run->is_cut = 1;
-    seqtopk_candidates candidates = seqtopk_run_candidates(call, s, call->part, first, last);
     call->kernels->collect_keys(call->work.keys, experts, first, last, run->low, &candidates);
     run->size = candidates.size;
     return candidates.size < 0 ? seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_TIES) : -1;

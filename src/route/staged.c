@@ -56,9 +56,13 @@ static seqtopk_cut find_cut(const seqtopk_call *call, int64_t first, int64_t las
                    .budget = (size_t)budget,
                    .floor = -INFINITY};
     int64_t certain = 0;
+    int is_masked;
     const int64_t block = seqtopk_call_block(call);
     for (int64_t t = first, next; t < last; t = next) {
-        next = seqtopk_block_end(t, last, block);
+        next = seqtopk_stretch(call, t, last, &is_masked);
+        if (is_masked)
+            continue;
+        next = seqtopk_block_end(t, next, block);
         seqtopk_candidate_keys(call, t, next, call->work.keys);
         pour(&r, call->work.keys, (next - t) * experts, &certain);
     }
@@ -95,8 +99,15 @@ int seqtopk_staged_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *se
 
 int64_t seqtopk_staged_list(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
     const int64_t block = seqtopk_call_block(call);
+    int is_masked;
     for (int64_t t = first, next; t < last; t = next) {
-        next = seqtopk_block_end(t, last, block);
+        next = seqtopk_stretch(call, t, last, &is_masked);
+        if (is_masked) {
+            for (int64_t row = t; list && row < next; row++)
+                call->token_offsets[row] = (int32_t)at;
+            continue;
+        }
+        next = seqtopk_block_end(t, next, block);
         seqtopk_candidate_keys(call, t, next, call->work.keys);
         for (int64_t row = t; row < next; row++) {
             if (list)

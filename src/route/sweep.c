@@ -7,6 +7,7 @@
 #include "src/route/way.h"
 
 #include <math.h>
+#include <string.h>
 
 /*
  * Collects a run's candidates down to run->low; where they do not all fit, candidates->size ends as -1. The rows
@@ -38,19 +39,36 @@ static seqtopk_candidates behind(const seqtopk_candidates *candidates) {
 }
 
 /* Rows that have to be prepared are collected from block by block. */
+static int64_t collect_prepared(const seqtopk_call *call, int64_t first, int64_t last, float low,
+                                seqtopk_collect_fn *collect, seqtopk_candidates *candidates) {
+    const seqtopk_call ready = seqtopk_prepare(call, first, last);
+    candidates->counts += first;
+    const int64_t bad = collect(&ready, 0, last - first, low, candidates);
+    candidates->counts -= first;
+    return bad >= 0 ? first + bad : -1;
+}
+
+/* The same, without stretches of masked ones. */
 static int64_t collect_ready(const seqtopk_call *call, int64_t first, int64_t last, float low,
                              seqtopk_collect_fn *collect, seqtopk_candidates *candidates) {
-    if (!call->is_raw)
+    int is_masked;
+    if (!call->is_raw && !call->rows.token_mask)
         return collect(call, first, last, low, candidates);
     candidates->size = 0;
     for (int64_t t = first, next; t < last; t = next) {
         seqtopk_candidates some = behind(candidates);
-        next = seqtopk_block_end(t, last, seqtopk_prepared_at_once(call));
-        const seqtopk_call ready = seqtopk_prepare(call, t, next);
-        some.counts += t;
-        const int64_t bad = collect(&ready, 0, next - t, low, &some);
+        next = seqtopk_stretch(call, t, last, &is_masked);
+        if (is_masked) {
+            seqtopk_leave_out(call, t, next);
+            memset(candidates->counts + t, 0, (size_t)(next - t) * sizeof *candidates->counts);
+            continue;
+        }
+        if (call->is_raw)
+            next = seqtopk_block_end(t, next, seqtopk_prepared_at_once(call));
+        const int64_t bad =
+            call->is_raw ? collect_prepared(call, t, next, low, collect, &some) : collect(call, t, next, low, &some);
         if (bad >= 0)
-            return t + bad;
+            return bad;
         candidates->size = some.size < 0 ? -1 : candidates->size + some.size;
         if (some.size < 0)
             return -1;

@@ -23,9 +23,16 @@ int64_t seqtopk_topk_logits_collect(const seqtopk_call *call, int64_t s, int64_t
     const int32_t top_k = call->plan->pairs;
     const seqtopk_lists to = seqtopk_lists_of(call, 1);
     seqtopk_candidates few = own_candidates(call, NULL);
-    int64_t at = first * top_k;
+    int64_t at = first * top_k, bad = -1;
+    int is_masked;
     (void)s;
-    const int64_t bad = call->kernels->topk_logits(&call->rows, first, last, top_k, &few, &to, &at, last * top_k);
+    for (int64_t t = first, next; bad < 0 && few.size >= 0 && t < last; t = next) {
+        next = seqtopk_stretch(call, t, last, &is_masked);
+        if (is_masked)
+            seqtopk_list_none(call, to.offsets, t, next, at);
+        else
+            bad = call->kernels->topk_logits(&call->rows, t, next, top_k, &few, &to, &at, last * top_k);
+    }
     run->size = at - first * top_k;
     return bad < 0 && few.size < 0 ? seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_TIES) : bad;
 }
@@ -71,6 +78,21 @@ static int64_t list_row(const void *context, int64_t token, int64_t at) {
     return end;
 }
 
+/* Rows [first, last) listed, up to top_k of each, from pair *at on. */
+static int64_t list_scores(const seqtopk_call *call, int64_t first, int64_t last, int32_t top_k,
+                           const seqtopk_scoring *how, const seqtopk_lists *to, int64_t *at, int64_t end) {
+    int is_masked;
+    int64_t bad = -1;
+    for (int64_t t = first, next; bad < 0 && t < last; t = next) {
+        next = seqtopk_stretch(call, t, last, &is_masked);
+        if (is_masked)
+            seqtopk_list_none(call, to->offsets, t, next, *at);
+        else
+            bad = call->kernels->topk_scores(&call->rows, t, next, top_k, how, to, at, end);
+    }
+    return bad;
+}
+
 int64_t seqtopk_topk_scores_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
                                     seqtopk_run *run) {
     const int32_t top_k = call->plan->pairs;
@@ -81,7 +103,7 @@ int64_t seqtopk_topk_scores_collect(const seqtopk_call *call, int64_t s, int64_t
     (void)s;
     how.list_row = list_row;
     how.lists_keys = call->plan->desc.scope == SEQTOPK_SCOPE_ONLINE;
-    const int64_t bad = call->kernels->topk_scores(&call->rows, first, last, top_k, &how, &to, &at, last * top_k);
+    const int64_t bad = list_scores(call, first, last, top_k, &how, &to, &at, last * top_k);
     run->size = at - first * top_k;
     return bad;
 }
@@ -107,8 +129,7 @@ static int64_t collect_first(const seqtopk_call *call, int64_t first, int64_t la
     seqtopk_scoring how = seqtopk_scoring_of(&own);
     how.list_row = list_first;
     how.lists_keys = 1;
-    const int64_t bad = call->kernels->topk_scores(&call->rows, first, last, call->plan->max_experts, &how, &to, &at,
-                                                   candidates->capacity);
+    const int64_t bad = list_scores(call, first, last, call->plan->max_experts, &how, &to, &at, candidates->capacity);
     if (bad >= 0)
         return bad;
     for (int64_t t = first; t < last; t++)
@@ -158,9 +179,15 @@ int64_t seqtopk_topk_rows_collect(const seqtopk_call *call, int64_t s, int64_t f
     const int32_t top_k = call->plan->pairs;
     const int64_t block = seqtopk_call_block(call);
     int64_t at = first * top_k;
+    int is_masked;
     (void)s;
     for (int64_t t = first, next; t < last; t = next) {
-        next = seqtopk_block_end(t, last, block);
+        next = seqtopk_stretch(call, t, last, &is_masked);
+        if (is_masked) {
+            seqtopk_list_none(call, call->token_offsets, t, next, at);
+            continue;
+        }
+        next = seqtopk_block_end(t, next, block);
         const int64_t bad = seqtopk_rows_lse(call, t, next);
         if (bad >= 0)
             return bad;

@@ -283,7 +283,7 @@ static seqtopk_status route_shared(seqtopk_team_call *t, job *j, const seqtopk_p
     status = find_cuts(t, status, bad, error);
     if (!status && t->is_near)
         status = check_space(t, error);
-    for (int32_t step = 2; !status && step < seqtopk_route_steps(t->call.plan); step++)
+    for (int32_t step = 2; !status && step < seqtopk_call_steps(&t->call); step++)
         status = run_step(j, loan, step, error);
     return status;
 }

@@ -225,6 +225,8 @@ def side_files(c):
         c.fails(1, [path, *words], "route", x, "--top-k", 2, flag, path)
     twice = c.file("twice.npy", np.zeros((12, 2), np.int32))
     c.fails(1, ["given_ids", "token 0", "twice"], "route", x, "--top-k", 2, "--given", twice)
+    c.fails(2, ["--margins", "--scope sequence"], "route", x, "--top-k", 2, "--margins", "--scope", "token")
+    c.fails(2, ["--margins", "--given"], "route", x, "--top-k", 2, "--margins", "--given", twice)
     for flag in ("--cu-seqlens", "--mask", "--bias", "--given"):
         c.fails(1, ["nowhere.npy"], "route", x, "--top-k", 2, flag, c.folder / "nowhere.npy")
     c.fails(1, ["side.npy", "(4, 3)"], "route", x3, "--top-k", 2, "--mask", c.file("side.npy", np.ones((4, 3), bool)))

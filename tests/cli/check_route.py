@@ -282,6 +282,24 @@ def synthetic(run, rng, cases):
         run.case(logits, settings, rng)
 
 
+def margins(command, environment, folder, rng):
+    """--margins: of logits as keys, the last of each sequence's budget less the next."""
+    logits, lengths = rng.standard_normal((60, 12)).astype(np.float32), (20, 1, 39)
+    np.save(folder / "x.npy", logits)
+    out = json.loads(subprocess.run(
+        command + ["route", str(folder / "x.npy"), "--top-k", "3", "--score", "logits", "--lengths", "20,1,39", "--margins",
+                   "--json", "--out", str(folder / "margins")], capture_output=True, text=True, check=True,
+        env=environment).stdout)
+    right, begin = [], 0
+    for length in lengths:
+        keys = np.sort(logits[begin:begin + length].ravel())[::-1]
+        right.append(keys[3 * length - 1] - keys[3 * length])
+        begin += length
+    found = np.load(folder / "margins" / "sequence_margins.npy")
+    good = found.dtype == np.float32 and np.array_equal(found, np.array(right, np.float32))
+    return good and np.float32(out["least_margin"]) == found.min()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seqtopk")
@@ -309,6 +327,9 @@ def main():
         rng = np.random.default_rng(args.seed)
         trained(run, rng)
         synthetic(run, rng, args.cases)
+        if not margins(command, environment, run.folder, rng):
+            print("FAILED: --margins")
+            run.count["wrong"] += 1
     count = run.count
     for kernel, cases in run.forced.items():
         print(f"{kernel} was forced in {cases} cases")

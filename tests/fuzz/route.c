@@ -34,6 +34,7 @@ typedef struct beside {
     uint32_t null_weights[FUZZ_TOKENS], margins[FUZZ_TOKENS];
     int32_t runner_ids[FUZZ_TOKENS * FUZZ_RUNNERS];
     int64_t nonfinite[2];
+    uint32_t sequence_margins[FUZZ_SEQUENCES];
 } beside;
 
 typedef struct result {
@@ -68,6 +69,9 @@ static seqtopk_output place_outputs(const fuzz_call *c, const seqtopk_plan *plan
         out.margins = (float *)(void *)r->rest.margins;
         out.runner_ids = r->rest.runner_ids;
         out.runners = c->runners;
+        out.sequence_margins = c->desc.scope == SEQTOPK_SCOPE_SEQUENCE && !c->in.given_ids
+                                   ? (float *)(void *)r->rest.sequence_margins
+                                   : NULL;
     }
     return out;
 }
@@ -135,6 +139,9 @@ static void compare(const fuzz_call *c, const result *first, const result *other
         (memcmp(first->rest.margins, other->rest.margins, tokens * sizeof(float)) ||
          memcmp(first->rest.runner_ids, other->rest.runner_ids, tokens * (size_t)c->runners * sizeof(int32_t))))
         differs = "margins or runners";
+    if (!differs &&
+        memcmp(first->rest.sequence_margins, other->rest.sequence_margins, sizeof first->rest.sequence_margins))
+        differs = "sequence_margins";
     if (!differs && memcmp(first->rest.nonfinite, other->rest.nonfinite, sizeof first->rest.nonfinite))
         differs = "nonfinite";
     if (differs)

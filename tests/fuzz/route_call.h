@@ -12,6 +12,7 @@ enum {
     FUZZ_EXPERTS = 300,
     FUZZ_CELLS = 12000, /* tokens * experts; larger would be slower and nothing else */
     FUZZ_RUNNERS = 8,
+    FUZZ_SEQUENCES = 8,
     FUZZ_PARTS = 4
 };
 

@@ -97,6 +97,23 @@ def check_oracle(rng, cases):
         check(verdict != "wrong", f"case {number}, {logits.shape}, {settings}: {why}")
 
 
+def check_margins(logits):
+    cu = np.array([0, 50, 51, 200], np.int32)
+    m = seqtopk.route(logits, 4, score="logits", cu_seqlens=cu, want="margins").sequence_margins
+    right = []
+    for begin, end in zip(cu, cu[1:]):
+        keys = np.sort(logits[begin:end].ravel())[::-1]
+        right.append(keys[4 * (end - begin) - 1] - keys[4 * (end - begin)])
+    check(m.dtype == np.float32 and np.array_equal(m, np.array(right, np.float32)), f"margins {m}, not {right}")
+    check(seqtopk.route(logits, 4, want="margins").sequence_margins.shape == (1,), "one sequence")
+    for words in ({"scope": "token"}, {"given_ids": np.zeros((200, 1), np.int32)}):
+        try:
+            seqtopk.route(logits, 4, want="margins", **words)
+            check(False, "margins without a cut")
+        except seqtopk.Error as error:
+            check("sequence_margins" in str(error), str(error))
+
+
 def check_lists(rng):
     logits = rng.standard_normal((200, 32), dtype=np.float32)
     r = seqtopk.route(logits, 4, min=1, max="k+2", norm="sum", padding="first", block_size=16,
@@ -113,6 +130,7 @@ def check_lists(rng):
     check(np.array_equal(back, dense), "padded")
     check(np.array_equal(r.pair_tokens, rows) and np.array_equal(r.expert_slots[r.pair_places], np.arange(800)), "pairs")
     check(np.allclose(r.row_lse, np.log(np.exp(logits.astype(float)).sum(1)), rtol=1e-6), "lse")
+    check_margins(logits)
     blocks = r.block_slots.reshape(-1, 16)
     check(len(blocks) == len(r.block_experts), "blocks")
     for slots, expert in zip(blocks, r.block_experts):

@@ -134,6 +134,39 @@ Test(lend, in_any_order_and_more_than_once) {
     big_free(b);
 }
 
+/* Rows of sequences that are mixed: every step is shared, and it is what one thread gives. */
+Test(lend, mixed_sequences) {
+    static int32_t offsets[TOKENS + 1], ids[TOKENS * TOP_K], of[TOKENS];
+    static float weights[TOKENS * TOP_K];
+    seqtopk_parallel parallel = SEQTOPK_PARALLEL_INIT;
+    int lends = 0;
+    big *b = big_new();
+    for (uint32_t t = 0; t < TOKENS; t++)
+        of[t] = (int32_t)((t * 2654435761u >> 16) % 5);
+    b->in.token_seq = of;
+    b->in.sequences = 5;
+    free(b->scratch);
+    b->size = seqtopk_scratch_size(b->plan, TOKENS, 5, PARTS);
+    b->scratch = malloc(b->size);
+    cr_assert_eq(seqtopk_route(b->plan, &b->in, &b->out, b->scratch, b->size, &b->error), SEQTOPK_OK);
+    memcpy(offsets, b->offsets, sizeof offsets);
+    memcpy(ids, b->ids, sizeof ids);
+    memcpy(weights, b->weights, sizeof weights);
+    memset(b->ids, 0, sizeof b->ids);
+    memset(b->weights, 0, sizeof b->weights);
+    parallel.threads = PARTS;
+    parallel.parallel_for = backwards;
+    parallel.context = &lends;
+    cr_expect_eq(seqtopk_route_parallel(b->plan, &b->in, &b->out, b->scratch, b->size, &parallel, &b->error),
+                 SEQTOPK_OK);
+    cr_expect_eq(lends, seqtopk_route_steps_of(b->plan, &b->in, PARTS));
+    cr_expect(!memcmp(offsets, b->offsets, sizeof offsets) && !memcmp(ids, b->ids, sizeof ids) &&
+              !memcmp(weights, b->weights, sizeof weights));
+    b->in.token_seq = NULL;
+    cr_expect_lt(seqtopk_route_steps_of(b->plan, &b->in, PARTS), lends, "sorting is a step, and so is the way back");
+    big_free(b);
+}
+
 Test(lend, tasks_that_have_not_ended) {
     big *b = big_new();
     cr_expect_eq(lend(b, all_but_one), SEQTOPK_E_VALUE);

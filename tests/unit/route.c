@@ -482,6 +482,27 @@ Test(route, expert_factors) {
     unit_free(u);
 }
 
+/* What fills up the lists is the last pair's expert once it is in order, whoever's that is and whoever comes first. */
+Test(route, the_tail_of_a_team) {
+    static const uint8_t mask[UNIT_TOKENS] = {1, 1, 0, 0};
+    unit *u = unit_new();
+    u->desc.order = SEQTOPK_ORDER_RANK;
+    u->desc.max_experts = UNIT_EXPERTS;
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    u->in.token_mask = mask;
+    u->out.fill_tail = 1;
+    for (int32_t step = 0; step < seqtopk_route_steps(u->plan); step++)
+        for (int32_t part = 1; part >= 0; part--)
+            cr_expect_eq(seqtopk_route_part(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, step, part, 2, NULL),
+                         SEQTOPK_OK);
+    const int32_t last = u->expert_ids[u->selected - 1];
+    cr_assert(u->selected < u->out.capacity);
+    cr_expect_neq(last, u->expert_ids[u->selected - 2]);
+    for (int64_t i = u->selected; i < u->out.capacity; i++)
+        cr_expect_eq(u->expert_ids[i], last);
+    unit_free(u);
+}
+
 /* A token alone is routed in the first step, by the first part; what comes after says how that ended. */
 Test(route, steps_for) {
     unit *u = unit_new();
@@ -490,6 +511,15 @@ Test(route, steps_for) {
     cr_expect_eq(seqtopk_route_steps_for(u->plan, 1, 4), 1);
     cr_expect_eq(seqtopk_route_steps_for(u->plan, 1000, 1), 1);
     cr_expect_eq(seqtopk_route_steps_for(u->plan, 2, 2), seqtopk_route_steps(u->plan));
+    static const int32_t of[UNIT_TOKENS] = {1, 0, 1, 0};
+    cr_expect_eq(seqtopk_route_steps_of(NULL, &u->in, 2), 0);
+    cr_expect_eq(seqtopk_route_steps_of(u->plan, NULL, 2), 0);
+    cr_expect_eq(seqtopk_route_steps_of(u->plan, &u->in, 1), 1);
+    const int32_t few = seqtopk_route_steps_of(u->plan, &u->in, 2);
+    u->in.token_seq = of;
+    cr_expect_eq(seqtopk_route_steps_of(u->plan, &u->in, 2), seqtopk_route_steps(u->plan));
+    cr_expect_lt(few, seqtopk_route_steps(u->plan));
+    u->in.token_seq = NULL;
     for (int bad = 0; bad < 2; bad++) {
         const seqtopk_status right = bad ? SEQTOPK_E_NONFINITE : SEQTOPK_OK;
         u->in.tokens = 1;

@@ -413,8 +413,11 @@ static void begin(struct job *job, int32_t parts) {
         fail(job, &error);
 }
 
+/* A batch whose sequences are mixed does not come so far. */
 static int32_t route_steps(const struct node *node, const seqtopk_plan *plan) {
-    return node->cache ? seqtopk_cache_parts(node->cache) : seqtopk_route_steps(plan);
+    seqtopk_input some = SEQTOPK_INPUT_INIT;
+    some.tokens = 2;
+    return node->cache ? seqtopk_cache_parts(node->cache) : seqtopk_route_steps_of(plan, &some, 2);
 }
 
 /* The first step is begin, the last the count of what was dropped; between them are those of the library. */

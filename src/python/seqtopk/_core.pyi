@@ -20,7 +20,7 @@ Order = Literal["expert", "rank", "given"]
 Parity = Literal["hf", "vllm", "llama.cpp"]
 Nonfinite = Literal["error", "drop", "mark"]
 Padding = Literal["minus_one", "experts", "distinct", "first"]
-Want = Literal["tokens", "experts", "padded", "padded64", "pairs", "dense", "lse"]
+Want = Literal["tokens", "experts", "padded", "padded64", "pairs", "dense", "lse", "margins"]
 
 __version__: str
 
@@ -63,6 +63,8 @@ class Routing:
     def routing_probs(self) -> Any: ...
     @property
     def row_lse(self) -> Any: ...
+    @property
+    def sequence_margins(self) -> Any: ...
     @property
     def block_slots(self) -> Any: ...
     @property
