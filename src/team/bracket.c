@@ -53,9 +53,9 @@ static int32_t bits_for(int64_t most) {
 
 static int64_t counters_of(const seqtopk_bracket *b, int32_t words) { return (int64_t)words * (64 / b->bits); }
 
-static inline void add_one(int64_t *words, int64_t i, int32_t bits) {
-    const int64_t lanes = 64 / bits;
-    words[i / lanes] += INT64_C(1) << (i % lanes * bits);
+static inline void add_one(int64_t *words, uint32_t i, int32_t bits) {
+    const uint32_t at = i * (uint32_t)bits; /* in bits: some 2,000 words of 64 */
+    words[at / 64] += INT64_C(1) << at % 64;
 }
 
 static int64_t counter(const int64_t *words, int64_t i, int32_t bits) {
@@ -92,6 +92,7 @@ float seqtopk_bracket_begin(seqtopk_bracket *b, const seqtopk_grid *grid, const 
     double sum = 0.0;
     b->budget = live * top_k;
     b->above = 0;
+    b->kept = -1;
     b->inside = b->most = most;
     b->is_staged = 0;
     b->asked = SEQTOPK_ASK_SPREAD;
@@ -130,10 +131,8 @@ float seqtopk_bracket_begin(seqtopk_bracket *b, const seqtopk_grid *grid, const 
 
 /* ------------------------------------------------------------- own counts -- */
 
-enum { CHUNK = 1024 };
-
-/* The words of those keys that are in the bracket; compared as floats, which compilers make vectors of. */
-static int32_t pick(const seqtopk_bracket *b, const float *keys, int32_t n, uint32_t *picked, int64_t *above) {
+/* Compared as floats, which compilers make vectors of. */
+int32_t seqtopk_bracket_pick(const seqtopk_bracket *b, const float *keys, int32_t n, uint32_t *picked, int64_t *above) {
     const uint32_t minus_zero = (UINT32_C(1) << 31) - 1; /* no key's word, but a float that equals zero */
     const float low = seqtopk_word_key(b->low), high = seqtopk_word_key(b->high == minus_zero ? b->high - 1 : b->high);
     int32_t m = 0, more = 0;
@@ -152,35 +151,27 @@ static int32_t pick(const seqtopk_bracket *b, const float *keys, int32_t n, uint
     return m;
 }
 
-static int64_t place_of(const seqtopk_bracket *b, const seqtopk_grid *grid, uint32_t word) {
+int32_t seqtopk_bracket_pick_words(const seqtopk_bracket *b, const uint32_t *from, int32_t n, uint32_t *picked) {
+    int32_t m = 0;
+    for (int32_t i = 0; i < n; i++) {
+        const uint32_t word = from[i];
+        picked[m] = word;
+        m += (word >= b->low) & (word <= b->high);
+    }
+    return m;
+}
+
+static inline uint32_t place_of(const seqtopk_bracket *b, const seqtopk_grid *grid, uint32_t word) {
     if (b->asked != SEQTOPK_ASK_SPREAD)
         return (word - b->low) / b->width;
     const int32_t bin = seqtopk_grid_bin(grid, word), i = bin - b->first_bin;
-    return (int64_t)b->bases[i] + (int64_t)((word - seqtopk_grid_edge(grid, bin)) / b->widths[i]);
+    return (uint32_t)b->bases[i] + (word - seqtopk_grid_edge(grid, bin)) / b->widths[i];
 }
 
-int64_t seqtopk_bracket_count(const seqtopk_bracket *b, const seqtopk_grid *grid, const float *keys, int64_t n,
-                              int64_t *words, int64_t *above) {
-    uint32_t picked[CHUNK];
-    int64_t all = 0;
-    for (int64_t at = 0; at < n; at += CHUNK) {
-        const int32_t m = pick(b, keys + at, n - at < CHUNK ? (int32_t)(n - at) : CHUNK, picked, above);
-        for (int32_t i = 0; words && i < m; i++)
-            add_one(words, place_of(b, grid, picked[i]), b->bits);
-        all += m;
-    }
-    return all;
-}
-
-int64_t seqtopk_bracket_put(const seqtopk_bracket *b, const float *keys, int64_t n, int64_t *words, int64_t at) {
-    uint32_t picked[CHUNK];
-    int64_t above = 0;
-    for (int64_t from = 0; from < n; from += CHUNK) {
-        const int32_t m = pick(b, keys + from, n - from < CHUNK ? (int32_t)(n - from) : CHUNK, picked, &above);
-        for (int32_t i = 0; i < m; i++)
-            words[at++] = picked[i];
-    }
-    return at;
+void seqtopk_bracket_count(const seqtopk_bracket *b, const seqtopk_grid *grid, const uint32_t *picked, int32_t n,
+                           int64_t *words) {
+    for (int32_t i = 0; i < n; i++)
+        add_one(words, place_of(b, grid, picked[i]), b->bits);
 }
 
 /* ------------------------------------------------------------------- sums -- */

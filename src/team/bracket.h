@@ -68,6 +68,9 @@ typedef struct seqtopk_bracket {
     /* This rank's. */
     int64_t before, own; /* of the keys or ties: those of lower ranks, and its own */
     int64_t quota;       /* how many of its ties are selected */
+    int64_t kept,
+        kept_at; /* so many of its keys are kept from place kept_at on: all from kept_low to kept_high; -1: none */
+    uint32_t kept_low, kept_high;
     /* Scratch. */
     int32_t *bases;   /* [words]: of SPREAD, by bin of the grid from first_bin on: where its counters begin, */
     uint32_t *widths; /* and how many words each of those counts */
@@ -78,11 +81,14 @@ typedef struct seqtopk_bracket {
 float seqtopk_bracket_begin(seqtopk_bracket *b, const seqtopk_grid *grid, const int64_t *weights, int32_t words,
                             int64_t live, int32_t top_k, int64_t most, double variance);
 
-/* Adds this rank's keys to the counts, above to *above; how many are in the bracket is returned. */
-int64_t seqtopk_bracket_count(const seqtopk_bracket *b, const seqtopk_grid *grid, const float *keys, int64_t n,
-                              int64_t *words, int64_t *above);
-/* Puts those in the bracket at words[at ..): returns the place after them. */
-int64_t seqtopk_bracket_put(const seqtopk_bracket *b, const float *keys, int64_t n, int64_t *words, int64_t at);
+/* The words of those keys that are in the bracket, picked [n]: returns how many; those above are added to *above. */
+int32_t seqtopk_bracket_pick(const seqtopk_bracket *b, const float *keys, int32_t n, uint32_t *picked, int64_t *above);
+/* The same of words; `picked` may be where they are. */
+int32_t seqtopk_bracket_pick_words(const seqtopk_bracket *b, const uint32_t *from, int32_t n, uint32_t *picked);
+
+/* Adds picked words to the counts. */
+void seqtopk_bracket_count(const seqtopk_bracket *b, const seqtopk_grid *grid, const uint32_t *picked, int32_t n,
+                           int64_t *words);
 
 /* Reads the sums and decides what is asked next. `above`: with SPREAD, those above the bracket. */
 void seqtopk_bracket_read(seqtopk_bracket *b, const seqtopk_grid *grid, const int64_t *sums, int32_t words,

@@ -141,13 +141,12 @@ static int is_near(const seqtopk_team_call *t) {
 /* How many keys in each bracket lower ranks have, and this one; at sequences that want to know. */
 static int scan_inside(seqtopk_team_call *t, uint32_t wanted) {
     int asked = 0;
-    int64_t above;
     for (int64_t s = 0; s < t->call.sequences; s++) {
         seqtopk_bracket *b = t->brackets + s;
         t->words[s] = 0;
         if (!(wanted >> b->asked & 1))
             continue;
-        t->words[s] = b->own = seqtopk_team_inside(t, s, &above);
+        t->words[s] = b->own = seqtopk_team_inside(t, s);
         asked = 1;
     }
     if (asked && seqtopk_team_scan(&t->team, t->words, t->call.sequences))
@@ -192,6 +191,9 @@ static void read_all(seqtopk_team_call *t) {
 static seqtopk_status find_cuts(seqtopk_team_call *t, seqtopk_status status, int64_t bad, seqtopk_error *error) {
     seqtopk_call *call = &t->call;
     clear_words(t);
+    t->kept = (uint32_t *)(void *)call->reservoir;
+    t->kept_most = 2 * call->most;
+    t->kept_end = 0;
     if (!status && bad < 0) {
         for (int64_t s = 0; s < call->sequences; s++) {
             seqtopk_agree_on_way(call, s, call->sequence + s);
@@ -235,12 +237,12 @@ static seqtopk_status find_cuts(seqtopk_team_call *t, seqtopk_status status, int
 /* Whether the pairs of all ranks fit into what they have for them. */
 static seqtopk_status check_space(seqtopk_team_call *t, seqtopk_error *error) {
     const seqtopk_call *call = &t->call;
-    int64_t pairs = call->in.tokens * call->plan->beside, above;
+    int64_t pairs = call->in.tokens * call->plan->beside;
     seqtopk_status status = SEQTOPK_OK;
     for (int64_t s = 0; s < call->sequences; s++) {
         const seqtopk_bracket *b = t->brackets + s;
-        const int64_t inside = seqtopk_team_inside(t, s, &above);
-        pairs += above + (b->quota < inside ? b->quota : inside);
+        const int64_t inside = seqtopk_team_inside(t, s);
+        pairs += seqtopk_team_above(t, s) + (b->quota < inside ? b->quota : inside);
     }
     if (pairs > call->most)
         status = seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,

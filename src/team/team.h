@@ -36,7 +36,9 @@ typedef struct seqtopk_team_call {
     float *lows;               /* [sequences] */
     int32_t *bases;            /* [2000 for each sequence] */
     uint32_t *widths;          /* as many */
-    int is_near;               /* whether a rank may lack capacity */
+    uint32_t *kept; /* [kept_most]: keys in brackets, of which kept_end are taken; in scratch that lists need later */
+    int64_t kept_most, kept_end;
+    int is_near; /* whether a rank may lack capacity */
 } seqtopk_team_call;
 
 static inline int64_t seqtopk_team_batches(int64_t sequences) {
@@ -52,9 +54,10 @@ static inline int64_t *seqtopk_team_share(const seqtopk_team_call *t, int64_t s)
 /* rank.c: adds this rank's sampled rows of sequence s to its share. */
 void seqtopk_team_sample(const seqtopk_team_call *t, int64_t s);
 
-/* What its keys in the bracket are, in the form that is asked for. */
-void seqtopk_team_count(const seqtopk_team_call *t, int64_t s);
-int64_t seqtopk_team_inside(const seqtopk_team_call *t, int64_t s, int64_t *above);
+/* What its keys in the bracket are, in the form that is asked for; how many, and how many are above. */
+void seqtopk_team_count(seqtopk_team_call *t, int64_t s);
+int64_t seqtopk_team_inside(const seqtopk_team_call *t, int64_t s);
+int64_t seqtopk_team_above(const seqtopk_team_call *t, int64_t s);
 
 /* Where this rank's run of sequence s is cut, once the bracket is found. */
 seqtopk_cut seqtopk_team_cut(const seqtopk_team_call *t, int64_t s);
