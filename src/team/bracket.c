@@ -161,17 +161,25 @@ int32_t seqtopk_bracket_pick_words(const seqtopk_bracket *b, const uint32_t *fro
     return m;
 }
 
-static inline uint32_t place_of(const seqtopk_bracket *b, const seqtopk_grid *grid, uint32_t word) {
-    if (b->asked != SEQTOPK_ASK_SPREAD)
-        return (word - b->low) / b->width;
-    const int32_t bin = seqtopk_grid_bin(grid, word), i = bin - b->first_bin;
-    return (uint32_t)b->bases[i] + (word - seqtopk_grid_edge(grid, bin)) / b->widths[i];
-}
-
 void seqtopk_bracket_count(const seqtopk_bracket *b, const seqtopk_grid *grid, const uint32_t *picked, int32_t n,
                            int64_t *words) {
-    for (int32_t i = 0; i < n; i++)
-        add_one(words, place_of(b, grid, picked[i]), b->bits);
+    if (b->asked != SEQTOPK_ASK_SPREAD) {
+        for (int32_t i = 0; i < n; i++)
+            add_one(words, (picked[i] - b->low) / b->width, b->bits);
+        return;
+    }
+    for (int32_t i = 0, g = 0; i < n; i++) { /* most often all are in one segment */
+        const uint32_t word = picked[i];
+        while (g > 0 && word < grid->from[g])
+            g--;
+        while (g < SEQTOPK_GRID_SEGMENTS && word >= grid->from[g + 1])
+            g++;
+        const int is_last = g == SEQTOPK_GRID_SEGMENTS;
+        const uint32_t from = word - grid->from[g], in = is_last ? 0 : from & ((UINT32_C(1) << grid->shift[g]) - 1);
+        const int32_t bin =
+            (is_last ? grid->bins - 1 : grid->base[g] + (int32_t)(from >> grid->shift[g])) - b->first_bin;
+        add_one(words, (uint32_t)b->bases[bin] + in / b->widths[bin], b->bits);
+    }
 }
 
 /* ------------------------------------------------------------------- sums -- */

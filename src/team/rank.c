@@ -7,7 +7,7 @@
 /* ----------------------------------------------------------------- sample -- */
 
 /* Few rows, since all ranks have some: one in 64, but a small part is looked at whole. */
-enum { LEAST_ROWS = 16, MOST_ROWS = 32, ROWS_BY_ONE = 64, WHOLE = 64 };
+enum { LEAST_ROWS = 16, MOST_ROWS = 128, ROWS_BY_ONE = 64, WHOLE = 64 };
 
 /* Where to begin in a stratum: no regular step, which what repeats itself in a sequence could be in time with. */
 static uint32_t scatter(uint32_t i) {

@@ -103,7 +103,7 @@ static void tell(const seqtopk_team *team, const char *how, int64_t (*samples)[T
 }
 
 int measure_route(const seqtopk_team *team, int64_t tokens, long delay_us, int by_rank) {
-    static int64_t samples[2][FIGURES][TIMES];
+    static int64_t samples[2][FIGURES][TIMES], alone[2 * TIMES];
     random_state r;
     seqtopk_desc desc = SEQTOPK_DESC_INIT;
     seqtopk_input in = SEQTOPK_INPUT_INIT;
@@ -128,7 +128,7 @@ int measure_route(const seqtopk_team *team, int64_t tokens, long delay_us, int b
     watching.context = &w, watching.allreduce_sum = watched_add, watching.exscan_sum = watched_scan;
     seqtopk_status status = SEQTOPK_OK;
     for (int i = 0; i < 2 * TIMES && !status; i++) {
-        moment all = {0};
+        moment all = {0}, on_its_own = {0};
         MPI_Barrier(MPI_COMM_WORLD); /* all begin together */
         w.late = w.exchange = all;
         w.collectives = 0;
@@ -136,7 +136,10 @@ int measure_route(const seqtopk_team *team, int64_t tokens, long delay_us, int b
         const moment begin = now();
         status = seqtopk_route_team(plan, &in, &out, scratch, size, &watching, NULL, &error);
         add_since(&all, begin);
-        const moment of[] = {all, w.late, w.exchange};
+        const moment of[] = {all, w.late, w.exchange}, next = now();
+        status = status ? status : seqtopk_route(plan, &in, &out, scratch, size, &error);
+        add_since(&on_its_own, next);
+        alone[i] = on_its_own.core;
         for (int f = 0; f < ON_CORE; f++) {
             samples[w.apart][f][i / 2] = of[f].wall;
             samples[w.apart][ON_CORE + f][i / 2] = of[f].core;
@@ -147,6 +150,9 @@ int measure_route(const seqtopk_team *team, int64_t tokens, long delay_us, int b
                w.collectives);
     tell(team, "as it is", samples[0], by_rank);
     tell(team, "all ranks wait first", samples[1], by_rank);
+    qsort(alone, 2 * TIMES, sizeof *alone, by_size);
+    if (team->rank == 0)
+        printf("  without a team, rank 0's tokens alone: on a core %.2f ms\n", (double)alone[TIMES] / 1e6);
     free(logits);
     free(out.token_offsets);
     free(out.expert_ids);
