@@ -207,6 +207,11 @@ static void ask(seqtopk_bracket *b, int32_t words) {
     b->asked = b->width > 1 && b->inside <= words ? SEQTOPK_ASK_KEYS : SEQTOPK_ASK_DIGITS;
 }
 
+int64_t seqtopk_bracket_words(const seqtopk_bracket *b) {
+    const int64_t bins = (int64_t)(b->high - b->low) / b->width + 1;
+    return b->asked == SEQTOPK_ASK_KEYS ? b->inside : (bins * b->bits + 63) / 64;
+}
+
 /* Too few candidates down to what was collected: all others are looked at. */
 static void look_below(seqtopk_bracket *b, int32_t words) {
     if (b->complete == SEQTOPK_WORD_LEAST) {

@@ -68,6 +68,7 @@ typedef struct seqtopk_bracket {
     /* This rank's. */
     int64_t before, own; /* of the keys or ties: those of lower ranks, and its own */
     int64_t quota;       /* how many of its ties are selected */
+    int64_t at;          /* in rounds after SPREAD: where its words are */
     int64_t kept,
         kept_at; /* so many of its keys are kept from place kept_at on: all from kept_low to kept_high; -1: none */
     uint32_t kept_low, kept_high;
@@ -80,6 +81,9 @@ typedef struct seqtopk_bracket {
  * the cut has that variance. Returns the key down to which all ranks have to collect. */
 float seqtopk_bracket_begin(seqtopk_bracket *b, const seqtopk_grid *grid, const int64_t *weights, int32_t words,
                             int64_t live, int32_t top_k, int64_t most, double variance);
+
+/* How many words DIGITS or KEYS take. */
+int64_t seqtopk_bracket_words(const seqtopk_bracket *b);
 
 /* The words of those keys that are in the bracket, picked [n]: returns how many; those above are added to *above. */
 int32_t seqtopk_bracket_pick(const seqtopk_bracket *b, const float *keys, int32_t n, uint32_t *picked, int64_t *above);

@@ -182,6 +182,7 @@ void seqtopk_team_count(seqtopk_team_call *t, int64_t s) {
     int64_t *share = seqtopk_team_share(t, s), first, last;
     counting c = {.bracket = b, .grid = &t->grid, .words = share + SEQTOPK_SHARE_COUNTS};
     if (b->asked != SEQTOPK_ASK_SPREAD) {
+        c.words = t->words + b->at;
         c.inside = b->asked == SEQTOPK_ASK_KEYS ? b->before : 0;
         use_all(t, s, &c);
         return;
