@@ -22,13 +22,6 @@ seqtopk_grid seqtopk_grid_of(int32_t bins, int is_negative) {
     return g;
 }
 
-int32_t seqtopk_grid_bin(const seqtopk_grid *g, uint32_t word) {
-    int i = 0;
-    while (i < SEQTOPK_GRID_SEGMENTS && word >= g->from[i + 1])
-        i++;
-    return i == SEQTOPK_GRID_SEGMENTS ? g->bins - 1 : g->base[i] + (int32_t)((word - g->from[i]) >> g->shift[i]);
-}
-
 uint32_t seqtopk_grid_edge(const seqtopk_grid *g, int32_t bin) {
     int i = 0;
     while (i < SEQTOPK_GRID_SEGMENTS && bin >= g->base[i + 1])
@@ -90,6 +83,7 @@ float seqtopk_bracket_begin(seqtopk_bracket *b, const seqtopk_grid *grid, const 
     /* Four standard deviations, and what a row or two may bring in the smallest samples. */
     const double margin = variance > 0.0 ? 4.0 * sqrt(variance) + 2.0 * top_k : 0.0;
     double sum = 0.0;
+    int32_t hint = 0;
     b->budget = live * top_k;
     b->above = 0;
     b->kept = -1;
@@ -119,10 +113,10 @@ float seqtopk_bracket_begin(seqtopk_bracket *b, const seqtopk_grid *grid, const 
     float low = seqtopk_word_key(edge);
     low = low < -1e30f ? -1e30f : low > 1e30f ? 1e30f : low; /* what kernels take */
     b->is_staged = sum < budget * unit;                      /* there are too few */
-    for (int32_t bin = b->first_bin; edge < least && bin <= seqtopk_grid_bin(grid, least); bin++)
+    for (int32_t bin = b->first_bin; edge < least && bin <= seqtopk_grid_bin(grid, least, &hint); bin++)
         b->is_staged |= weights[bin] > 0;
     b->low = b->complete = b->is_staged || edge > least ? edge : least;
-    b->first_bin = seqtopk_grid_bin(grid, b->low);
+    b->first_bin = seqtopk_grid_bin(grid, b->low, &hint);
     b->last_bin = b->last_bin < b->first_bin ? b->first_bin : b->last_bin;
     spread(b, grid, weights, words);
     b->high = last_of(grid, b->last_bin);
@@ -168,16 +162,11 @@ void seqtopk_bracket_count(const seqtopk_bracket *b, const seqtopk_grid *grid, c
             add_one(words, (picked[i] - b->low) / b->width, b->bits);
         return;
     }
-    for (int32_t i = 0, g = 0; i < n; i++) { /* most often all are in one segment */
+    for (int32_t i = 0, hint = 0; i < n; i++) {
         const uint32_t word = picked[i];
-        while (g > 0 && word < grid->from[g])
-            g--;
-        while (g < SEQTOPK_GRID_SEGMENTS && word >= grid->from[g + 1])
-            g++;
-        const int is_last = g == SEQTOPK_GRID_SEGMENTS;
-        const uint32_t from = word - grid->from[g], in = is_last ? 0 : from & ((UINT32_C(1) << grid->shift[g]) - 1);
-        const int32_t bin =
-            (is_last ? grid->bins - 1 : grid->base[g] + (int32_t)(from >> grid->shift[g])) - b->first_bin;
+        const int32_t bin = seqtopk_grid_bin(grid, word, &hint) - b->first_bin;
+        const uint32_t in =
+            hint == SEQTOPK_GRID_SEGMENTS ? 0 : (word - grid->from[hint]) & ((UINT32_C(1) << grid->shift[hint]) - 1);
         add_one(words, (uint32_t)b->bases[bin] + in / b->widths[bin], b->bits);
     }
 }

@@ -40,7 +40,17 @@ typedef struct seqtopk_grid {
 
 /* The finest with at most so many bins. is_negative: no key is above 0 but those that are certain. */
 seqtopk_grid seqtopk_grid_of(int32_t bins, int is_negative);
-int32_t seqtopk_grid_bin(const seqtopk_grid *grid, uint32_t word);
+/* *hint: the segment of the last word, which is most often the next one's too. */
+static inline int32_t seqtopk_grid_bin(const seqtopk_grid *grid, uint32_t word, int32_t *hint) {
+    int32_t i = *hint;
+    while (i > 0 && word < grid->from[i])
+        i--;
+    while (i < SEQTOPK_GRID_SEGMENTS && word >= grid->from[i + 1])
+        i++;
+    *hint = i;
+    return i == SEQTOPK_GRID_SEGMENTS ? grid->bins - 1
+                                      : grid->base[i] + (int32_t)((word - grid->from[i]) >> grid->shift[i]);
+}
 uint32_t seqtopk_grid_edge(const seqtopk_grid *grid, int32_t bin); /* the least word in it */
 
 /* What the next words are. */

@@ -27,17 +27,19 @@ static int64_t row_of(const uint8_t *mask, int64_t from, int64_t to, uint32_t se
     return -1;
 }
 
-static int64_t sampled_rows(const seqtopk_call *call, int64_t tokens, int64_t live) {
+static int64_t sampled_rows(const seqtopk_team_call *t, int64_t tokens, int64_t live) {
+    const seqtopk_call *call = &t->call;
     int64_t n = tokens / ROWS_BY_ONE;
     n = n < LEAST_ROWS ? LEAST_ROWS : n > MOST_ROWS ? MOST_ROWS : n;
     n = n > call->plan->work_rows ? call->plan->work_rows : n;
-    return live <= WHOLE ? tokens : n;
+    return live <= WHOLE || t->team.count_all ? tokens : n;
 }
 
 static void count_row(const seqtopk_team_call *t, const float *keys, int64_t *counts) {
+    int32_t hint = 0;
     for (int32_t e = 0; e < t->call.rows.experts; e++)
         if (keys[e] > -INFINITY)
-            counts[seqtopk_grid_bin(&t->grid, seqtopk_key_word(keys[e]))]++;
+            counts[seqtopk_grid_bin(&t->grid, seqtopk_key_word(keys[e]), &hint)]++;
 }
 
 /* The variance of how many keys a row has above the sample's own cut, keys [rows, E]: rows are drawn, not keys, and some may
@@ -66,7 +68,7 @@ void seqtopk_team_sample(const seqtopk_team_call *t, int64_t s) {
     int64_t *share = seqtopk_team_share(t, s), *counts = share + SEQTOPK_SHARE_COUNTS, first, last;
     seqtopk_call_sequence(call, s, &first, &last);
     int64_t live = seqtopk_unmasked(call->in.token_mask, first, last), sampled = 0;
-    const int64_t rows = sampled_rows(call, last - first, live), kept = call->plan->work_rows;
+    const int64_t rows = sampled_rows(t, last - first, live), kept = call->plan->work_rows;
     for (int64_t i = 0; i < rows; i++) {
         const int64_t from = first + (last - first) * i / rows, to = first + (last - first) * (i + 1) / rows;
         const int64_t row = row_of(call->in.token_mask, from, to, (uint32_t)i);

@@ -353,6 +353,9 @@ static seqtopk_status check_team(const seqtopk_team *team, seqtopk_error *error)
     if (team->size < 1 || team->size > SEQTOPK_TEAM_MOST_RANKS || team->rank < 0 || team->rank >= team->size)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "team.rank is %d of %d; it must be 0 to size - 1, size 1 to %d",
                             (int)team->rank, (int)team->size, SEQTOPK_TEAM_MOST_RANKS);
+    if (team->count_all != 0 && team->count_all != 1)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "team.count_all is %d; it must be 0 or 1",
+                            (int)team->count_all);
     if (team->size > 1 && (!team->allreduce_sum || !team->exscan_sum))
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "team.allreduce_sum or team.exscan_sum is NULL");
     return SEQTOPK_OK;
