@@ -77,6 +77,10 @@ def check_command(directory):
     write(file, 1000, 32, 7, bad=613)
     done = run(4, *command, "route", file, *words, "--team", "mpi")
     assert done.returncode == 1 and "613" in done.stderr, done.stderr
+    with open(file, "r+b") as short:  # some rank's rows are missing
+        short.truncate(os.path.getsize(file) - 8)
+    done = run(4, *command, "route", file, *words, "--team", "mpi")
+    assert done.returncode == 1 and "is truncated" in done.stderr, done.stderr
     done = run(2, *command, "route", f"{directory}/none.npy", *words, "--team", "mpi")
     assert done.returncode == 1 and "none.npy" in done.stderr, done.stderr
     print("the command: 4 processes write what one does")
