@@ -62,8 +62,11 @@ int main(int argc, char **argv) {
     for (long i = 0; i < cases; i++) {
         static ranks all;
         static problem p;
-        const int size = only ? (int)only : sizes[i % 5];
-        const seqtopk_status status = problem_draw(&p, seed + (uint64_t)i, size, word(argc, argv, "--isa"));
+        /* First two that were wrong once: equal keys of different logits below all bounds, and shared experts of masked tokens. */
+        static const uint64_t known[] = {20332270, 20280070};
+        const int is_known = !only && i < 2, size = only ? (int)only : is_known ? 8 : sizes[i % 5];
+        const seqtopk_status status =
+            problem_draw(&p, is_known ? known[i] : seed + (uint64_t)i, size, word(argc, argv, "--isa"));
         if (status == SEQTOPK_E_ISA)
             return 77;
         if (status) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The problems of check-team with ranks that are MPI processes: mpirun -n N check-mpi [--cases N] [--seed N].
- * --measure T [--delay US] [--by-rank 1]: see mpi_measure.h.
+ * --measure T [--delay US] [--by-rank 1] [--count-all 1]: see mpi_measure.h.
  * --fail R: rank R gives its call no scratch, and all must be told so. --die R: rank R ends itself in the midst of it.
  */
 #define _GNU_SOURCE
@@ -73,6 +73,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "check-mpi: %s\n", error.message);
         return 1;
     }
+    team.count_all = number(argc, argv, "--count-all", 0) != 0;
     const long failing = number(argc, argv, "--fail", -1);
     const uint64_t seed = (uint64_t)number(argc, argv, "--seed", (long)(random_first_seed() >> 1));
     const long tokens = number(argc, argv, "--measure", 0), cases = number(argc, argv, "--cases", 100);
