@@ -143,7 +143,9 @@ static void use_keys(void *to, const float *keys, int64_t n) {
         const int32_t some = n - at < CHUNK ? (int32_t)(n - at) : CHUNK;
         if (c->room < some)
             c->kept = NULL;
-        uint32_t *in = c->kept ? c->kept + c->inside : picked;
+        uint32_t *in = picked;
+        if (c->kept)
+            in = c->kept + c->inside;
         const int32_t m = seqtopk_bracket_pick(c->bracket, keys + at, some, in, &c->above);
         c->room -= m;
         use(c, in, m);
