@@ -95,6 +95,9 @@ static int64_t all_words(const seqtopk_team_call *t) {
     return (t->call.sequences > 1 ? t->call.sequences : 1) * SEQTOPK_TEAM_WORDS;
 }
 
+/* Beside the number of ranks that are near: how many could lack space at all. */
+enum { CAN_LACK = 1 << 16 };
+
 static void clear_words(seqtopk_team_call *t, int64_t n) { memset(t->words, 0, (size_t)n * sizeof *t->words); }
 
 /* From the sample of all ranks: brackets, and how far down to collect. */
@@ -186,7 +189,7 @@ static void read_all(seqtopk_team_call *t) {
         if (b->is_staged && !was_staged) {
             t->call.sequence[s].way = SEQTOPK_WAY_staged;
             t->call.sequence[s].fallback = SEQTOPK_FALLBACK_SAMPLE;
-            t->is_near = 1;
+            t->is_near |= t->can_lack;
         }
     }
 }
@@ -206,7 +209,8 @@ static seqtopk_status find_cuts(seqtopk_team_call *t, seqtopk_status status, int
             if (t->brackets[s].asked == SEQTOPK_ASK_SPREAD)
                 seqtopk_team_count(t, s);
         }
-        write_head(t, SEQTOPK_OK, is_near(t));
+        const int can_lack = call->most < seqtopk_shared_most(call->plan, call->in.tokens, 0);
+        write_head(t, SEQTOPK_OK, is_near(t) + can_lack * CAN_LACK);
     } else {
         write_head(t, status ? status : SEQTOPK_E_NONFINITE, 0);
     }
@@ -217,7 +221,8 @@ static seqtopk_status find_cuts(seqtopk_team_call *t, seqtopk_status status, int
     status = seqtopk_team_read_head(t->words, &t->team, status, error);
     if (status)
         return status;
-    t->is_near = t->words[SEQTOPK_HEAD_NEAR] > 0;
+    t->is_near = t->words[SEQTOPK_HEAD_NEAR] % CAN_LACK > 0;
+    t->can_lack = t->words[SEQTOPK_HEAD_NEAR] >= CAN_LACK;
     read_all(t);
     for (int64_t n; (n = ask_all(t)) > 0; read_all(t)) {
         if (scan_inside(t, 1u << SEQTOPK_ASK_KEYS))

@@ -50,7 +50,7 @@ typedef struct seqtopk_team_call {
     uint32_t *widths;          /* as many */
     uint32_t *kept; /* [kept_most]: keys in brackets, of which kept_end are taken; in scratch that lists need later */
     int64_t kept_most, kept_end;
-    int is_near; /* whether a rank may lack capacity */
+    int is_near, can_lack; /* whether a rank may lack capacity; whether one has less than is always enough */
 } seqtopk_team_call;
 
 /* This sequence's share of the words in the first two rounds; after them brackets say where their counts are. */
