@@ -2,7 +2,8 @@
 /*
  * Teams of simulated ranks: bench-scale [--ranks N] [--tokens N, of a rank] [--experts N]. The real seqtopk_route_team runs at
  * every rank, on a stack of its own, and is left where it waits for a collective until all have come there. Counted are
- * collectives and bytes, checked is that all ranks together have what one machine lists, and timed is the local pass; what
+ * collectives and bytes, checked is that all ranks together have what one machine lists, and timed is the local pass, beside
+ * gathering all keys and sorting them; what
  * so many ranks would take is then told by the model of docs/scale.md. Without --ranks: 64 to 4096, and a batch of 10^9 tokens.
  */
 #define _GNU_SOURCE
@@ -169,10 +170,63 @@ static int is_same(const float *logits) {
     return same;
 }
 
+/* ------------------------------------------------------- gathered and sorted -- */
+
+static int descending(const void *a, const void *b) {
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x < y) - (x > y);
+}
+
+/* As Megatron-LM's pull request 6208 does on one device: every key of the sequence is sorted, which all ranks must have been sent
+ * first. Ours of a token are those that come before the budget is spent, up to MOST each; the best of each comes first.
+ * Returns the seconds that each rank takes to sort, and how many pairs are the team's too in *same. */
+static double sort_all(const float *logits, int64_t *same, int64_t *bytes) {
+    const int64_t all = tokens * size, n = all * experts;
+    uint64_t *keys = take((size_t)n * sizeof *keys);
+    uint8_t *taken = take((size_t)n), *each = take((size_t)all);
+    const double begin = seconds();
+    for (int64_t t = 0; t < all; t++) {
+        const float *row = logits + t * experts;
+        double sum = 0.0;
+        int64_t best = 0;
+        for (int64_t e = 0; e < experts; e++) {
+            sum += exp((double)row[e]);
+            best = row[e] > row[best] ? e : best;
+        }
+        for (int64_t e = 0; e < experts; e++) {
+            const float key = e == best ? INFINITY : (float)(row[e] - log(sum));
+            uint32_t word;
+            memcpy(&word, &key, sizeof word);
+            word ^= (UINT32_C(0) - (word >> 31)) | UINT32_C(1) << 31;
+            keys[t * experts + e] = (uint64_t)word << 32 | (uint32_t) ~(uint32_t)(t * experts + e);
+        }
+    }
+    qsort(keys, (size_t)n, sizeof *keys, descending);
+    for (int64_t i = 0, left = all * TOP_K; i < n && left > 0; i++) {
+        const uint32_t pair = ~(uint32_t)keys[i];
+        if (each[pair / (uint32_t)experts] < MOST) {
+            each[pair / (uint32_t)experts]++;
+            taken[pair] = 1;
+            left--;
+        }
+    }
+    const double took = seconds() - begin;
+    *same = 0;
+    for (int r = 0; r < size; r++)
+        for (int64_t t = 0; t < tokens; t++)
+            for (int32_t i = ranks[r].out.token_offsets[t]; i < ranks[r].out.token_offsets[t + 1]; i++)
+                *same += taken[(r * tokens + t) * experts + ranks[r].out.expert_ids[i]];
+    *bytes = (n - n / size) * (int64_t)sizeof(float);
+    free(keys);
+    free(taken);
+    free(each);
+    return took;
+}
+
 /* Seconds of a team's route, and of gathering all scores first: alpha seconds a message, beta seconds a byte. */
 static double team_seconds(double n, double local, double rounds, double alpha, double beta) {
     const double hops = n <= 16 ? 1.0 : ceil(log2(n)), copies = n <= 16 ? n - 1 : ceil(log2(n));
-    return local + rounds * (hops * alpha + copies * 16000.0 * beta);
+    return local + rounds * (hops * alpha + copies * 14336.0 * beta);
 }
 static double gather_seconds(double n, double all_tokens, double local, double alpha, double beta) {
     return local * n + ceil(log2(n)) * alpha + all_tokens * experts * 4.0 * (n - 1) / n * beta;
@@ -209,8 +263,11 @@ static void simulate(void) {
     run_all();
     const int same = is_same(logits);
     const double nanoseconds = local_seconds * 1e9 / (double)tokens;
-    printf("| %d | %lld | %lld | %lld | %lld | %s | %.0f |\n", size, (long long)(tokens * size), (long long)allreduces,
-           (long long)exscans, (long long)(words_given * 8), same ? "yes" : "NO", nanoseconds);
+    int64_t shared, bytes;
+    const double sorted = sort_all(logits, &shared, &bytes), pairs = (double)(tokens * size) * TOP_K;
+    printf("| %d | %lld | %lld | %lld | %lld | %s | %.0f | %lld | %.0f | %.4f %% |\n", size, (long long)(tokens * size),
+           (long long)allreduces, (long long)exscans, (long long)(words_given * 8), same ? "yes" : "NO", nanoseconds,
+           (long long)bytes, sorted * 1e9 / (double)tokens, 100 * (double)shared / pairs);
     for (int i = 0; i < size; i++) {
         free(ranks[i].stack);
         free(ranks[i].out.token_offsets);
@@ -234,8 +291,10 @@ static long number(int argc, char **argv, const char *name, long otherwise) {
 int main(int argc, char **argv) {
     const long only = number(argc, argv, "--ranks", 0);
     experts = (int)number(argc, argv, "--experts", 64);
-    printf("| ranks | tokens | all-reduces | exscans | bytes a rank | as one machine | ns a token, local |\n"
-           "|--:|--:|--:|--:|--:|---|--:|\n");
+    printf(
+        "| ranks | tokens | all-reduces | exscans | bytes a rank | as one machine | ns a token of its own | gathered "
+        "and "
+        "sorted: bytes a rank | ns a token of its own | pairs the same |\n|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|\n");
     for (size = only ? (int)only : 64; size <= (only ? only : 4096); size *= 4) {
         tokens = number(argc, argv, "--tokens", 65536 / size < 128 ? 128 : 65536 / size);
         simulate();

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { WORDS = 1792 }; /* of a sequence in an all-reduce, at most: below 16 KiB */
+
 static void route_rank(void *context, rank *own) { problem_rank(context, &own->team); }
 
 static long number(int argc, char **argv, const char *name, long otherwise) {
@@ -60,8 +62,11 @@ int main(int argc, char **argv) {
     for (long i = 0; i < cases; i++) {
         static ranks all;
         static problem p;
-        const int size = only ? (int)only : sizes[i % 5];
-        const seqtopk_status status = problem_draw(&p, seed + (uint64_t)i, size, word(argc, argv, "--isa"));
+        /* First two that were wrong once: equal keys of different logits below all bounds, and shared experts of masked tokens. */
+        static const uint64_t known[] = {20332270, 20280070};
+        const int is_known = !only && i < 2, size = only ? (int)only : is_known ? 8 : sizes[i % 5];
+        const seqtopk_status status =
+            problem_draw(&p, is_known ? known[i] : seed + (uint64_t)i, size, word(argc, argv, "--isa"));
         if (status == SEQTOPK_E_ISA)
             return 77;
         if (status) {
@@ -75,12 +80,15 @@ int main(int argc, char **argv) {
         rounds[first->allreduces < 7 ? first->allreduces : 7]++;
         scans += first->exscans > 0;
         errors += p.status != SEQTOPK_OK;
-        /* Where a sample misled, which is to be rare, there are some more. */
-        const int most = 3 + (p.in.sequences > 1) + p.is_tight;
-        misled += !p.status && p.size > 1 && first->allreduces > most;
-        if (all.mismatch || (!p.status && p.size > 1 && first->allreduces > most + 3)) {
-            fprintf(stderr, "check-team: %lld all-reduces, mismatch %d: %s\n", (long long)first->allreduces,
-                    all.mismatch, p.told);
+        /* Where a sample misled, which is to be rare, there are two more; where all keys are counted none are. */
+        const int most = 3 + (p.in.sequences > 1) + p.is_tight, is_good = !p.status && p.size > 1;
+        const int64_t words = WORDS * (p.in.sequences > 1 ? p.in.sequences : 1);
+        misled += is_good && first->allreduces > most;
+        if (all.mismatch || first->exscans > (p.in.sequences > 1 || p.status ? 4 : 1) || first->most_words > words ||
+            (is_good && first->allreduces > most + (p.count_all ? 0 : 2))) {
+            fprintf(stderr, "check-team: %lld all-reduces of up to %lld words, %lld exscans, mismatch %d: %s\n",
+                    (long long)first->allreduces, (long long)first->most_words, (long long)first->exscans, all.mismatch,
+                    p.told);
             return 1;
         }
         for (int k = 0; k < p.size; k++)

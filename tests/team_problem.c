@@ -131,6 +131,7 @@ static void draw(random_state *r, problem *p, int size) {
     p->in.on_nonfinite = (seqtopk_nonfinite)one_of(r, 3);
     p->is_tight = one_of(r, 8) == 0;
     p->threads = one_of(r, 4) ? 1 : 3;
+    p->count_all = one_of(r, 4) == 0;
 }
 
 void problem_release(problem *p) {
@@ -277,6 +278,8 @@ void problem_rank(problem *p, const seqtopk_team *team) {
     parallel.parallel_for = in_turn;
     out.capacity =
         p->is_tight ? seqtopk_max_selected(p->plan, in.tokens) : seqtopk_team_max_selected(p->plan, in.tokens);
+    seqtopk_team own = *team;
+    own.count_all = p->count_all;
     const size_t size = seqtopk_team_scratch_size(p->plan, in.tokens, in.sequences, out.capacity, p->threads);
     void *scratch = take(size);
     const size_t pairs = (size_t)out.capacity;
@@ -290,7 +293,7 @@ void problem_rank(problem *p, const seqtopk_team *team) {
     if (out.capacity == 0)
         out.capacity = 1;
     const seqtopk_status status =
-        seqtopk_route_team(p->plan, &in, &out, scratch, size, team, p->threads > 1 ? &parallel : NULL, &error);
+        seqtopk_route_team(p->plan, &in, &out, scratch, size, &own, p->threads > 1 ? &parallel : NULL, &error);
     p->wrong[r] = compare(p, r, &in, &out, status, &error);
     free(out.token_offsets);
     free(out.expert_ids);

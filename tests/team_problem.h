@@ -16,8 +16,9 @@ typedef struct problem {
     int32_t from[PROBLEM_RANKS + 1][PROBLEM_SEQUENCES]; /* [r][s]: where in sequence s rank r begins */
     int size;
     seqtopk_plan *plan;
-    int is_tight; /* capacities are those of one machine's */
-    int threads;  /* of a rank */
+    int is_tight;  /* capacities are those of one machine's */
+    int threads;   /* of a rank */
+    int count_all; /* of the team */
     size_t element;
     seqtopk_status status;
     int64_t bad;

@@ -607,7 +607,7 @@ typedef struct seqtopk_team {
     uint32_t struct_size;
     int32_t rank;                                                   /* 0 to size - 1: the order of tokens */
     int32_t size;                                                   /* 1 to 32768 */
-    int32_t reserved;                                               /* 0 */
+    int32_t count_all;                                              /* 0, or 1: see COMMUNICATION */
     int (*allreduce_sum)(void *context, int64_t *words, int64_t n); /* words[i]: the sum of all ranks' words[i] */
     int (*exscan_sum)(void *context, int64_t *words, int64_t n);    /* the sum of those of lower ranks; 0 at rank 0 */
     void *context;
@@ -620,10 +620,13 @@ typedef struct seqtopk_team {
  * what seqtopk_route gives them where all tokens are together, to the bit. Outputs, and the tokens and offsets in them, are of the
  * rank's own tokens alone. Plan, bias and on_nonfinite must be the same on all ranks; SEQTOPK_E_TEAM tells if they differ.
  *
- * COMMUNICATION never depends on T, E or K: an all-reduce has 16,000 bytes for each sequence. The keys of a few sampled rows
- * give a bracket around each sequence's cut (one all-reduce; with several sequences two), each rank collects its candidates
- * down to that, and counts of them narrow the bracket down to one key (one or two more). Where a sample misled there are
- * up to three more. Ties across ranks, or few candidates that are far apart, cost an exscan of a word a sequence.
+ * COMMUNICATION never depends on T, E or K: an all-reduce has at most 14,336 bytes for each sequence. The keys of a few sampled
+ * rows give a bracket around each sequence's cut (one all-reduce; with several sequences two, since the first tells whether
+ * all have as many), each rank collects its candidates down to that, and counts of them narrow the bracket down to one key: one
+ * or two more, and hardly ever three or four, where the sample misled. With team.count_all the keys of all rows are counted in
+ * place of a sample: never more than two follow, as long as fewer than 2^31 candidates are in a 64th or so of the keys' octave
+ * where the cut is; but the local pass takes several times as long. Ties across ranks, or few candidates that are far
+ * apart, cost an exscan of a word a sequence.
  *
  * SPACE. A rank can get more pairs than its tokens bring: up to seqtopk_team_max_selected. output.capacity may be less;
  * where any rank then has too little, all of them return SEQTOPK_E_CAPACITY, which costs an all-reduce more to know if a rank
@@ -649,7 +652,7 @@ SEQTOPK_API int64_t seqtopk_team_max_selected(const seqtopk_plan *plan, int64_t 
 /*
  * Bytes of scratch that are enough for a rank's call with at most so many tokens, sequences and threads and that
  * output.capacity (0: seqtopk_team_max_selected): as seqtopk_scratch_size, but with capacity in place of tokens * K, and
- * 33 KB more for each sequence. 0 on bad arguments.
+ * 29 KB more for each sequence. 0 on bad arguments.
  */
 SEQTOPK_API size_t seqtopk_team_scratch_size(const seqtopk_plan *plan, int64_t tokens, int64_t sequences,
                                              int64_t capacity, int32_t threads);

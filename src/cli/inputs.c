@@ -47,10 +47,12 @@ static int logits_dtype(const char *path, int wanted, seqtopk_cli_inputs *inputs
     return RUN;
 }
 
-static int load_logits(const char *path, int wanted, seqtopk_cli_inputs *inputs) {
+static int load_logits(const char *path, int wanted, int rows_later, seqtopk_cli_inputs *inputs) {
     seqtopk_npy *a = &inputs->logits;
-    char shape[SEQTOPK_NPY_SHAPE_TEXT];
-    int status = load(path, a);
+    char shape[SEQTOPK_NPY_SHAPE_TEXT], message[SEQTOPK_NPY_MESSAGE];
+    int status = rows_later ? RUN : load(path, a);
+    if (rows_later && !seqtopk_npy_open(path, a, message))
+        status = seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: %s", path, message);
     if (status == RUN)
         status = logits_dtype(path, wanted, inputs);
     if (status != RUN)
@@ -296,7 +298,7 @@ static int load_given(const char *path, seqtopk_cli_inputs *inputs) {
 
 int seqtopk_cli_inputs_load(const seqtopk_cli_sources *sources, int dtype, seqtopk_cli_inputs *inputs) {
     memset(inputs, 0, sizeof *inputs);
-    int status = load_logits(sources->logits, dtype, inputs);
+    int status = load_logits(sources->logits, dtype, sources->rows_later, inputs);
     if (status == RUN)
         status = load_sequences(sources, inputs);
     if (status == RUN)
@@ -330,13 +332,13 @@ seqtopk_input seqtopk_cli_inputs_view(const seqtopk_cli_inputs *inputs) {
 }
 
 /* Read off the bits, which says it for all three types: the exponent all ones, then a fraction (NaN) or none. */
-static const char *trouble_at(const seqtopk_cli_inputs *inputs, int64_t i) {
+static const char *trouble_at(const seqtopk_cli_inputs *inputs, const void *row, int64_t i) {
     uint32_t bits, infinity;
     if (inputs->dtype == SEQTOPK_DTYPE_F32) {
-        bits = ((const uint32_t *)inputs->logits.data)[i];
+        bits = ((const uint32_t *)row)[i];
         infinity = UINT32_C(0x7f800000);
     } else {
-        bits = (uint32_t)((const uint16_t *)inputs->logits.data)[i] << 16;
+        bits = (uint32_t)((const uint16_t *)row)[i] << 16;
         infinity = inputs->dtype == SEQTOPK_DTYPE_BF16 ? UINT32_C(0x7f800000) : UINT32_C(0x7c000000);
     }
     return (bits & UINT32_C(0x7fffffff)) > infinity ? "NaN" : bits == infinity ? "+inf" : NULL;
@@ -352,13 +354,20 @@ int seqtopk_cli_inputs_nonfinite(const seqtopk_cli_inputs *inputs, const char *p
         snprintf(where, sizeof where, " (sequence %" PRId64 ", token %" PRId64 " in it)", s,
                  token - inputs->cu_seqlens[s]);
     }
-    for (int64_t e = 0; e < inputs->experts; e++) {
-        const char *trouble = trouble_at(inputs, token * inputs->experts + e);
+    const size_t size = inputs->logits.data_size / (size_t)inputs->tokens, at = (size_t)token * size;
+    void *later = inputs->logits.data ? NULL : seqtopk_cli_alloc(size, 1);
+    char message[SEQTOPK_NPY_MESSAGE];
+    const char *row = inputs->logits.data ? (const char *)inputs->logits.data + at : later;
+    if (later && !seqtopk_npy_read_at(path, &inputs->logits, at, later, size, message))
+        row = NULL;
+    for (int64_t e = 0; row && e < inputs->experts; e++) {
+        const char *trouble = trouble_at(inputs, row, e);
         if (trouble) {
             what = trouble;
             snprintf(expert, sizeof expert, ", expert %" PRId64, e);
             break;
         }
     }
+    free(later);
     return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: %s at token %" PRId64 "%s%s", path, what, token, where, expert);
 }

@@ -10,10 +10,11 @@
 typedef struct seqtopk_cli_sources {
     const char *logits, *lengths, *cu_seqlens, *mask, *bias, *given; /* all but logits may be NULL */
     int64_t shared;                                                  /* experts that the bias is not of */
+    int rows_later;                                                  /* of the logits only what they are: no data */
 } seqtopk_cli_sources;
 
 typedef struct seqtopk_cli_inputs {
-    seqtopk_npy logits;
+    seqtopk_npy logits; /* data NULL with rows_later */
     seqtopk_dtype dtype;
     int64_t tokens, experts, sequences;
     int64_t unmasked;

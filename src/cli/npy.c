@@ -321,6 +321,52 @@ bool seqtopk_npy_load(const char *path, seqtopk_npy *array, char message[SEQTOPK
     return ok;
 }
 
+static bool open_header(int fd, seqtopk_npy *array, uint8_t *head, size_t head_size, char *message) {
+    struct stat st;
+    if (fstat(fd, &st))
+        return no(message, "%s", strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        return no(message, "is no file of which each rank can read its own rows");
+    const int64_t got = read_fully(fd, head, head_size);
+    if (got < 0)
+        return no(message, "%s", strerror(errno));
+    if (!seqtopk_npy_parse(head, (size_t)got, array, message))
+        return false;
+    const uint64_t have = (uint64_t)st.st_size - array->data_offset;
+    if (have < array->data_size)
+        return truncated(array, have, message);
+    return have == array->data_size ||
+           no(message, "goes on behind the %zu bytes of data that its header says", array->data_size);
+}
+
+bool seqtopk_npy_open(const char *path, seqtopk_npy *array, char message[SEQTOPK_NPY_MESSAGE]) {
+    memset(array, 0, sizeof *array);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return no(message, "%s", strerror(errno));
+    const size_t head_size = SEQTOPK_NPY_HEADER_MOST + 12;
+    uint8_t *head = malloc(head_size);
+    const bool ok = head ? open_header(fd, array, head, head_size, message) : no(message, "no memory");
+    free(head);
+    close(fd);
+    return ok;
+}
+
+bool seqtopk_npy_read_at(const char *path, const seqtopk_npy *array, size_t from, void *bytes, size_t size,
+                         char message[SEQTOPK_NPY_MESSAGE]) {
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return no(message, "%s", strerror(errno));
+    int64_t got = lseek(fd, (off_t)(array->data_offset + from), SEEK_SET);
+    if (got >= 0)
+        got = read_fully(fd, bytes, size);
+    const int trouble = errno;
+    close(fd);
+    if (got < 0)
+        return no(message, "%s", strerror(trouble));
+    return (size_t)got == size || truncated(array, from + (uint64_t)got, message);
+}
+
 void seqtopk_npy_free(seqtopk_npy *array) {
     free(array->data);
     array->data = NULL;

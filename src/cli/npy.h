@@ -40,6 +40,13 @@ bool seqtopk_npy_parse(const uint8_t *bytes, size_t size, seqtopk_npy *array, ch
 /* Reads a whole file, which must hold exactly what its header says. On failure nothing needs freeing. */
 bool seqtopk_npy_load(const char *path, seqtopk_npy *array, char message[SEQTOPK_NPY_MESSAGE]);
 
+/* Reads the header alone of a file that can be read from any place, and compares its size; `data` stays NULL. */
+bool seqtopk_npy_open(const char *path, seqtopk_npy *array, char message[SEQTOPK_NPY_MESSAGE]);
+
+/* Reads bytes [size] of such a file's data from byte `from` on. */
+bool seqtopk_npy_read_at(const char *path, const seqtopk_npy *array, size_t from, void *bytes, size_t size,
+                         char message[SEQTOPK_NPY_MESSAGE]);
+
 void seqtopk_npy_free(seqtopk_npy *array);
 
 /* Creates `path`, which must not exist, with an array [count], down to the disk. On failure it is removed again. */

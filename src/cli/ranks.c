@@ -4,6 +4,7 @@
 #include "cli.h"
 #include "measure.h"
 #include "options.h"
+#include "progress.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -21,6 +22,8 @@ struct seqtopk_cli_ranks {
     seqtopk_team inner, team; /* team: inner, counted and timed */
     seqtopk_cli_rank own;
     int64_t *sizes;
+    seqtopk_progress progress; /* of rank 0 */
+    int64_t start;
 };
 
 static int64_t now(void) { return (int64_t)seqtopk_measure_now(); }
@@ -74,6 +77,8 @@ seqtopk_cli_ranks *seqtopk_cli_ranks_join(void) {
         r->team.context = r;
         r->team.allreduce_sum = allreduce;
         r->team.exscan_sum = exscan;
+        r->progress = seqtopk_progress_new("route");
+        r->start = now();
         return r;
     }
     free(r);
@@ -130,8 +135,38 @@ static int64_t begin_of(const seqtopk_cli_inputs *inputs, int64_t s, int64_t r, 
     return first + (last - first) * r / size;
 }
 
-/* Copies this rank's rows of all sequences together. */
-static int take_part(const seqtopk_cli_inputs *inputs, int64_t rank, int64_t size, part *p) {
+/* How far rank 0 is, as an example: on a terminal, and in a log where it takes long. */
+static void show(seqtopk_cli_ranks *r, size_t done, size_t points, const char *what) {
+    const double gone = (double)(now() - r->start) / 1e9;
+    if (r->team.rank == 0 && (r->progress.terminal || gone > 2))
+        seqtopk_progress_show(&r->progress, done, points, gone,
+                              done > 0 ? gone * (double)(points - done) / (double)done : 0, what, what);
+}
+
+/* Reads this rank's rows of all sequences, and no others, one after the other. */
+static int read_rows(seqtopk_cli_ranks *r, const seqtopk_cli_inputs *inputs, const char *path, const part *p,
+                     size_t row) {
+    enum { PIECE = 1 << 26 };
+    const size_t all = (size_t)p->in.tokens * row;
+    char message[SEQTOPK_NPY_MESSAGE];
+    for (int64_t s = 0; s < p->in.sequences; s++) {
+        size_t of = (size_t)begin_of(inputs, s, r->team.rank, r->team.size) * row, at = (size_t)p->cu_seqlens[s] * row;
+        const size_t end = (size_t)p->cu_seqlens[s + 1] * row;
+        for (size_t some; at < end; at += some, of += some) {
+            some = end - at < PIECE ? end - at : PIECE;
+            if (!seqtopk_npy_read_at(path, &inputs->logits, of, (char *)p->logits + at, some, message)) {
+                seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: %s", path, message);
+                return 0;
+            }
+            show(r, at + some, all, "reading rows");
+        }
+    }
+    return 1;
+}
+
+/* This rank's rows of all sequences together. */
+static int take_part(seqtopk_cli_ranks *r, const seqtopk_cli_inputs *inputs, const char *path, part *p) {
+    const int64_t rank = r->team.rank, size = r->team.size;
     const int64_t sequences = sequences_of(inputs);
     const size_t row = inputs->tokens ? inputs->logits.data_size / (size_t)inputs->tokens : 0;
     const size_t width = (size_t)inputs->given_width;
@@ -152,7 +187,6 @@ static int take_part(const seqtopk_cli_inputs *inputs, int64_t rank, int64_t siz
     for (int64_t s = 0; s < sequences; s++) {
         const size_t of = (size_t)begin_of(inputs, s, rank, size), at = (size_t)p->cu_seqlens[s];
         const size_t n = (size_t)(p->cu_seqlens[s + 1] - p->cu_seqlens[s]);
-        memcpy((char *)p->logits + at * row, (const char *)inputs->logits.data + of * row, n * row);
         if (p->mask)
             memcpy(p->mask + at, inputs->token_mask + of, n);
         if (p->given)
@@ -164,7 +198,7 @@ static int take_part(const seqtopk_cli_inputs *inputs, int64_t rank, int64_t siz
     p->in.cu_seqlens = p->cu_seqlens;
     p->in.sequences = (int32_t)sequences;
     p->in.tokens = tokens;
-    return 1;
+    return read_rows(r, inputs, path, p, row);
 }
 
 /* ------------------------------------------------------------------- lists -- */
@@ -303,6 +337,7 @@ static int32_t repeat(seqtopk_cli_ranks *r, const seqtopk_plan *plan, const part
     for (int32_t i = 0; i < n; i++) {
         route_once(r, plan, p, s, parallel, NULL);
         best = i == 0 || r->own.ns < best.ns ? r->own : best;
+        show(r, (size_t)i + 1, (size_t)n, "routing");
     }
     r->own = best;
     return n > 0 ? n : 1;
@@ -315,14 +350,14 @@ int seqtopk_cli_ranks_route(seqtopk_cli_ranks *r, const seqtopk_cli_inputs *inpu
     space s = {.nulls = NULL};
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_status status = SEQTOPK_E_CAPACITY;
-    int good = take_part(inputs, r->team.rank, r->team.size, &p);
+    int good = take_part(r, inputs, path, &p);
     const int64_t most = good ? seqtopk_team_max_selected(plan, p.in.tokens) : 0;
     int64_t capacity = good ? 2 * seqtopk_max_selected(plan, p.in.tokens) : 0;
     for (int turn = 0; status == SEQTOPK_E_CAPACITY && turn < 2; turn++, capacity = most) { /* as all ranks do */
         space_free(&s);
         good = good && space_make(&s, plan, desc, &p, capacity < most ? capacity : most);
         if (sum(r, !good) > 0) {
-            status = SEQTOPK_E_MEMORY;
+            status = SEQTOPK_E_MEMORY; /* or a file that cannot be read, of which the rank has told */
             break;
         }
         status = route_once(r, plan, &p, &s, parallel, &error);
@@ -330,9 +365,11 @@ int seqtopk_cli_ranks_route(seqtopk_cli_ranks *r, const seqtopk_cli_inputs *inpu
     int exit_status = SEQTOPK_OPTIONS_RUN;
     if (status == SEQTOPK_OK) {
         *repetitions = repeat(r, plan, &p, &s, parallel);
+        show(r, 0, 1, "gathering lists");
         status = gather_lists(r, inputs, &p, &s.out, lists, told) ? SEQTOPK_OK : SEQTOPK_E_MEMORY;
         status = sum(r, status != SEQTOPK_OK) ? SEQTOPK_E_MEMORY : SEQTOPK_OK;
     }
+    seqtopk_progress_clear(&r->progress);
     if (status) {
         exit_status = SEQTOPK_EXIT_FAILURE;
         if (r->team.rank == 0 && status == SEQTOPK_E_NONFINITE && error.token >= 0)

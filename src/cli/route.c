@@ -279,6 +279,7 @@ static int run_team(route_values *values, uint64_t given, job *j) {
     if (strcmp(values->team, "mpi") != 0)
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
                                 "route: --team %s: there is no such team; the one that there is: mpi", values->team);
+    values->sources.rows_later = 1;
     if (!(j->ranks = seqtopk_cli_ranks_join()))
         return SEQTOPK_EXIT_FAILURE;
     int status = seqtopk_cli_ranks_agree(j->ranks, prepare(values, &given, j, &model));

@@ -76,6 +76,25 @@ static int64_t collect_ready(const seqtopk_call *call, int64_t first, int64_t la
     return -1;
 }
 
+/* A row's first min_experts are collected though they do not reach `low`, but none that has the same key as the last of them: there may
+ * be one, with a larger logit, and so the row is looked at as one whose bound has equal keys on either side. */
+static void mark_lowest(const seqtopk_call *call, seqtopk_candidates *candidates, int64_t first, int64_t last,
+                        float low) {
+    const int32_t min = call->plan->min_experts;
+    const float *keys = candidates->keys;
+    for (int64_t t = first; t < last && min > 0 && seqtopk_tells_by_logit(call); t++) {
+        const int32_t n = candidates->counts[t] & ~SEQTOPK_TIED_AT_BOUND;
+        float least = INFINITY;
+        for (int32_t i = 0; i < n && n <= min; i++)
+            least = keys[i] < least ? keys[i] : least;
+        if (least < low && n == candidates->counts[t]) {
+            candidates->counts[t] |= SEQTOPK_TIED_AT_BOUND;
+            candidates->tied++;
+        }
+        keys += n;
+    }
+}
+
 /*
  * Where a token's experts are bounded, candidates are bounded while they are in the cache, some rows after the other:
  * before that a token may have many more than will stay, and all together than there is space for. Where some rows have too
@@ -102,6 +121,7 @@ int64_t seqtopk_collect_bounded(const seqtopk_call *call, int64_t first, int64_t
             return -1;
         }
         call->kernels->bound_candidates(&some, t, next, call->plan->min_experts, call->plan->max_experts);
+        mark_lowest(call, &some, t, next, low);
         seqtopk_settle_bounds(call, &some, t, next);
         candidates->size += some.size;
     }

@@ -22,13 +22,6 @@ seqtopk_grid seqtopk_grid_of(int32_t bins, int is_negative) {
     return g;
 }
 
-int32_t seqtopk_grid_bin(const seqtopk_grid *g, uint32_t word) {
-    int i = 0;
-    while (i < SEQTOPK_GRID_SEGMENTS && word >= g->from[i + 1])
-        i++;
-    return i == SEQTOPK_GRID_SEGMENTS ? g->bins - 1 : g->base[i] + (int32_t)((word - g->from[i]) >> g->shift[i]);
-}
-
 uint32_t seqtopk_grid_edge(const seqtopk_grid *g, int32_t bin) {
     int i = 0;
     while (i < SEQTOPK_GRID_SEGMENTS && bin >= g->base[i + 1])
@@ -53,9 +46,9 @@ static int32_t bits_for(int64_t most) {
 
 static int64_t counters_of(const seqtopk_bracket *b, int32_t words) { return (int64_t)words * (64 / b->bits); }
 
-static inline void add_one(int64_t *words, int64_t i, int32_t bits) {
-    const int64_t lanes = 64 / bits;
-    words[i / lanes] += INT64_C(1) << (i % lanes * bits);
+static inline void add_one(int64_t *words, uint32_t i, int32_t bits) {
+    const uint32_t at = i * (uint32_t)bits; /* in bits: some 2,000 words of 64 */
+    words[at / 64] += INT64_C(1) << at % 64;
 }
 
 static int64_t counter(const int64_t *words, int64_t i, int32_t bits) {
@@ -90,8 +83,10 @@ float seqtopk_bracket_begin(seqtopk_bracket *b, const seqtopk_grid *grid, const 
     /* Four standard deviations, and what a row or two may bring in the smallest samples. */
     const double margin = variance > 0.0 ? 4.0 * sqrt(variance) + 2.0 * top_k : 0.0;
     double sum = 0.0;
+    int32_t hint = 0;
     b->budget = live * top_k;
     b->above = 0;
+    b->kept = -1;
     b->inside = b->most = most;
     b->is_staged = 0;
     b->asked = SEQTOPK_ASK_SPREAD;
@@ -118,10 +113,10 @@ float seqtopk_bracket_begin(seqtopk_bracket *b, const seqtopk_grid *grid, const 
     float low = seqtopk_word_key(edge);
     low = low < -1e30f ? -1e30f : low > 1e30f ? 1e30f : low; /* what kernels take */
     b->is_staged = sum < budget * unit;                      /* there are too few */
-    for (int32_t bin = b->first_bin; edge < least && bin <= seqtopk_grid_bin(grid, least); bin++)
+    for (int32_t bin = b->first_bin; edge < least && bin <= seqtopk_grid_bin(grid, least, &hint); bin++)
         b->is_staged |= weights[bin] > 0;
     b->low = b->complete = b->is_staged || edge > least ? edge : least;
-    b->first_bin = seqtopk_grid_bin(grid, b->low);
+    b->first_bin = seqtopk_grid_bin(grid, b->low, &hint);
     b->last_bin = b->last_bin < b->first_bin ? b->first_bin : b->last_bin;
     spread(b, grid, weights, words);
     b->high = last_of(grid, b->last_bin);
@@ -130,10 +125,8 @@ float seqtopk_bracket_begin(seqtopk_bracket *b, const seqtopk_grid *grid, const 
 
 /* ------------------------------------------------------------- own counts -- */
 
-enum { CHUNK = 1024 };
-
-/* The words of those keys that are in the bracket; compared as floats, which compilers make vectors of. */
-static int32_t pick(const seqtopk_bracket *b, const float *keys, int32_t n, uint32_t *picked, int64_t *above) {
+/* Compared as floats, which compilers make vectors of. */
+int32_t seqtopk_bracket_pick(const seqtopk_bracket *b, const float *keys, int32_t n, uint32_t *picked, int64_t *above) {
     const uint32_t minus_zero = (UINT32_C(1) << 31) - 1; /* no key's word, but a float that equals zero */
     const float low = seqtopk_word_key(b->low), high = seqtopk_word_key(b->high == minus_zero ? b->high - 1 : b->high);
     int32_t m = 0, more = 0;
@@ -152,35 +145,30 @@ static int32_t pick(const seqtopk_bracket *b, const float *keys, int32_t n, uint
     return m;
 }
 
-static int64_t place_of(const seqtopk_bracket *b, const seqtopk_grid *grid, uint32_t word) {
-    if (b->asked != SEQTOPK_ASK_SPREAD)
-        return (word - b->low) / b->width;
-    const int32_t bin = seqtopk_grid_bin(grid, word), i = bin - b->first_bin;
-    return (int64_t)b->bases[i] + (int64_t)((word - seqtopk_grid_edge(grid, bin)) / b->widths[i]);
+int32_t seqtopk_bracket_pick_words(const seqtopk_bracket *b, const uint32_t *from, int32_t n, uint32_t *picked) {
+    int32_t m = 0;
+    for (int32_t i = 0; i < n; i++) {
+        const uint32_t word = from[i];
+        picked[m] = word;
+        m += (word >= b->low) & (word <= b->high);
+    }
+    return m;
 }
 
-int64_t seqtopk_bracket_count(const seqtopk_bracket *b, const seqtopk_grid *grid, const float *keys, int64_t n,
-                              int64_t *words, int64_t *above) {
-    uint32_t picked[CHUNK];
-    int64_t all = 0;
-    for (int64_t at = 0; at < n; at += CHUNK) {
-        const int32_t m = pick(b, keys + at, n - at < CHUNK ? (int32_t)(n - at) : CHUNK, picked, above);
-        for (int32_t i = 0; words && i < m; i++)
-            add_one(words, place_of(b, grid, picked[i]), b->bits);
-        all += m;
+void seqtopk_bracket_count(const seqtopk_bracket *b, const seqtopk_grid *grid, const uint32_t *picked, int32_t n,
+                           int64_t *words) {
+    if (b->asked != SEQTOPK_ASK_SPREAD) {
+        for (int32_t i = 0; i < n; i++)
+            add_one(words, (picked[i] - b->low) / b->width, b->bits);
+        return;
     }
-    return all;
-}
-
-int64_t seqtopk_bracket_put(const seqtopk_bracket *b, const float *keys, int64_t n, int64_t *words, int64_t at) {
-    uint32_t picked[CHUNK];
-    int64_t above = 0;
-    for (int64_t from = 0; from < n; from += CHUNK) {
-        const int32_t m = pick(b, keys + from, n - from < CHUNK ? (int32_t)(n - from) : CHUNK, picked, &above);
-        for (int32_t i = 0; i < m; i++)
-            words[at++] = picked[i];
+    for (int32_t i = 0, hint = 0; i < n; i++) {
+        const uint32_t word = picked[i];
+        const int32_t bin = seqtopk_grid_bin(grid, word, &hint) - b->first_bin;
+        const uint32_t in =
+            hint == SEQTOPK_GRID_SEGMENTS ? 0 : (word - grid->from[hint]) & ((UINT32_C(1) << grid->shift[hint]) - 1);
+        add_one(words, (uint32_t)b->bases[bin] + in / b->widths[bin], b->bits);
     }
-    return at;
 }
 
 /* ------------------------------------------------------------------- sums -- */
@@ -206,6 +194,11 @@ static void ask(seqtopk_bracket *b, int32_t words) {
     b->bits = bits_for(b->inside);
     b->width = (uint32_t)(span / counters_of(b, words)) + 1;
     b->asked = b->width > 1 && b->inside <= words ? SEQTOPK_ASK_KEYS : SEQTOPK_ASK_DIGITS;
+}
+
+int64_t seqtopk_bracket_words(const seqtopk_bracket *b) {
+    const int64_t bins = (int64_t)(b->high - b->low) / b->width + 1;
+    return b->asked == SEQTOPK_ASK_KEYS ? b->inside : (bins * b->bits + 63) / 64;
 }
 
 /* Too few candidates down to what was collected: all others are looked at. */

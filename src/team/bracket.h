@@ -40,7 +40,17 @@ typedef struct seqtopk_grid {
 
 /* The finest with at most so many bins. is_negative: no key is above 0 but those that are certain. */
 seqtopk_grid seqtopk_grid_of(int32_t bins, int is_negative);
-int32_t seqtopk_grid_bin(const seqtopk_grid *grid, uint32_t word);
+/* *hint: the segment of the last word, which is most often the next one's too. */
+static inline int32_t seqtopk_grid_bin(const seqtopk_grid *grid, uint32_t word, int32_t *hint) {
+    int32_t i = *hint;
+    while (i > 0 && word < grid->from[i])
+        i--;
+    while (i < SEQTOPK_GRID_SEGMENTS && word >= grid->from[i + 1])
+        i++;
+    *hint = i;
+    return i == SEQTOPK_GRID_SEGMENTS ? grid->bins - 1
+                                      : grid->base[i] + (int32_t)((word - grid->from[i]) >> grid->shift[i]);
+}
 uint32_t seqtopk_grid_edge(const seqtopk_grid *grid, int32_t bin); /* the least word in it */
 
 /* What the next words are. */
@@ -68,6 +78,10 @@ typedef struct seqtopk_bracket {
     /* This rank's. */
     int64_t before, own; /* of the keys or ties: those of lower ranks, and its own */
     int64_t quota;       /* how many of its ties are selected */
+    int64_t at;          /* in rounds after SPREAD: where its words are */
+    int64_t kept,
+        kept_at; /* so many of its keys are kept from place kept_at on: all from kept_low to kept_high; -1: none */
+    uint32_t kept_low, kept_high;
     /* Scratch. */
     int32_t *bases;   /* [words]: of SPREAD, by bin of the grid from first_bin on: where its counters begin, */
     uint32_t *widths; /* and how many words each of those counts */
@@ -78,11 +92,17 @@ typedef struct seqtopk_bracket {
 float seqtopk_bracket_begin(seqtopk_bracket *b, const seqtopk_grid *grid, const int64_t *weights, int32_t words,
                             int64_t live, int32_t top_k, int64_t most, double variance);
 
-/* Adds this rank's keys to the counts, above to *above; how many are in the bracket is returned. */
-int64_t seqtopk_bracket_count(const seqtopk_bracket *b, const seqtopk_grid *grid, const float *keys, int64_t n,
-                              int64_t *words, int64_t *above);
-/* Puts those in the bracket at words[at ..): returns the place after them. */
-int64_t seqtopk_bracket_put(const seqtopk_bracket *b, const float *keys, int64_t n, int64_t *words, int64_t at);
+/* How many words DIGITS or KEYS take. */
+int64_t seqtopk_bracket_words(const seqtopk_bracket *b);
+
+/* The words of those keys that are in the bracket, picked [n]: returns how many; those above are added to *above. */
+int32_t seqtopk_bracket_pick(const seqtopk_bracket *b, const float *keys, int32_t n, uint32_t *picked, int64_t *above);
+/* The same of words; `picked` may be where they are. */
+int32_t seqtopk_bracket_pick_words(const seqtopk_bracket *b, const uint32_t *from, int32_t n, uint32_t *picked);
+
+/* Adds picked words to the counts. */
+void seqtopk_bracket_count(const seqtopk_bracket *b, const seqtopk_grid *grid, const uint32_t *picked, int32_t n,
+                           int64_t *words);
 
 /* Reads the sums and decides what is asked next. `above`: with SPREAD, those above the bracket. */
 void seqtopk_bracket_read(seqtopk_bracket *b, const seqtopk_grid *grid, const int64_t *sums, int32_t words,

@@ -7,7 +7,7 @@
 /* ----------------------------------------------------------------- sample -- */
 
 /* Few rows, since all ranks have some: one in 64, but a small part is looked at whole. */
-enum { LEAST_ROWS = 16, MOST_ROWS = 32, ROWS_BY_ONE = 64, WHOLE = 64 };
+enum { LEAST_ROWS = 16, MOST_ROWS = 128, ROWS_BY_ONE = 64, WHOLE = 64 };
 
 /* Where to begin in a stratum: no regular step, which what repeats itself in a sequence could be in time with. */
 static uint32_t scatter(uint32_t i) {
@@ -27,17 +27,19 @@ static int64_t row_of(const uint8_t *mask, int64_t from, int64_t to, uint32_t se
     return -1;
 }
 
-static int64_t sampled_rows(const seqtopk_call *call, int64_t tokens, int64_t live) {
+static int64_t sampled_rows(const seqtopk_team_call *t, int64_t tokens, int64_t live) {
+    const seqtopk_call *call = &t->call;
     int64_t n = tokens / ROWS_BY_ONE;
     n = n < LEAST_ROWS ? LEAST_ROWS : n > MOST_ROWS ? MOST_ROWS : n;
     n = n > call->plan->work_rows ? call->plan->work_rows : n;
-    return live <= WHOLE ? tokens : n;
+    return live <= WHOLE || t->team.count_all ? tokens : n;
 }
 
 static void count_row(const seqtopk_team_call *t, const float *keys, int64_t *counts) {
+    int32_t hint = 0;
     for (int32_t e = 0; e < t->call.rows.experts; e++)
         if (keys[e] > -INFINITY)
-            counts[seqtopk_grid_bin(&t->grid, seqtopk_key_word(keys[e]))]++;
+            counts[seqtopk_grid_bin(&t->grid, seqtopk_key_word(keys[e]), &hint)]++;
 }
 
 /* The variance of how many keys a row has above the sample's own cut, keys [rows, E]: rows are drawn, not keys, and some may
@@ -66,7 +68,7 @@ void seqtopk_team_sample(const seqtopk_team_call *t, int64_t s) {
     int64_t *share = seqtopk_team_share(t, s), *counts = share + SEQTOPK_SHARE_COUNTS, first, last;
     seqtopk_call_sequence(call, s, &first, &last);
     int64_t live = seqtopk_unmasked(call->in.token_mask, first, last), sampled = 0;
-    const int64_t rows = sampled_rows(call, last - first, live), kept = call->plan->work_rows;
+    const int64_t rows = sampled_rows(t, last - first, live), kept = call->plan->work_rows;
     for (int64_t i = 0; i < rows; i++) {
         const int64_t from = first + (last - first) * i / rows, to = first + (last - first) * (i + 1) / rows;
         const int64_t row = row_of(call->in.token_mask, from, to, (uint32_t)i);
@@ -113,40 +115,91 @@ static void visit(const seqtopk_call *call, int64_t s, visit_fn *take, void *to)
             take(to, seqtopk_run_candidates(call, s, part, first, last).order, call->runs[s + part].size);
 }
 
+/* What is done with the keys in a bracket. */
 typedef struct {
     const seqtopk_bracket *bracket;
     const seqtopk_grid *grid;
-    int64_t *words;
+    int64_t *words;        /* NULL: they are only counted */
+    uint32_t *kept;        /* [room]: where they are kept, or NULL */
+    int64_t room;          /* what is left of it */
     int64_t inside, above; /* inside: the place of the next key where keys are put */
 } counting;
 
-static void count(void *to, const float *keys, int64_t n) {
-    counting *c = to;
-    c->inside += seqtopk_bracket_count(c->bracket, c->grid, keys, n, c->words, &c->above);
+static void use(counting *c, const uint32_t *picked, int32_t n) {
+    if (c->words && c->bracket->asked == SEQTOPK_ASK_KEYS)
+        for (int32_t i = 0; i < n; i++)
+            c->words[c->inside + i] = picked[i];
+    else if (c->words)
+        seqtopk_bracket_count(c->bracket, c->grid, picked, n, c->words);
+    c->inside += n;
 }
 
-static void put(void *to, const float *keys, int64_t n) {
+enum { CHUNK = 1024 };
+
+static void use_keys(void *to, const float *keys, int64_t n) {
     counting *c = to;
-    c->inside = seqtopk_bracket_put(c->bracket, keys, n, c->words, c->inside);
+    uint32_t picked[CHUNK];
+    for (int64_t at = 0; at < n; at += CHUNK) {
+        const int32_t some = n - at < CHUNK ? (int32_t)(n - at) : CHUNK;
+        if (c->room < some)
+            c->kept = NULL;
+        uint32_t *in = picked;
+        if (c->kept)
+            in = c->kept + c->inside;
+        const int32_t m = seqtopk_bracket_pick(c->bracket, keys + at, some, in, &c->above);
+        c->room -= m;
+        use(c, in, m);
+    }
 }
 
-int64_t seqtopk_team_inside(const seqtopk_team_call *t, int64_t s, int64_t *above) {
-    counting c = {t->brackets + s, &t->grid, NULL, 0, 0};
-    visit(&t->call, s, count, &c);
-    *above = c.above;
+/* The words that are kept of a wider bracket. */
+static void use_kept(counting *c, const uint32_t *kept, int64_t n) {
+    uint32_t picked[CHUNK];
+    for (int64_t at = 0; at < n; at += CHUNK) {
+        const int32_t some = n - at < CHUNK ? (int32_t)(n - at) : CHUNK;
+        use(c, picked, seqtopk_bracket_pick_words(c->bracket, kept + at, some, picked));
+    }
+}
+
+static void use_all(const seqtopk_team_call *t, int64_t s, counting *c) {
+    const seqtopk_bracket *b = t->brackets + s;
+    if (b->kept >= 0 && b->low >= b->kept_low && b->high <= b->kept_high)
+        use_kept(c, t->kept + b->kept_at, b->kept);
+    else
+        visit(&t->call, s, use_keys, c);
+}
+
+int64_t seqtopk_team_inside(const seqtopk_team_call *t, int64_t s) {
+    counting c = {.bracket = t->brackets + s};
+    use_all(t, s, &c);
     return c.inside;
 }
 
-void seqtopk_team_count(const seqtopk_team_call *t, int64_t s) {
-    const seqtopk_bracket *b = t->brackets + s;
+int64_t seqtopk_team_above(const seqtopk_team_call *t, int64_t s) {
+    counting c = {.bracket = t->brackets + s};
+    visit(&t->call, s, use_keys, &c);
+    return c.above;
+}
+
+void seqtopk_team_count(seqtopk_team_call *t, int64_t s) {
+    seqtopk_bracket *b = t->brackets + s;
     int64_t *share = seqtopk_team_share(t, s), first, last;
-    counting c = {b, &t->grid, share + SEQTOPK_SHARE_COUNTS, 0, 0};
-    if (b->asked == SEQTOPK_ASK_KEYS) {
-        c.inside = b->before;
-        visit(&t->call, s, put, &c);
+    counting c = {.bracket = b, .grid = &t->grid, .words = share + SEQTOPK_SHARE_COUNTS};
+    if (b->asked != SEQTOPK_ASK_SPREAD) {
+        c.words = t->words + b->at;
+        c.inside = b->asked == SEQTOPK_ASK_KEYS ? b->before : 0;
+        use_all(t, s, &c);
         return;
     }
-    visit(&t->call, s, count, &c);
+    /* The first time: what is in the bracket is kept, since all that is asked later is most often of those. */
+    c.kept = t->kept + t->kept_end;
+    c.room = t->kept_most - t->kept_end;
+    visit(&t->call, s, use_keys, &c);
+    b->kept = c.kept && t->call.sequence[s].way != SEQTOPK_WAY_staged ? c.inside : -1;
+    b->kept_at = t->kept_end;
+    b->kept_low = b->low;
+    b->kept_high = b->high;
+    t->kept_end += b->kept > 0 ? b->kept : 0;
     seqtopk_call_sequence(&t->call, s, &first, &last);
     share[SEQTOPK_SHARE_LIVE] = seqtopk_unmasked(t->call.in.token_mask, first, last);
     share[SEQTOPK_SHARE_ABOVE] = c.above;

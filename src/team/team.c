@@ -18,7 +18,7 @@ static size_t aligned(size_t size) { return (size + 63) & ~(size_t)63; }
 
 /* What is laid out behind the call's own scratch. */
 static size_t lay_out(seqtopk_team_call *t, int64_t sequences, void *base) {
-    const size_t words = (size_t)seqtopk_team_batches(sequences) * SEQTOPK_TEAM_WORDS;
+    const size_t words = (size_t)sequences * SEQTOPK_TEAM_WORDS;
     uintptr_t at = (uintptr_t)base;
     t->words = (int64_t *)at;
     at += aligned(words * sizeof *t->words);
@@ -91,13 +91,14 @@ static void write_head(seqtopk_team_call *t, seqtopk_status status, int is_near)
     t->words[SEQTOPK_HEAD_NEAR] = is_near;
 }
 
-static void clear_words(seqtopk_team_call *t) {
-    memset(t->words, 0, (size_t)seqtopk_team_batches(t->call.sequences) * SEQTOPK_TEAM_WORDS * sizeof *t->words);
+static int64_t all_words(const seqtopk_team_call *t) {
+    return (t->call.sequences > 1 ? t->call.sequences : 1) * SEQTOPK_TEAM_WORDS;
 }
 
-static int add_words(seqtopk_team_call *t) {
-    return seqtopk_team_add(&t->team, t->words, seqtopk_team_batches(t->call.sequences) * SEQTOPK_TEAM_WORDS);
-}
+/* Beside the number of ranks that are near: how many could lack space at all. */
+enum { CAN_LACK = 1 << 16 };
+
+static void clear_words(seqtopk_team_call *t, int64_t n) { memset(t->words, 0, (size_t)n * sizeof *t->words); }
 
 /* From the sample of all ranks: brackets, and how far down to collect. */
 static void begin_brackets(seqtopk_team_call *t) {
@@ -108,8 +109,9 @@ static void begin_brackets(seqtopk_team_call *t) {
         seqtopk_bracket *b = t->brackets + s;
         b->bases = t->bases + at;
         b->widths = t->widths + at;
-        t->lows[s] = seqtopk_bracket_begin(b, &t->grid, share + SEQTOPK_SHARE_COUNTS, t->share, live, plan->desc.top_k,
-                                           live * plan->max_experts, (double)share[SEQTOPK_SHARE_VARIANCE]);
+        t->lows[s] =
+            seqtopk_bracket_begin(b, &t->grid, share + SEQTOPK_SHARE_COUNTS, SEQTOPK_TEAM_COUNTS, live,
+                                  plan->desc.top_k, live * plan->max_experts, (double)share[SEQTOPK_SHARE_VARIANCE]);
     }
 }
 
@@ -141,13 +143,12 @@ static int is_near(const seqtopk_team_call *t) {
 /* How many keys in each bracket lower ranks have, and this one; at sequences that want to know. */
 static int scan_inside(seqtopk_team_call *t, uint32_t wanted) {
     int asked = 0;
-    int64_t above;
     for (int64_t s = 0; s < t->call.sequences; s++) {
         seqtopk_bracket *b = t->brackets + s;
         t->words[s] = 0;
         if (!(wanted >> b->asked & 1))
             continue;
-        t->words[s] = b->own = seqtopk_team_inside(t, s, &above);
+        t->words[s] = b->own = seqtopk_team_inside(t, s);
         asked = 1;
     }
     if (asked && seqtopk_team_scan(&t->team, t->words, t->call.sequences))
@@ -158,15 +159,18 @@ static int scan_inside(seqtopk_team_call *t, uint32_t wanted) {
     return 0;
 }
 
-static int is_asked(const seqtopk_team_call *t) {
-    int asked = 0;
-    for (int64_t s = 0; s < t->call.sequences; s++)
-        asked |= t->brackets[s].asked < SEQTOPK_ASK_TIES;
-    return asked;
+/* How many words the next round has, and where each sequence's are: no more than it asks for. */
+static int64_t ask_all(seqtopk_team_call *t) {
+    int64_t n = 0;
+    for (int64_t s = 0; s < t->call.sequences; s++) {
+        t->brackets[s].at = n;
+        n += t->brackets[s].asked < SEQTOPK_ASK_TIES ? seqtopk_bracket_words(t->brackets + s) : 0;
+    }
+    return n;
 }
 
-static void count_all(seqtopk_team_call *t) {
-    clear_words(t);
+static void count_all(seqtopk_team_call *t, int64_t n) {
+    clear_words(t, n);
     for (int64_t s = 0; s < t->call.sequences; s++)
         if (t->brackets[s].asked < SEQTOPK_ASK_TIES)
             seqtopk_team_count(t, s);
@@ -175,15 +179,17 @@ static void count_all(seqtopk_team_call *t) {
 static void read_all(seqtopk_team_call *t) {
     for (int64_t s = 0; s < t->call.sequences; s++) {
         seqtopk_bracket *b = t->brackets + s;
-        const int64_t *share = seqtopk_team_share(t, s);
+        const int64_t *share = seqtopk_team_share(t, s), *sums = t->words + b->at;
         const int was_staged = b->is_staged;
-        if (b->asked == SEQTOPK_ASK_SPREAD)
+        if (b->asked == SEQTOPK_ASK_SPREAD) {
             b->budget = share[SEQTOPK_SHARE_LIVE] * t->call.plan->desc.top_k;
-        seqtopk_bracket_read(b, &t->grid, share + SEQTOPK_SHARE_COUNTS, t->share, share[SEQTOPK_SHARE_ABOVE]);
+            sums = share + SEQTOPK_SHARE_COUNTS;
+        }
+        seqtopk_bracket_read(b, &t->grid, sums, SEQTOPK_TEAM_COUNTS, share[SEQTOPK_SHARE_ABOVE]);
         if (b->is_staged && !was_staged) {
             t->call.sequence[s].way = SEQTOPK_WAY_staged;
             t->call.sequence[s].fallback = SEQTOPK_FALLBACK_SAMPLE;
-            t->is_near = 1;
+            t->is_near |= t->can_lack;
         }
     }
 }
@@ -191,7 +197,10 @@ static void read_all(seqtopk_team_call *t) {
 /* Narrows all brackets until they are one key each. `status`: of this rank so far; `bad`: its first bad token, or -1. */
 static seqtopk_status find_cuts(seqtopk_team_call *t, seqtopk_status status, int64_t bad, seqtopk_error *error) {
     seqtopk_call *call = &t->call;
-    clear_words(t);
+    clear_words(t, all_words(t));
+    t->kept = (uint32_t *)(void *)call->reservoir;
+    t->kept_most = 2 * call->most;
+    t->kept_end = 0;
     if (!status && bad < 0) {
         for (int64_t s = 0; s < call->sequences; s++) {
             seqtopk_agree_on_way(call, s, call->sequence + s);
@@ -200,23 +209,26 @@ static seqtopk_status find_cuts(seqtopk_team_call *t, seqtopk_status status, int
             if (t->brackets[s].asked == SEQTOPK_ASK_SPREAD)
                 seqtopk_team_count(t, s);
         }
-        write_head(t, SEQTOPK_OK, is_near(t));
+        const int can_lack = call->most < seqtopk_shared_most(call->plan, call->in.tokens, 0);
+        write_head(t, SEQTOPK_OK, is_near(t) + can_lack * CAN_LACK);
     } else {
         write_head(t, status ? status : SEQTOPK_E_NONFINITE, 0);
     }
-    if (add_words(t))
+    if (seqtopk_team_add(&t->team, t->words, all_words(t)))
         return lost(error);
     if (t->words[SEQTOPK_HEAD_STATUS + SEQTOPK_E_NONFINITE])
         return seqtopk_team_agree_on_token(&t->team, call, t->words, status ? -1 : bad, error);
     status = seqtopk_team_read_head(t->words, &t->team, status, error);
     if (status)
         return status;
-    t->is_near = t->words[SEQTOPK_HEAD_NEAR] > 0;
-    for (read_all(t); is_asked(t); read_all(t)) {
+    t->is_near = t->words[SEQTOPK_HEAD_NEAR] % CAN_LACK > 0;
+    t->can_lack = t->words[SEQTOPK_HEAD_NEAR] >= CAN_LACK;
+    read_all(t);
+    for (int64_t n; (n = ask_all(t)) > 0; read_all(t)) {
         if (scan_inside(t, 1u << SEQTOPK_ASK_KEYS))
             return lost(error);
-        count_all(t);
-        if (add_words(t))
+        count_all(t, n);
+        if (seqtopk_team_add(&t->team, t->words, n))
             return lost(error);
     }
     if (scan_inside(t, 1u << SEQTOPK_ASK_TIES))
@@ -235,12 +247,12 @@ static seqtopk_status find_cuts(seqtopk_team_call *t, seqtopk_status status, int
 /* Whether the pairs of all ranks fit into what they have for them. */
 static seqtopk_status check_space(seqtopk_team_call *t, seqtopk_error *error) {
     const seqtopk_call *call = &t->call;
-    int64_t pairs = call->in.tokens * call->plan->beside, above;
+    int64_t pairs = seqtopk_unmasked(call->in.token_mask, 0, call->in.tokens) * call->plan->beside;
     seqtopk_status status = SEQTOPK_OK;
     for (int64_t s = 0; s < call->sequences; s++) {
         const seqtopk_bracket *b = t->brackets + s;
-        const int64_t inside = seqtopk_team_inside(t, s, &above);
-        pairs += above + (b->quota < inside ? b->quota : inside);
+        const int64_t inside = seqtopk_team_inside(t, s);
+        pairs += seqtopk_team_above(t, s) + (b->quota < inside ? b->quota : inside);
     }
     if (pairs > call->most)
         status = seqtopk_fail(error, SEQTOPK_E_CAPACITY, -1,
@@ -326,12 +338,9 @@ static seqtopk_status meet(seqtopk_team_call *t, seqtopk_status status, seqtopk_
                    ? lost(error)
                    : seqtopk_team_read_head(alone, &t->team, status, error);
     }
-    const int64_t batches = seqtopk_team_batches(call->sequences);
-    const int32_t together = call->sequences < SEQTOPK_TEAM_TOGETHER ? (int32_t)call->sequences : SEQTOPK_TEAM_TOGETHER;
-    t->share = (SEQTOPK_TEAM_WORDS - SEQTOPK_TEAM_HEAD) / (together < 1 ? 1 : together) - SEQTOPK_SHARE_COUNTS;
-    t->grid = seqtopk_grid_of(t->share, call->rows.key == SEQTOPK_KEY_LOGPROB);
+    t->grid = seqtopk_grid_of(SEQTOPK_TEAM_COUNTS, call->rows.key == SEQTOPK_KEY_LOGPROB);
     t->fingerprint = seqtopk_team_fingerprint(call);
-    clear_words(t);
+    clear_words(t, all_words(t));
     write_head(t, SEQTOPK_OK, 0);
     if (call->plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE && !call->in.given_ids)
         for (int64_t s = 0; s < call->sequences; s++)
@@ -339,8 +348,8 @@ static seqtopk_status meet(seqtopk_team_call *t, seqtopk_status status, seqtopk_
     if (seqtopk_team_add(&t->team, t->words, SEQTOPK_TEAM_WORDS))
         return lost(error);
     status = seqtopk_team_read_head(t->words, &t->team, SEQTOPK_OK, error);
-    if (!status && batches > 1 &&
-        seqtopk_team_add(&t->team, t->words + SEQTOPK_TEAM_WORDS, (batches - 1) * SEQTOPK_TEAM_WORDS))
+    const int64_t others = all_words(t) - SEQTOPK_TEAM_WORDS;
+    if (!status && others > 0 && seqtopk_team_add(&t->team, t->words + SEQTOPK_TEAM_WORDS, others))
         return lost(error);
     return status;
 }
@@ -349,6 +358,9 @@ static seqtopk_status check_team(const seqtopk_team *team, seqtopk_error *error)
     if (team->size < 1 || team->size > SEQTOPK_TEAM_MOST_RANKS || team->rank < 0 || team->rank >= team->size)
         return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "team.rank is %d of %d; it must be 0 to size - 1, size 1 to %d",
                             (int)team->rank, (int)team->size, SEQTOPK_TEAM_MOST_RANKS);
+    if (team->count_all != 0 && team->count_all != 1)
+        return seqtopk_fail(error, SEQTOPK_E_VALUE, -1, "team.count_all is %d; it must be 0 or 1",
+                            (int)team->count_all);
     if (team->size > 1 && (!team->allreduce_sum || !team->exscan_sum))
         return seqtopk_fail(error, SEQTOPK_E_NULL, -1, "team.allreduce_sum or team.exscan_sum is NULL");
     return SEQTOPK_OK;

@@ -6,8 +6,20 @@
 #include "src/route/way.h"
 #include "src/team/bracket.h"
 
-/* Words of one all-reduce: for so many sequences, of which each has an equal share behind the head of the first. */
-enum { SEQTOPK_TEAM_WORDS = 2000, SEQTOPK_TEAM_HEAD = 32, SEQTOPK_TEAM_TOGETHER = 1, SEQTOPK_TEAM_MOST_RANKS = 32768 };
+#include <stdint.h>
+
+/*
+ * Words of each sequence in one all-reduce, and of them before its share. Of 8 bytes: with a message's header they fit into the ten
+ * segments that TCP sends at once, so that an all-reduce is one delay. Counters of 64 bits: three rounds of them tell all keys apart.
+ */
+enum {
+    SEQTOPK_TEAM_WORDS = 1792,
+    SEQTOPK_TEAM_HEAD = 32,
+    SEQTOPK_TEAM_COUNTS = SEQTOPK_TEAM_WORDS - SEQTOPK_TEAM_HEAD - 2,
+    SEQTOPK_TEAM_MOST_RANKS = 32768
+};
+_Static_assert(INT64_C(1) * SEQTOPK_TEAM_COUNTS * SEQTOPK_TEAM_COUNTS * SEQTOPK_TEAM_COUNTS > INT64_C(1) << 32,
+               "any bracket is one key after three rounds");
 
 /* The head: what every rank tells with any words, so that none is left waiting for one that fails. */
 enum {
@@ -28,33 +40,31 @@ enum {
 typedef struct seqtopk_team_call {
     seqtopk_call call; /* as its only part, or its first, sees it */
     seqtopk_team team;
-    int32_t threads, share; /* share: words of each sequence's counts */
+    int32_t threads;
     seqtopk_grid grid;
     uint64_t fingerprint;
-    int64_t *words;            /* [2000 for each sequence] */
+    int64_t *words;            /* [SEQTOPK_TEAM_WORDS for each sequence] */
     seqtopk_bracket *brackets; /* [sequences] */
     float *lows;               /* [sequences] */
-    int32_t *bases;            /* [2000 for each sequence] */
+    int32_t *bases;            /* as many */
     uint32_t *widths;          /* as many */
-    int is_near;               /* whether a rank may lack capacity */
+    uint32_t *kept; /* [kept_most]: keys in brackets, of which kept_end are taken; in scratch that lists need later */
+    int64_t kept_most, kept_end;
+    int is_near, can_lack; /* whether a rank may lack capacity; whether one has less than is always enough */
 } seqtopk_team_call;
 
-static inline int64_t seqtopk_team_batches(int64_t sequences) {
-    return sequences < 1 ? 1 : (sequences + SEQTOPK_TEAM_TOGETHER - 1) / SEQTOPK_TEAM_TOGETHER;
-}
-
-/* This sequence's share of the words. */
+/* This sequence's share of the words in the first two rounds; after them brackets say where their counts are. */
 static inline int64_t *seqtopk_team_share(const seqtopk_team_call *t, int64_t s) {
-    return t->words + s / SEQTOPK_TEAM_TOGETHER * SEQTOPK_TEAM_WORDS + SEQTOPK_TEAM_HEAD +
-           s % SEQTOPK_TEAM_TOGETHER * (t->share + SEQTOPK_SHARE_COUNTS);
+    return t->words + s * SEQTOPK_TEAM_WORDS + SEQTOPK_TEAM_HEAD;
 }
 
 /* rank.c: adds this rank's sampled rows of sequence s to its share. */
 void seqtopk_team_sample(const seqtopk_team_call *t, int64_t s);
 
-/* What its keys in the bracket are, in the form that is asked for. */
-void seqtopk_team_count(const seqtopk_team_call *t, int64_t s);
-int64_t seqtopk_team_inside(const seqtopk_team_call *t, int64_t s, int64_t *above);
+/* What its keys in the bracket are, in the form that is asked for; how many, and how many are above. */
+void seqtopk_team_count(seqtopk_team_call *t, int64_t s);
+int64_t seqtopk_team_inside(const seqtopk_team_call *t, int64_t s);
+int64_t seqtopk_team_above(const seqtopk_team_call *t, int64_t s);
 
 /* Where this rank's run of sequence s is cut, once the bracket is found. */
 seqtopk_cut seqtopk_team_cut(const seqtopk_team_call *t, int64_t s);

@@ -16,13 +16,13 @@ environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROO
 seed = os.environ.get("SEQTOPK_TEST_SEED") or str(int(time.time()))
 
 
-def run(ranks, *words, timeout=300):
-    return subprocess.run([mpirun, "-n", str(ranks), *words], env=environment, timeout=timeout,
+def run(ranks, *words, timeout=300, shared="1"):
+    return subprocess.run([mpirun, "-n", str(ranks), *words], env=dict(environment, SEQTOPK_MPI_SHARED=shared), timeout=timeout,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def good(ranks, *words):
-    done = run(ranks, *words)
+def good(ranks, *words, shared="1"):
+    done = run(ranks, *words, shared=shared)
     if done.returncode:
         sys.exit(f"{ranks} ranks, {words}: {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -31,6 +31,8 @@ def good(ranks, *words):
 def check_cases():
     for ranks in (1, 2, 3, 5, 8):
         print(good(ranks, check_mpi, "--cases", "20", "--seed", seed), end="")
+    for ranks in (2, 8):
+        print("by messages: ", good(ranks, check_mpi, "--cases", "20", "--seed", seed, shared="0"), end="")
 
 
 def check_failure():
@@ -39,10 +41,11 @@ def check_failure():
 
 
 def check_death():
-    begin = time.time()
-    done = run(3, check_mpi, "--cases", "40", "--seed", "1", "--die", "1", timeout=60)
-    assert done.returncode != 0, done.stdout
-    print(f"a rank killed: the others ended {time.time() - begin:.1f} s after the start")
+    for shared in "1", "0":
+        begin = time.time()
+        done = run(3, check_mpi, "--cases", "40", "--seed", "1", "--die", "1", timeout=60, shared=shared)
+        assert done.returncode != 0, done.stdout
+        print(f"a rank killed: the others ended {time.time() - begin:.1f} s after the start")
 
 
 def write(path, rows, columns, seed, bad=None):
@@ -74,6 +77,10 @@ def check_command(directory):
     write(file, 1000, 32, 7, bad=613)
     done = run(4, *command, "route", file, *words, "--team", "mpi")
     assert done.returncode == 1 and "613" in done.stderr, done.stderr
+    with open(file, "r+b") as short:  # some rank's rows are missing
+        short.truncate(os.path.getsize(file) - 8)
+    done = run(4, *command, "route", file, *words, "--team", "mpi")
+    assert done.returncode == 1 and "is truncated" in done.stderr, done.stderr
     done = run(2, *command, "route", f"{directory}/none.npy", *words, "--team", "mpi")
     assert done.returncode == 1 and "none.npy" in done.stderr, done.stderr
     print("the command: 4 processes write what one does")

@@ -24,7 +24,8 @@ extern "C" {
 #ifdef SEQTOPK_MPI_COMM
 /*
  * Fills *team with the ranks of `comm`, whose communicator is duplicated. Collective; MPI must be initialised. One thread at a
- * time uses a team. Where an MPI call fails the team's collectives say so, which seqtopk_route_team returns as
+ * time uses a team. Ranks on one machine add in memory that they share, asleep while they wait, and one of them exchanges messages
+ * with other machines; with SEQTOPK_MPI_SHARED=0 in the environment all is done by messages. Where an MPI call fails the team's collectives say so, which seqtopk_route_team returns as
  * SEQTOPK_E_TEAM: errors are returned on the duplicate, whatever handler `comm` has. What becomes of the others when a process dies is
  * the launcher's matter: Open MPI's mpirun ends them all. SEQTOPK_E_TEAM: it cannot be duplicated; SEQTOPK_E_VALUE: more
  * ranks than a team can have; SEQTOPK_E_MEMORY.
