@@ -88,6 +88,10 @@ static inline int count_bits(uint32_t bits) {
 #endif
 }
 
+/* Where the j-th 16 bits of words of 64 stand among numbers of 16. */
+#define BIG_ENDIAN_HERE (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__)
+#define IN_WORD(j) (BIG_ENDIAN_HERE ? (j) ^ 3 : (j))
+
 /* Whether vec_fma branches on what is in all lanes: those that do not count must have been set then. */
 #ifdef VEC_FMA_ASKS
 enum { ASKS_ALL_LANES = 1 };
