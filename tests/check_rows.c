@@ -400,10 +400,12 @@ static void check_prepare(rows_case *c) {
         check_that(check_same_bits(expected, k.values, n, &where), "differs from the reference at %zu", where);
         for (int64_t t = c->first; t < c->last; t++)
             check_prepared_row(c, &k, t);
-        if (random_below(&run.random, 8) == 0)
-            check_prepared_oddities(c, row, k);
     }
     free(expected);
+    /* Last, since it takes the memory of the logits. */
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_prepare_logits, c->dtype));)
+        if (random_below(&run.random, 8) == 0)
+            check_prepared_oddities(c, row, k);
 }
 
 /* --------------------------------------------------------------- weights -- */

@@ -167,7 +167,7 @@ static void check_kth(const size_t *sizes, size_t count, uint32_t (*one_in)(size
         if (run.quick && n > 5000)
             break;
         float *keys = check_alloc(n, sizeof *keys);
-        for (int kind = 0; kind < RANDOM_KINDS + BAD_KINDS; kind++) {
+        for (int kind = 0; kind < (int)RANDOM_KINDS + (int)BAD_KINDS; kind++) {
             const int bad = kind - RANDOM_KINDS;
             if (bad < 0)
                 make_keys(keys, n, (random_kind)kind);

@@ -236,7 +236,7 @@ static void screen(session *s, int32_t c) {
             b->events->wrong(b->events->context, s->point, e->row ? e->row : s->base.row[SEQTOPK_OP_lse], list);
         return;
     }
-    for (int i = 0; i < 3 && e->screen < SHORT; i++) {
+    for (int i = 0; i < 3 && e->screen < (double)SHORT; i++) {
         const double again = seqtopk_tune_now();
         route(s, e->plan, b->team, i + 1, &b->got, NULL);
         const double took = seqtopk_tune_now() - again;

@@ -171,7 +171,7 @@ static inline uint32_t take_first(vec x, uint32_t inside, first_k *first) {
 static inline __attribute__((always_inline)) void append(const seqtopk_lists *to, int64_t at, int64_t end, vec keys,
                                                          vec ids, int taken) {
     if (to->to_scores)
-        keys = score_of_key(to->score, keys);
+        keys = score_of_key(to->score, ASKS_ALL_LANES ? vec_keep_first(keys, taken, 0.0f) : keys);
     if (end - at >= VEC_LANES) {
         vec_store(to->keys + at, keys);
         vec_store_bits(to->ids + at, ids);

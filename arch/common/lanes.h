@@ -17,6 +17,7 @@
  *   vec_load_first(p, n)   n elements, 0 to VEC_LANES, and nothing beyond them; -inf in the other lanes
  *   vec_store_first(p, a, n)   the first n lanes, 0 to VEC_LANES, and nothing beyond
  *   VEC_SWEEP_ROWS         rows whose sums fit in registers together
+ *   VEC_FMA_ASKS           defined where vec_fma branches on its lanes
  * where it has better than what stands here:
  *   VEC_SUMS16, vec_sums16(rows, n, sums)   vec_sum16 of n rows of VECS vectors
  *   VEC_EXP_TERM(x)        exp(x) as add_exp_term adds it, for x <= 88
@@ -86,6 +87,17 @@ static inline int count_bits(uint32_t bits) {
     return __builtin_popcount(bits);
 #endif
 }
+
+/* Where the j-th 16 bits of words of 64 stand among numbers of 16. */
+#define BIG_ENDIAN_HERE (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__)
+#define IN_WORD(j) (BIG_ENDIAN_HERE ? (j) ^ 3 : (j))
+
+/* Whether vec_fma branches on what is in all lanes: those that do not count must have been set then. */
+#ifdef VEC_FMA_ASKS
+enum { ASKS_ALL_LANES = 1 };
+#else
+enum { ASKS_ALL_LANES = 0 };
+#endif
 
 /* Times sixteen columns whose scores are made at once: as many as there are registers for. */
 #ifndef VEC_SCORE_GROUPS

@@ -72,6 +72,8 @@ static inline int keep16(vec x[VECS], uint32_t bits) {
         x[0] = vec_compress(x[0], bits);
         return count_bits(bits);
     }
+    for (int v = 0; ASKS_ALL_LANES && v < VECS; v++)
+        vec_store(kept + v * VEC_LANES, vec_set1(0.0f));
     for (int v = 0; v < VECS; v++) {
         const uint32_t here = bits >> v * VEC_LANES & first_lanes(VEC_LANES);
         vec_store(kept + n, vec_compress(x[v], here));
@@ -89,6 +91,7 @@ static inline __attribute__((always_inline)) int weigh_those(uint32_t bits, int3
     vec x[VECS], own_ids[VECS];
     for (int v = 0; v < VECS; v++) {
         x[v] = vec_load(scores + v * VEC_LANES);
+        x[v] = ASKS_ALL_LANES ? vec_keep_first(x[v], n - v * VEC_LANES, 0.0f) : x[v];
         own_ids[v] = vec_load((const float *)(const void *)ids + v * VEC_LANES);
     }
     const int kept = keep16(x, bits);

@@ -115,6 +115,7 @@ static inline vec_ints vec_subnormal(vec_doubles first, vec_doubles last) {
     return (size < 0x38100000) & (size > 0);
 }
 
+#define VEC_FMA_ASKS
 static inline vec vec_fma(vec a, vec b, vec c) {
     const vec_doubles p = vec_first_two(a) * vec_first_two(b), q = vec_last_two(a) * vec_last_two(b);
     const vec_doubles r = vec_first_two(c), s = vec_last_two(c), first = p + r, last = q + s;

@@ -10,15 +10,15 @@
 /* ------------------------------------------------------------------- grid -- */
 
 static uint16_t clamped(float bin) {
-    return (uint16_t)(bin < 0 ? 0 : bin >= SEQTOPK_BINS ? SEQTOPK_BINS - 1 : (int32_t)bin);
+    return (uint16_t)(bin < 0 ? 0 : bin >= (float)SEQTOPK_BINS ? SEQTOPK_BINS - 1 : (int32_t)bin);
 }
 
 uint16_t seqtopk_bin_of(int32_t key, float value) {
     enum { LEAST_EXPONENT = 127 - 11, MANTISSA = 10 };
     if (key == SEQTOPK_KEY_LOGPROB) /* steps of 2^-11 down to a probability of exp(-7.5) */
-        return clamped(floorf(value * 2048) + SEQTOPK_BINS);
+        return clamped(floorf(value * 2048) + (float)SEQTOPK_BINS);
     if (key == SEQTOPK_KEY_LOGIT) /* steps of 2^-8 from -30 to 30 */
-        return clamped(floorf(value * 256) + SEQTOPK_BINS / 2);
+        return clamped(floorf(value * 256) + (float)(SEQTOPK_BINS / 2));
     /* Scores with a bias: ten bits of the mantissa, from 2^-11 to 16. */
     const int64_t bin = (int64_t)(seqtopk_digits_of(value) >> (23 - MANTISSA)) -
                         ((int64_t)(0x80000000u >> (23 - MANTISSA)) + (LEAST_EXPONENT << MANTISSA));

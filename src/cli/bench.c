@@ -256,7 +256,7 @@ static bool reference_fits(const job *j, double seconds) {
         start = seqtopk_measure_now();
         call_route(&part);
     }
-    return (seqtopk_measure_now() - start) * PART < most * 1e9;
+    return (seqtopk_measure_now() - start) * (double)PART < most * 1e9;
 }
 
 static int check(const job *j) {

@@ -10,6 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* By its soname. */
+#define TEXT_OF(number) #number
+#define LIBRARY_OF(major) "libseqtopk_mpi.so." TEXT_OF(major)
+#define LIBRARY LIBRARY_OF(SEQTOPK_VERSION_MAJOR)
+
 /* Of src/adapters/mpi/seqtopk_mpi.h, which is loaded and not linked: without it the command works all the same. */
 typedef seqtopk_status world_fn(seqtopk_team *team, seqtopk_error *error);
 typedef void end_fn(seqtopk_team *team);
@@ -63,13 +68,13 @@ seqtopk_cli_ranks *seqtopk_cli_ranks_join(void) {
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_cli_ranks *r = calloc(1, sizeof *r);
     /* Its MPI finds plugins of its own by global symbols. */
-    if (r && !(r->library = dlopen("libseqtopk_mpi.so.0", RTLD_NOW | RTLD_GLOBAL)))
+    if (r && !(r->library = dlopen(LIBRARY, RTLD_NOW | RTLD_GLOBAL)))
         seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
                          "--team mpi: %s; it is built with -Dmpi=enabled, and found by LD_LIBRARY_PATH", dlerror());
     else if (r &&
              (!find(r->library, "seqtopk_mpi_world", &world) || !find(r->library, "seqtopk_mpi_team_end", &r->end) ||
               !find(r->library, "seqtopk_mpi_gather", &r->gather)))
-        seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "--team mpi: libseqtopk_mpi.so.0 is of another version");
+        seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "--team mpi: " LIBRARY " is of another version");
     else if (r && world(&r->inner, &error))
         seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "--team mpi: %s", error.message);
     else if (r && (r->sizes = calloc((size_t)r->inner.size, sizeof *r->sizes))) {

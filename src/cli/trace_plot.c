@@ -17,9 +17,11 @@ typedef struct scales {
     double most_x, most_y[2];
 } scales;
 
-static double x_of(const scales *s, double place) { return LEFT + (WIDTH - LEFT - RIGHT) * place / s->most_x; }
+static double x_of(const scales *s, double place) {
+    return (double)LEFT + (double)(WIDTH - LEFT - RIGHT) * place / s->most_x;
+}
 static double y_of(const scales *s, int p, double value) {
-    return TOP + p * (PANEL + GAP) + PANEL * (1 - value / s->most_y[p]);
+    return (double)(TOP + p * (PANEL + GAP)) + (double)PANEL * (1 - value / s->most_y[p]);
 }
 
 /* 1, 2 or 5 times a power of ten, at most five of which are up to `most`. */

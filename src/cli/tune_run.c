@@ -256,7 +256,7 @@ static seqtopk_measurement tuned_of(const seqtopk_tune_point *p, const seqtopk_t
         .tokens = (int32_t)p->tokens,
         .row = row_index(f->row),
         .runner_up = row_index(f->runner_up),
-        .spread = (int32_t)(f->spread < 1000 ? 1000 * f->spread + 0.5 : SEQTOPK_TUNING_LARGEST_SPREAD),
+        .spread = (int32_t)(f->spread < 1000 ? 1000 * f->spread + 0.5 : (double)SEQTOPK_TUNING_LARGEST_SPREAD),
         .clear = f->clear || !f->runner_up,
         .ps = picoseconds(f->ns),
     };

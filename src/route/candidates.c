@@ -160,7 +160,7 @@ int64_t seqtopk_candidates_list(const seqtopk_call *call, int64_t s, int64_t fir
     seqtopk_candidates from = seqtopk_run_candidates(call, s, call->part, first, last);
     seqtopk_list_candidates_fn *const filter = call->kernels->list_candidates;
     /* Kernels must not write at or beyond this pair: the lists of the next part begin there. */
-    const int64_t end = call->parts > 1 ? call->reports[call->part].end : call->most;
+    const int64_t end = !list ? at : call->parts > 1 ? call->reports[call->part].end : call->most;
     if (cut->token < first || cut->token >= last)
         return filter(&from, first, last, cut->key, cut->token >= last, to, at, end);
     if (first < cut->token)

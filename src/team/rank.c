@@ -90,7 +90,7 @@ void seqtopk_team_sample(const seqtopk_team_call *t, int64_t s) {
         counts[i] *= weight;
     share[SEQTOPK_SHARE_LIVE] = live;
     share[SEQTOPK_SHARE_VARIANCE] =
-        (int64_t)(variance * (double)(live - sampled) * (double)weight / SEQTOPK_SAMPLE_UNIT);
+        (int64_t)(variance * (double)(live - sampled) * (double)weight / (double)SEQTOPK_SAMPLE_UNIT);
 }
 
 /* ------------------------------------------------------------------- keys -- */

@@ -203,7 +203,10 @@ seqtopk_status seqtopk_tuning_get_info(const seqtopk_tuning *tuning, seqtopk_tun
     seqtopk_ranges_cursor cursor = first_line(tuning);
     seqtopk_tuning_reason reason;
     int32_t ranges;
-    seqtopk_tuning_info ours = {.path = tuning->path, .reason = tuning->reason ? tuning->reason : ""};
+    seqtopk_tuning_info ours;
+    memset(&ours, 0, sizeof ours); /* what lies between fields too */
+    ours.path = tuning->path;
+    ours.reason = tuning->reason ? tuning->reason : "";
     while (next_line(tuning, &cursor, &ranges, &reason)) {
         ours.shapes += ranges > 0;
         ours.dropped += reason != SEQTOPK_TUNING_KEPT;
