@@ -294,7 +294,7 @@ typedef int seqtopk_weigh_ranked_fn(const seqtopk_weighing *how, const float *sc
  * r < sure; where r >= sure, competes, and wins if r < most, and r < uncontested or its word reaches cut[r - sure].
  */
 typedef struct seqtopk_contest {
-    const uint64_t *cut; /* [most - sure], of which those from `uncontested` on are read */
+    const uint64_t *cut; /* [most - sure], ascending, of which those from `uncontested` on are read */
     uint64_t high, low;  /* the ends of what of the past is sorted */
     int64_t token;
     int32_t sure, uncontested, most;

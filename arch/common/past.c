@@ -112,36 +112,34 @@ int KERNEL(weigh_ranked, f32, lanes16)(const seqtopk_weighing *how, const float 
 
 /* --------------------------------------------------------- contest_ranked -- */
 
-/* A bit for each of candidates [n] that stays. */
-#ifndef VEC_CONTEST
-#define VEC_CONTEST contest_bits
-static inline uint32_t contest_bits(seqtopk_contest *c, const float *keys, const int32_t *ranks, int32_t n) {
-    static const uint64_t none = SEQTOPK_WORD_MOST;
-    uint32_t bits = 0;
-    int32_t winners = 0, above = 0, reach = 0;
-    for (int32_t i = 0; i < n; i++) { /* which it will be cannot be foreseen: no branch */
-        const int32_t rank = ranks[i], competes = rank >= c->sure, won = rank < c->uncontested;
-        const uint64_t *cut = !won && rank < c->most ? c->cut + (rank - c->sure) : &none;
-        const uint64_t word = seqtopk_word_of(keys[i], c->token);
-        const int32_t stays = won | (word >= *cut);
-        bits |= (uint32_t)stays << i;
-        winners += stays & competes;
-        above += (word >= c->high) & competes;
-        reach += (word >= c->low) & competes;
+/* A bit for each of candidates [n] that stays; note: their keys that compete, best first. */
+#ifndef VEC_CONTEST_BY_RANK
+static inline uint32_t contest_bits(seqtopk_contest *c, const float *note, const int32_t *ranks, int32_t n) {
+    int32_t winners = c->uncontested - c->sure, above = 0, reach = 0;
+    for (int32_t j = 0; j < n - c->sure; j++) { /* how many it will be cannot be foreseen: no branch */
+        const uint64_t word = seqtopk_word_of(note[j], c->token);
+        above += word >= c->high;
+        reach += word >= c->low;
     }
+    for (int32_t j = winners; j < c->most - c->sure; j++)
+        winners += seqtopk_word_of(note[j], c->token) >= c->cut[j];
     c->winners = winners;
     c->above = above;
     c->reach = reach;
-    return bits;
+    return ranked_below(ranks, n, c->sure + winners);
 }
 #endif
 
 int KERNEL(contest_ranked, f32, lanes16)(seqtopk_contest *contest, const seqtopk_weighing *how, const float *keys,
                                          const float *scores, const int32_t *ids, const int32_t *ranks, int32_t n,
                                          float *note, int32_t *kept_ids, float *weights) {
-    const uint32_t bits = VEC_CONTEST(contest, keys, ranks, n);
     for (int32_t i = 0; i < n; i++)
         note[ranks[i] - contest->sure] = keys[i];
+#ifdef VEC_CONTEST_BY_RANK
+    const uint32_t bits = VEC_CONTEST_BY_RANK(contest, keys, ranks, n);
+#else
+    const uint32_t bits = contest_bits(contest, note, ranks, n);
+#endif
     return weigh_those(bits, n, how, scores, ids, kept_ids, weights);
 }
 

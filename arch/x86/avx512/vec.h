@@ -301,9 +301,9 @@ static inline __attribute__((always_inline)) uint32_t reaching16(const __m512i w
 }
 
 /* What a candidate of rank r must reach is moved to its lane. */
-#define VEC_CONTEST contest_bits
-static inline __attribute__((always_inline)) uint32_t contest_bits(seqtopk_contest *c, const float *keys,
-                                                                   const int32_t *ranks, int32_t n) {
+#define VEC_CONTEST_BY_RANK contest_by_rank
+static inline __attribute__((always_inline)) uint32_t contest_by_rank(seqtopk_contest *c, const float *keys,
+                                                                      const int32_t *ranks, int32_t n) {
     const uint32_t in = ((uint32_t)1 << n) - 1;
     const uint32_t read = ((uint32_t)1 << (c->most - c->sure)) - ((uint32_t)1 << (c->uncontested - c->sure));
     const __m512i rank = _mm512_maskz_loadu_epi32((__mmask16)in, ranks);
