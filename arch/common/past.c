@@ -49,6 +49,17 @@ int KERNEL(rank_keys, f32, pairs)(const float *keys, int32_t n, int32_t *ranks) 
         const int32_t left = n - v * INTS;
         vec_store(all + v * INTS, vec_load_first(keys + v * INTS, left < INTS ? left : INTS));
     }
+#ifdef VEC_JOIN
+    if (n > 0 && n <= LANES) {
+        const vec own = vec_keep_first(vec_load(all), n, -INFINITY);
+        vec_store(all, own);
+        const vec above = vec_count_above(own, all, LANES);
+        if (vec_or_powers(above, first_lanes(n)) == first_lanes(n)) { /* no two alike */
+            vec_store_bits(ranks, above);
+            return 0;
+        }
+    }
+#endif
     return rank_upto(all, n, vectors, ranks);
 }
 
