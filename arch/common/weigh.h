@@ -210,8 +210,8 @@ static inline __attribute__((always_inline)) int64_t weigh_side_by_side(const se
                 sum = vec_add(sum, eps);
                 sum = how->floor > 0.0f ? vec_if_lt(sum, floor, floor, sum) : sum;
             }
-            const vec share = vec_div(x, sum);
-            x = vec_if_lt(zero, sum, share, vec_if_lt(sum, zero, share, zero));
+            const vec size = vec_max(sum, vec_sub(zero, sum)); /* a NaN stays one */
+            x = vec_if_lt(size, vec_set1(0x1p-149f), zero, vec_div(x, sum));
         }
         vec_store(weights, vec_mul(x, scale));
     }
