@@ -15,7 +15,7 @@
 #endif
 
 /* Sizes of scratch wrap in 32 bits, and a route would write beside what it was given. */
-#if __SIZEOF_POINTER__ < 8
+#if defined(__SIZEOF_POINTER__) && __SIZEOF_POINTER__ < 8
 #error "seqtopk is for 64-bit programs, sizes of scratch wrap in 32 bits: build for a 64-bit processor"
 /* 16: only _Float16 is rounded at once to less than float, and there is none here. */
 #elif FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
