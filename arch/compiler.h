@@ -14,8 +14,11 @@
 #error "seqtopk cannot be built with -Ofast, -ffast-math, parts of it or -ffp-contract=fast: take it out of CFLAGS"
 #endif
 
+/* Sizes of scratch wrap in 32 bits, and a route would write beside what it was given. */
+#if defined(__SIZEOF_POINTER__) && __SIZEOF_POINTER__ < 8
+#error "seqtopk is for 64-bit programs, sizes of scratch wrap in 32 bits: build for a 64-bit processor"
 /* 16: only _Float16 is rounded at once to less than float, and there is none here. */
-#if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
+#elif FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
 #error "seqtopk cannot be built where float is computed in double or more (FLT_EVAL_METHOD): add -msse2 -mfpmath=sse"
 #endif
 

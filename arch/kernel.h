@@ -79,6 +79,8 @@ typedef struct seqtopk_weighing {
 
 /* Far enough above the subnormal numbers that a sum of such scores is still exact to the bound that weights promise. */
 #define SEQTOPK_LEAST_SCORE 0x1p-100f
+/* A probability is exp of its logarithm, of which float32 keeps the less the further it is from 0: at -32 it rounds by 1.9e-6. */
+#define SEQTOPK_LEAST_PROBABILITY 0x1p-46f
 
 /*
  * prepare_logits: rows [first, last) as float32 [last - first, E]: scale * x, or with a softcap above 0

@@ -437,7 +437,7 @@ static op_case make_weights_case(rows_case *c) {
     seqtopk_weighing how = {SEQTOPK_NORM_NONE + (int32_t)random_below(r, 3), epsilons[random_below(r, 3)],
                             floors[random_below(r, 3)], scales[random_below(r, 3)], -INFINITY};
     if (how.norm == SEQTOPK_NORM_SUM && how.eps == 0 && how.floor == 0 && c->score != SEQTOPK_SCORE_LOGITS)
-        how.least = SEQTOPK_LEAST_SCORE;
+        how.least = c->score == SEQTOPK_SCORE_SOFTMAX ? SEQTOPK_LEAST_PROBABILITY : SEQTOPK_LEAST_SCORE;
     const int32_t *given_offsets = case_copy(CASE_PAIR_OFFSETS, offsets, (size_t)c->tokens + 1, 4);
     const int32_t *given_ids = case_copy(CASE_PAIR_IDS, ids, (size_t)n, 4);
     case_freeze(CASE_PAIR_OFFSETS);

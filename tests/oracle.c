@@ -731,8 +731,11 @@ static void weigh_token(const oracle_problem *problem, int64_t t, const int32_t 
             slack[i] = shaky;
             continue;
         }
+        /* The divisor takes nothing away of what a probability is off by. */
+        const double of_score =
+            norm == SEQTOPK_NORM_SUM && desc->score == SEQTOPK_SCORE_SOFTMAX ? relative_bound(w[i]) : 0;
         w[i] = w[i] / divisor * scale;
-        slack[i] = fabs(w[i]) * (relative_bound(w[i]) + shaky + more) +
+        slack[i] = fabs(w[i]) * (fmax(relative_bound(w[i]), of_score) + shaky + more) +
                    fabs(scale) * DENORMAL * (1 + 1 / fabs(divisor)) + DENORMAL;
         /* What float32 cannot hold, as a weight or on the way to it, has no right answer. */
         if (fabs(w[i]) > FLT_MAX || (norm == SEQTOPK_NORM_SUM && size > FLT_MAX))

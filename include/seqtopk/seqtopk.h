@@ -148,7 +148,8 @@ typedef enum seqtopk_scope {
 /*
  * The score s(x) of a logit x. The key is the score plus the selection bias, or, where there is no bias, anything
  * that orders the same: the log-probability for softmax in sequence scope, x itself everywhere else. Weights always
- * come from the unbiased score. A weight w is within a relative error of 1e-6 + 1.2e-7 * |log w| of float64.
+ * come from the unbiased score. A weight w is within a relative error of 1e-6 + 1.2e-7 * |log w| of float64,
+ * with norm_eps or norm_floor of the softmax score of 1e-6 + 1.2e-7 * |log s| where that is more.
  */
 typedef enum seqtopk_score {
     SEQTOPK_SCORE_SOFTMAX = 0,      /* exp(x - lse(row)): Mixtral, Qwen, OLMoE, DeepSeek-V2 */

@@ -409,7 +409,7 @@ static void describe_rows(seqtopk_call *call) {
     call->weighing = (seqtopk_weighing){(int32_t)desc->norm, desc->norm_eps, desc->norm_floor, desc->scale, -INFINITY};
     if (desc->norm == SEQTOPK_NORM_SUM && desc->norm_eps == 0.0f && desc->norm_floor == 0.0f &&
         desc->score != SEQTOPK_SCORE_LOGITS)
-        call->weighing.least = SEQTOPK_LEAST_SCORE;
+        call->weighing.least = desc->score == SEQTOPK_SCORE_SOFTMAX ? SEQTOPK_LEAST_PROBABILITY : SEQTOPK_LEAST_SCORE;
 }
 
 static seqtopk_status refuse_way(const seqtopk_call *call, const char *why_not, int64_t sequence, int64_t token,

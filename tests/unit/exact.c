@@ -80,6 +80,27 @@ static void dominant_expert_excluded(unit *u) {
 }
 Test(exact, dominant_expert_excluded) { on_every_isa(dominant_expert_excluded); }
 
+/* Probabilities far from 1 that are still whole float32 numbers: their logarithms are rounded by much. */
+static void improbable_winners(unit *u) {
+    static const float bias[] = {-INFINITY, 0, 0, 0};
+    u->desc.norm = SEQTOPK_NORM_SUM;
+    u->desc.score = SEQTOPK_SCORE_SOFTMAX;
+    u->in.bias = bias;
+    for (int i = 0; i < 1000; i++) {
+        /* From exp(-1) to exp(-67), a few steps of float32 apart. */
+        const float top = 88.3f, x[] = {top, top - 1 - 0.0661f * (float)i, top - 2.1f - 0.06607f * (float)i,
+                                        top - 3.7f - 0.0653f * (float)i};
+        double weights[3], sum = 0;
+        for (int e = 0; e < 3; e++)
+            sum += weights[e] = exp((double)x[e + 1] - (double)x[1]);
+        for (int e = 0; e < 3; e++)
+            weights[e] /= sum;
+        route_row(u, x, 4, 3);
+        expect_weights(u, weights, 3);
+    }
+}
+Test(exact, improbable_winners) { on_every_isa(improbable_winners); }
+
 /* The published formula holds where something is added to the sum, or it is clamped. */
 static void eps_and_floor(unit *u) {
     u->desc.norm = SEQTOPK_NORM_SUM;
