@@ -46,7 +46,7 @@ static const seqtopk_option rows[] = {
     {SEQTOPK_OPTION_TEXT, false, "team", "mpi", AT(team), 0, 0,
      "under mpirun: each process routes a part of each sequence"},
     {SEQTOPK_OPTION_FLAG, false, "count-all", NULL, AT(count_all), 0, 0,
-     "counts all keys first, not a sample's: three all-reduces at most"},
+     "counts all keys first, not a sample's: at most two all-reduces follow"},
     {.kind = SEQTOPK_OPTION_HEADING, .help = "Output"},
     {SEQTOPK_OPTION_TEXT, false, "out", "DIR", AT(out), 0, 0, "write the lists into this directory"},
     {SEQTOPK_OPTION_FLAG, false, "margins", NULL, AT(margins), 0, 0,

@@ -216,6 +216,6 @@ def team(group=None, *, count_all=False):
     seqtopk.route(own_logits, 8, min=1, max="k+2", team=seqtopk.torch.team())
 
     gives each process what one with all tokens would give those, bit for bit. All processes call it. count_all: the keys of
-    all tokens are counted first, not those of a sample: never more than three all-reduces, and a longer local pass.
+    all tokens are counted first, not those of a sample: never more than two all-reduces follow, and the local pass is longer.
     """
     return Team(group, count_all)
