@@ -31,6 +31,7 @@ ELSEWHERE = {
     "bench/figures.py": "takes an hour on a machine that does nothing else",
     "python3 bench/": "measures, for minutes",
     "mpirun ": "needs MPI: tests/adapters",
+    "python3 tests/adapters/far_ranks.py": "needs MPI, and root",
     "python bench/quality": "tests/python/check_quality.py",
     "build/tests/adapters/bench-ggml": "needs ggml",
     "src/package/make-deb": "builds everything again",
