@@ -63,7 +63,7 @@ static int find(void *library, const char *name, void *function) {
     return address != NULL;
 }
 
-seqtopk_cli_ranks *seqtopk_cli_ranks_join(void) {
+seqtopk_cli_ranks *seqtopk_cli_ranks_join(int32_t count_all) {
     world_fn *world;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_cli_ranks *r = calloc(1, sizeof *r);
@@ -79,6 +79,7 @@ seqtopk_cli_ranks *seqtopk_cli_ranks_join(void) {
         seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "--team mpi: %s", error.message);
     else if (r && (r->sizes = calloc((size_t)r->inner.size, sizeof *r->sizes))) {
         r->team = r->inner;
+        r->team.count_all = count_all;
         r->team.context = r;
         r->team.allreduce_sum = allreduce;
         r->team.exscan_sum = exscan;

@@ -16,8 +16,8 @@ typedef struct seqtopk_cli_rank {
 
 typedef struct seqtopk_cli_ranks seqtopk_cli_ranks;
 
-/* Joins the team of all processes that were started together; prints what is wrong and returns NULL. */
-seqtopk_cli_ranks *seqtopk_cli_ranks_join(void);
+/* Joins the team of all processes that were started together; count_all: of seqtopk_team. Prints what is wrong and returns NULL. */
+seqtopk_cli_ranks *seqtopk_cli_ranks_join(int32_t count_all);
 /* NULL is fine. */
 void seqtopk_cli_ranks_leave(seqtopk_cli_ranks *ranks);
 

@@ -22,7 +22,7 @@ typedef struct route_values {
     seqtopk_cli_sources sources;
     int64_t top_k;
     const char *out, *team;
-    int json, margins;
+    int json, margins, count_all;
 } route_values;
 
 #define AT(field) offsetof(route_values, field)
@@ -45,6 +45,8 @@ static const seqtopk_option rows[] = {
     {.kind = SEQTOPK_OPTION_HEADING, .help = "Machines"},
     {SEQTOPK_OPTION_TEXT, false, "team", "mpi", AT(team), 0, 0,
      "under mpirun: each process routes a part of each sequence"},
+    {SEQTOPK_OPTION_FLAG, false, "count-all", NULL, AT(count_all), 0, 0,
+     "counts all keys first, not a sample's: at most two all-reduces follow"},
     {.kind = SEQTOPK_OPTION_HEADING, .help = "Output"},
     {SEQTOPK_OPTION_TEXT, false, "out", "DIR", AT(out), 0, 0, "write the lists into this directory"},
     {SEQTOPK_OPTION_FLAG, false, "margins", NULL, AT(margins), 0, 0,
@@ -280,7 +282,7 @@ static int run_team(route_values *values, uint64_t given, job *j) {
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
                                 "route: --team %s: there is no such team; the one that there is: mpi", values->team);
     values->sources.rows_later = 1;
-    if (!(j->ranks = seqtopk_cli_ranks_join()))
+    if (!(j->ranks = seqtopk_cli_ranks_join(values->count_all)))
         return SEQTOPK_EXIT_FAILURE;
     int status = seqtopk_cli_ranks_agree(j->ranks, prepare(values, &given, j, &model));
     if (status != SEQTOPK_OPTIONS_RUN)
@@ -309,6 +311,9 @@ int seqtopk_cli_route(int argc, char **argv) {
     int status = seqtopk_options_parse(&options, argc, argv, &values, &given);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
+    if (values.count_all && !values.team)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "route: --count-all: only a team samples what it counts; leave it "
+                                                    "out, or add --team mpi");
     job j = {0};
     status = values.team ? run_team(&values, given, &j) : run(&values, given, &j);
     job_free(&j);

@@ -44,7 +44,8 @@ const char seqtopk_py_route_doc[] =
     "team: the processes that share these sequences, of which these are this one's tokens: seqtopk.torch.team(group), "
     "or any\n"
     "    object with rank, size, allreduce_sum(words) and exscan_sum(words), words being int64 in a buffer to write "
-    "to.\n"
+    "to,\n"
+    "    and count_all if all keys shall be counted first, not those of a sample.\n"
     "want: further lists, a word or several: 'experts', 'padded', 'padded64', 'pairs', 'dense', 'lse', 'margins'.\n"
     "padding, width: of padded rows [T, U]: 'minus_one', 'experts' (E), 'distinct', 'first'; U, or what may be "
     "needed.\n"
@@ -125,6 +126,8 @@ static int read_team(PyObject *object, seqtopk_team *team) {
     team->context = object;
     team->allreduce_sum = allreduce_sum;
     team->exscan_sum = exscan_sum;
+    if (PyObject_HasAttrString(object, "count_all") && read_number(object, "count_all", &team->count_all) < 0)
+        return -1;
     return read_number(object, "rank", &team->rank) < 0 ? -1 : read_number(object, "size", &team->size);
 }
 

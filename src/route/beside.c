@@ -49,14 +49,20 @@ static int gets(const seqtopk_call *call, int64_t token, int32_t expert) {
     return !seqtopk_scores_shared(call->plan) || !seqtopk_call_is_excluded(call, token, expert);
 }
 
+int64_t seqtopk_count_shared(const seqtopk_call *call) {
+    const int32_t experts = call->rows.experts, all = experts + call->plan->beside;
+    int64_t n = 0;
+    for (int64_t t = 0; t < call->in.tokens; t++)
+        for (int32_t e = experts; e < all; e++)
+            n += gets(call, t, e);
+    return n;
+}
+
 /* Makes room behind each token's list, from the last token on, and puts the shared experts there. */
 static void admit(const seqtopk_call *call) {
     const int64_t tokens = call->in.tokens;
     const int32_t experts = call->rows.experts, all = experts + call->plan->beside;
-    int64_t end = call->token_offsets[tokens], at = end;
-    for (int64_t t = 0; t < tokens; t++)
-        for (int32_t e = experts; e < all; e++)
-            at += gets(call, t, e);
+    int64_t end = call->token_offsets[tokens], at = end + seqtopk_count_shared(call);
     seqtopk_tell_end(call, at);
     for (int64_t t = tokens - 1; t >= 0; t--) {
         const int32_t from = call->token_offsets[t], n = (int32_t)(end - from);

@@ -304,6 +304,8 @@ void seqtopk_tell_runners(const seqtopk_call *call, int64_t first, int64_t last)
  * are weighed; afterwards those of a fixed weight do, and null ones leave.
  */
 int64_t seqtopk_bad_shared(const seqtopk_call *call, int64_t first, int64_t last);
+/* How many pairs of shared experts all tokens have: none where a scored one's logit is -inf. */
+int64_t seqtopk_count_shared(const seqtopk_call *call);
 void seqtopk_admit_shared(const seqtopk_call *call);
 void seqtopk_settle_lists(const seqtopk_call *call);
 

@@ -76,13 +76,16 @@ static int64_t collect_ready(const seqtopk_call *call, int64_t first, int64_t la
     return -1;
 }
 
-/* A row's first min_experts are collected though they do not reach `low`, but none that has the same key as the last of them: there may
- * be one, with a larger logit, and so the row is looked at as one whose bound has equal keys on either side. */
+/*
+ * Where fewer of a row reach `low`, op collect_scores makes all of its keys and collects the first min_experts, but none that has the same
+ * key as the last of them: there may be one, with a larger logit, and so the row is looked at as one whose bound has equal
+ * keys on either side. (op collect_logits goes by the logits, and collects all that may be equal.)
+ */
 static void mark_lowest(const seqtopk_call *call, seqtopk_candidates *candidates, int64_t first, int64_t last,
                         float low) {
     const int32_t min = call->plan->min_experts;
     const float *keys = candidates->keys;
-    for (int64_t t = first; t < last && min > 0 && seqtopk_tells_by_logit(call); t++) {
+    for (int64_t t = first; t < last; t++) {
         const int32_t n = candidates->counts[t] & ~SEQTOPK_TIED_AT_BOUND;
         float least = INFINITY;
         for (int32_t i = 0; i < n && n <= min; i++)
@@ -121,7 +124,8 @@ int64_t seqtopk_collect_bounded(const seqtopk_call *call, int64_t first, int64_t
             return -1;
         }
         call->kernels->bound_candidates(&some, t, next, call->plan->min_experts, call->plan->max_experts);
-        mark_lowest(call, &some, t, next, low);
+        if (collect == collect_scores && call->plan->min_experts > 0 && seqtopk_tells_by_logit(call))
+            mark_lowest(call, &some, t, next, low);
         seqtopk_settle_bounds(call, &some, t, next);
         candidates->size += some.size;
     }

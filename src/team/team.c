@@ -247,7 +247,7 @@ static seqtopk_status find_cuts(seqtopk_team_call *t, seqtopk_status status, int
 /* Whether the pairs of all ranks fit into what they have for them. */
 static seqtopk_status check_space(seqtopk_team_call *t, seqtopk_error *error) {
     const seqtopk_call *call = &t->call;
-    int64_t pairs = seqtopk_unmasked(call->in.token_mask, 0, call->in.tokens) * call->plan->beside;
+    int64_t pairs = call->plan->beside ? seqtopk_count_shared(call) : 0;
     seqtopk_status status = SEQTOPK_OK;
     for (int64_t s = 0; s < call->sequences; s++) {
         const seqtopk_bracket *b = t->brackets + s;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Ranks as MPI processes: check_mpi.py MPIRUN CHECK_MPI [COMMAND]. Their lists are those of one machine, the command's files too;
 what one rank fails at all return; a rank that is killed ends the others."""
+import json
 import os
 import struct
 import subprocess
@@ -48,12 +49,30 @@ def check_death():
         print(f"a rank killed: the others ended {time.time() - begin:.1f} s after the start")
 
 
-def write(path, rows, columns, seed, bad=None):
-    """A float32 .npy file of rows that no NumPy is needed for."""
+def sampled(rows, ranks):
+    """The rows of which the ranks' samples are (src/team/rank.c), for up to 1,024 rows of each: to mislead them."""
+    def scatter(i):
+        i = (i ^ i >> 16) * 0x7FEB352D % 2**32
+        i = (i ^ i >> 15) * 0x846CA68B % 2**32
+        return i ^ i >> 16
+
+    places = set()
+    for r in range(ranks):
+        first, own = rows * r // ranks, rows * (r + 1) // ranks - rows * r // ranks
+        for i in range(16):
+            begin = own * i // 16
+            places.add(first + begin + scatter(i) % (own * (i + 1) // 16 - begin))
+    return places
+
+
+def write(path, rows, columns, seed, bad=None, high=()):
+    """A float32 .npy file of rows that no NumPy is needed for; those of `high` have larger values."""
     values, state = [], seed
     for _ in range(rows * columns):
         state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
         values.append((state >> 40) / 2**22 - 2.0)
+    for row in high:
+        values[row * columns : (row + 1) * columns] = [value + 8 for value in values[row * columns : (row + 1) * columns]]
     if bad is not None:
         values[bad * columns] = float("nan")
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}"
@@ -86,9 +105,26 @@ def check_command(directory):
     print("the command: 4 processes write what one does")
 
 
+def check_count_all(directory):
+    """A sample that misleads costs more all-reduces, of which --count-all knows nothing."""
+    file, words = f"{directory}/misleading.npy", ["--top-k", "4", "--min", "1", "--max", "6", "--score", "logits"]
+    write(file, 1000, 32, 7, high=sampled(1000, 2))
+    subprocess.run([*command, "route", file, *words, "--out", f"{directory}/whole"], check=True, stdout=subprocess.DEVNULL)
+    rounds = []
+    for more in [], ["--count-all"]:
+        told = good(2, *command, "route", file, *words, "--team", "mpi", *more, "--json", "--out", f"{directory}/both")
+        rounds.append(max(rank["allreduces"] for rank in json.loads(told)["ranks"]))
+        for name in os.listdir(f"{directory}/whole"):
+            with open(f"{directory}/whole/{name}", "rb") as one, open(f"{directory}/both/{name}", "rb") as two:
+                assert one.read() == two.read(), name
+    assert rounds[0] > 3 >= rounds[1], rounds
+    print(f"the command: {rounds[0]} all-reduces where the sample misleads, {rounds[1]} with --count-all")
+
+
 check_cases()
 check_failure()
 check_death()
 if command:
     with tempfile.TemporaryDirectory() as directory:
         check_command(directory)
+        check_count_all(directory)

@@ -4,7 +4,8 @@
 Each process is in a network namespace of its own, and every frame between them is delayed by 1 ms, then by 20, before it arrives.
 The kernel's netem would do that; many have none, so the wire is this program, which passes frames between TAP devices. Their
 lists must be those of one machine, and with 20 ms all collectives of a route must end within four round trips. (1 ms is little
-where processes wait for cores: that is only told.) Needs root, ip, and /dev/net/tun; says so and ends with 77 where there are none.
+where processes wait for cores: that is only told.) Ranks go before other programs of the machine, since what takes a
+core from a rank for some milliseconds is no distance. Needs root, ip, and /dev/net/tun; says so and ends with 77 where there are none.
 """
 import argparse
 import fcntl
@@ -33,7 +34,7 @@ class Wire(threading.Thread):
 
     def __init__(self, devices, delay):
         super().__init__(daemon=True)
-        self.devices, self.delay, self.frames, self.ended = devices, delay, 0, False
+        self.devices, self.delay, self.late, self.ended = devices, delay, [], False
 
     def run(self):
         # Ranks poll while they wait, on all cores that there are; a wire does not wait for them.
@@ -53,12 +54,12 @@ class Wire(threading.Thread):
                 heapq.heappush(due, (time.monotonic() + self.delay, turn, device, frame))
                 turn += 1
             while due and due[0][0] <= time.monotonic():
-                _, _, device, frame = heapq.heappop(due)
+                at, _, device, frame = heapq.heappop(due)
+                self.late.append(time.monotonic() - at)
                 to = homes.get(frame[0:6])
                 for other in [to] if to is not None else self.devices:
                     if other != device:
                         os.write(other, frame)
-                self.frames += 1
 
 
 def open_device(name):
@@ -83,15 +84,26 @@ def lay_wires(ranks, mtu):
     return devices
 
 
+def go_first():
+    """A session of its own, which is scheduled before those of others: nice would only compare processes of the same one."""
+    os.setsid()
+    try:
+        with open("/proc/self/autogroup", "w") as file:
+            file.write("-20")
+    except OSError:  # a kernel without: as all others
+        os.nice(-20)
+
+
 def run(mpirun, directory, ranks, words, timeout=120):
     hosts = ",".join(f"10.83.0.{r + 1}" for r in range(ranks))
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", TMPDIR=directory)
     command = ["ip", "netns", "exec", f"{MARK}0", mpirun, "-n", str(ranks), "--host", hosts, "--map-by", "node",
                "--mca", "plm_rsh_agent", f"{directory}/agent", "--mca", "plm", "rsh", "--mca", "btl", "self,tcp",
                "--mca", "oob_tcp_if_include", "10.83.0.0/24", "--mca", "btl_tcp_if_include", "10.83.0.0/24",
-               "--mca", "mpi_yield_when_idle", "1", "--oversubscribe", *words]
+               # Two hosts that are one machine would bind their processes to the same core.
+               "--mca", "mpi_yield_when_idle", "1", "--oversubscribe", "--bind-to", "none", *words]
     done = subprocess.run(command, env=environment, timeout=timeout, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True)
+                          text=True, preexec_fn=go_first)
     if done.returncode:
         sys.exit(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -108,9 +120,11 @@ def check(arguments, directory, devices, delay):
         wire.ended = True
         wire.join()
     print(f"{delay * 1e3:g} ms: {same}{told}", end="")
-    found = re.search(r"as it is: .*? ([0-9.]+) in collectives", told)
-    trips = float(found.group(1)) / (2e3 * delay)
-    print(f"{delay * 1e3:g} ms: the exchange took {trips:.2f} round trips; {wire.frames} frames went over the wire")
+    found = re.search(r"as it is: ([0-9.]+) ms, .*? ([0-9.]+) in collectives", told)
+    whole, trips = (float(number) / (2e3 * delay) for number in found.groups())
+    late = sorted(wire.late)[len(wire.late) * 9 // 10] * 1e3
+    print(f"{delay * 1e3:g} ms: the exchange took {trips:.2f} round trips, with the local pass {whole:.2f}; of {len(wire.late)} "
+          f"frames nine in ten were at most {late:.3f} ms late")
     return trips
 
 

@@ -226,6 +226,7 @@ def side_files(c):
     twice = c.file("twice.npy", np.zeros((12, 2), np.int32))
     c.fails(1, ["given_ids", "token 0", "twice"], "route", x, "--top-k", 2, "--given", twice)
     c.fails(2, ["--margins", "--scope sequence"], "route", x, "--top-k", 2, "--margins", "--scope", "token")
+    c.fails(2, ["--count-all", "--team"], "route", x, "--top-k", 2, "--count-all")
     c.fails(2, ["--margins", "--given"], "route", x, "--top-k", 2, "--margins", "--given", twice)
     for flag in ("--cu-seqlens", "--mask", "--bias", "--given"):
         c.fails(1, ["nowhere.npy"], "route", x, "--top-k", 2, flag, c.folder / "nowhere.npy")

@@ -24,6 +24,27 @@ def logits_of(tokens, experts, ties):
     return np.round(values) if ties else values
 
 
+def misleading(tokens, experts, ranks):
+    """Logits whose sampled rows (src/team/rank.c) are larger than all others; for up to 1,024 rows of each rank."""
+    logits = logits_of(tokens, experts, False)
+    for r in range(ranks):
+        own = np.arange(tokens * r // ranks, tokens * (r + 1) // ranks)
+        for i in range(16):
+            stratum, x = own[len(own) * i // 16 : len(own) * (i + 1) // 16], i
+            x = (x ^ x >> 16) * 0x7FEB352D % 2**32
+            x = (x ^ x >> 15) * 0x846CA68B % 2**32
+            logits[stratum[(x ^ x >> 16) % len(stratum)]] += 8
+    return logits
+
+
+def rounds(team, logits, **options):
+    """How many all-reduces a route takes, and its lists."""
+    called, add = [], team.allreduce_sum
+    team.allreduce_sum = lambda words: (called.append(len(words)), add(words))
+    routing = seqtopk.route(logits, **options, team=team)
+    return routing, len(called)
+
+
 def rank():
     """One process: its part of each case, compared with that of the whole."""
     torch.distributed.init_process_group("gloo")
@@ -37,6 +58,13 @@ def rank():
             check(np.array_equal(own.token_offsets, whole.token_offsets[first : last + 1] - pairs.start), "offsets")
             check(np.array_equal(own.expert_ids, whole.expert_ids[pairs]), "ids")
             check(np.array_equal(own.weights, whole.weights[pairs]), "weights")
+    logits = misleading(1200, 32, team.size)
+    first, last = 1200 * team.rank // team.size, 1200 * (team.rank + 1) // team.size
+    options = {"k": 4, "min": 1, "max": 6, "score": "logits"}
+    sample, few = rounds(seqtopk.torch.team(), logits[first:last], **options)
+    counted, least = rounds(seqtopk.torch.team(count_all=True), logits[first:last], **options)
+    check(few > 3 >= least, f"{few} all-reduces where a sample misleads, {least} with count_all")
+    check(np.array_equal(sample.expert_ids, counted.expert_ids), "the same lists with count_all")
     logits = logits_of(100, 16, False)
     logits[61, 3] = np.nan  # all are told, by the token's place in the whole
     try:

@@ -503,6 +503,26 @@ Test(route, the_tail_of_a_team) {
     unit_free(u);
 }
 
+/* A rank's space is for what its tokens get: a scored shared expert that a logit excludes takes none. */
+Test(route, excluded_shared_experts_take_no_space_of_a_rank) {
+    seqtopk_team team = SEQTOPK_TEAM_INIT;
+    unit *u = unit_new();
+    team.size = 1;
+    u->desc.shared_experts = 2;
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK, "%s", u->error.message);
+    for (int t = 0; t < UNIT_TOKENS; t++)
+        u->logits[t * UNIT_EXPERTS + 6] = u->logits[t * UNIT_EXPERTS + 7] = -INFINITY;
+    cr_expect_eq(u->out.capacity, UNIT_TOKENS * UNIT_TOP_K);
+    cr_expect_eq(seqtopk_route_team(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, &team, NULL, &u->error),
+                 SEQTOPK_OK, "%s", u->error.message);
+    cr_expect_eq(u->selected, UNIT_TOKENS * UNIT_TOP_K);
+    u->logits[7] = 0.0f;
+    cr_expect_eq(seqtopk_route_team(u->plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, &team, NULL, &u->error),
+                 SEQTOPK_E_CAPACITY);
+    cr_expect(strstr(u->error.message, "get 9 pairs"), "%s", u->error.message);
+    unit_free(u);
+}
+
 /* A token alone is routed in the first step, by the first part; what comes after says how that ended. */
 Test(route, steps_for) {
     unit *u = unit_new();

@@ -194,8 +194,9 @@ def by_expert(routed: Routed, experts: int) -> Grouped:
 class Team:
     """The collectives that seqtopk.route(..., team=) borrows, of a group of torch.distributed on CPUs (Gloo, MPI)."""
 
-    def __init__(self, group=None):
+    def __init__(self, group=None, count_all=False):
         self.group = group
+        self.count_all = count_all
         self.rank = torch.distributed.get_rank(group)
         self.size = torch.distributed.get_world_size(group)
 
@@ -209,11 +210,12 @@ class Team:
         own.copy_(sum(parts[: self.rank], torch.zeros_like(own)))
 
 
-def team(group=None):
+def team(group=None, *, count_all=False):
     """A team of the processes of a group, of all by default. Each has a part of each sequence, in the order of ranks:
 
     seqtopk.route(own_logits, 8, min=1, max="k+2", team=seqtopk.torch.team())
 
-    gives each process what one with all tokens would give those, bit for bit. All processes call it.
+    gives each process what one with all tokens would give those, bit for bit. All processes call it. count_all: the keys of
+    all tokens are counted first, not those of a sample: never more than two all-reduces follow, and the local pass is longer.
     """
-    return Team(group)
+    return Team(group, count_all)
