@@ -304,7 +304,7 @@ typedef struct seqtopk_contest {
 } seqtopk_contest;
 
 /*
- * contest_ranked: lists and weighs as weigh_ranked does what stays of a contest. sure <= SEQTOPK_MOST_SURE, and `uncontested` and `most` are from sure to n. note: [n - sure], the keys that compete, best first; what
+ * contest_ranked: lists and weighs as weigh_ranked does what stays of a contest. sure <= SEQTOPK_MOST_SURE, and `uncontested` and `most` are from sure to n. keys: [n]. note: [n - sure], the keys that compete, best first; what
  * stands in `sure` places before it is lost.
  */
 enum { SEQTOPK_MOST_SURE = 2 };

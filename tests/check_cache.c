@@ -81,7 +81,7 @@ static op_case ranked_case(int32_t n, int kind, ranked *r) {
                  .how = {.norm = (int32_t)(SEQTOPK_NORM_NONE + random_below(&run.random, 3)),
                          .scale = random_below(&run.random, 2) ? 1.0f : 2.5f,
                          .least = -INFINITY},
-                 .keys = case_copy(CASE_KEYS, r->keys, SEQTOPK_MOST_WEIGHED, sizeof *r->keys),
+                 .keys = case_copy(CASE_KEYS, r->keys, (size_t)n, sizeof *r->keys),
                  .scores = case_copy(CASE_VALUES, r->scores, SEQTOPK_MOST_WEIGHED, sizeof *r->scores),
                  .pair_ids = case_copy(CASE_PAIR_IDS, r->ids, SEQTOPK_MOST_WEIGHED, sizeof *r->ids),
                  .pair_offsets = case_copy(CASE_PAIR_OFFSETS, r->ranks, SEQTOPK_MOST_WEIGHED, sizeof *r->ranks)};

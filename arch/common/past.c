@@ -7,15 +7,15 @@
 #include "arch/common/weigh.h"
 #include "arch/kernels.h"
 
+#include "arch/contest.h"
 #include "arch/words.h"
 
 #include <math.h>
 
 /* The compiler's own vectors: what counts here needs no other instruction. */
-enum { INTS = VEC_LANES, WORDS = VEC_LANES / 2 };
+enum { INTS = VEC_LANES };
 typedef float floats_of __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias));
 typedef int32_t ints_of __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias));
-typedef int64_t words_of __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias));
 
 /* -------------------------------------------------------------- rank_keys -- */
 
@@ -126,18 +126,8 @@ int KERNEL(weigh_ranked, f32, lanes16)(const seqtopk_weighing *how, const float 
 /* A bit for each of candidates [n] that stays; note: their keys that compete, best first. */
 #ifndef VEC_CONTEST_BY_RANK
 static inline uint32_t contest_bits(seqtopk_contest *c, const float *note, const int32_t *ranks, int32_t n) {
-    int32_t winners = c->uncontested - c->sure, above = 0, reach = 0;
-    for (int32_t j = 0; j < n - c->sure; j++) { /* how many it will be cannot be foreseen: no branch */
-        const uint64_t word = seqtopk_word_of(note[j], c->token);
-        above += word >= c->high;
-        reach += word >= c->low;
-    }
-    for (int32_t j = winners; j < c->most - c->sure; j++)
-        winners += seqtopk_word_of(note[j], c->token) >= c->cut[j];
-    c->winners = winners;
-    c->above = above;
-    c->reach = reach;
-    return ranked_below(ranks, n, c->sure + winners);
+    seqtopk_hold_contest(c, note, n - c->sure);
+    return ranked_below(ranks, n, c->sure + c->winners);
 }
 #endif
 

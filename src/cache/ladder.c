@@ -516,18 +516,16 @@ int32_t seqtopk_ladder_count(const seqtopk_log *log, const float *keys, int32_t 
     return winners;
 }
 
-enum { PIECE = 16 }; /* words at a time */
-
-/* The words of a token's next keys, up to PIECE of them; returns how many. */
+/* The words of a token's next keys, up to SEQTOPK_INSERTED of them; returns how many. */
 static int32_t next_words(const float *keys, int32_t from, int32_t to, int64_t token, uint64_t *words) {
-    const int32_t n = to - from < PIECE ? to - from : PIECE;
+    const int32_t n = to - from < SEQTOPK_INSERTED ? to - from : SEQTOPK_INSERTED;
     for (int32_t j = 0; j < n; j++)
         words[j] = seqtopk_word_of(keys[from + j], token);
     return n;
 }
 
 static void enter_sample(seqtopk_sample *sample, const float *keys, int32_t n, int64_t token) {
-    uint64_t words[PIECE];
+    uint64_t words[SEQTOPK_INSERTED];
     for (int32_t from = 0, count; from < n; from += count) {
         count = next_words(keys, from, n, token, words);
         seqtopk_sample_pass(sample, words, count);
@@ -536,7 +534,7 @@ static void enter_sample(seqtopk_sample *sample, const float *keys, int32_t n, i
 
 /* The last token's keys [from, to) come to the window. */
 static void enter_window(seqtopk_ladder *l, const float *keys, int32_t from, int32_t to, int64_t token, int64_t rank) {
-    uint64_t words[PIECE];
+    uint64_t words[SEQTOPK_INSERTED];
     for (int32_t count; from < to; from += count) {
         count = next_words(keys, from, to, token, words);
         seqtopk_window_insert(&l->window, words, count);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "src/cache/past.h"
+#include "arch/contest.h"
 #include "arch/words.h"
 
 #include <math.h>
@@ -64,6 +65,12 @@ static int32_t competing(const seqtopk_past *past, const seqtopk_token_note *not
 
 /* -------------------------------------------------------------- the next -- */
 
+/* Behind a token's keys [n], which compete. */
+static void end_keys(const seqtopk_past *past, float *keys, int32_t n) {
+    for (int32_t j = n; j < past->log.width; j++)
+        keys[j] = -INFINITY;
+}
+
 /* Writes a token to the end of the log; its keys [n] compete. */
 static seqtopk_token_note *write_note(seqtopk_past *past, uint32_t sure, const float *keys, int32_t n,
                                       seqtopk_purse *purse) {
@@ -73,13 +80,19 @@ static seqtopk_token_note *write_note(seqtopk_past *past, uint32_t sure, const f
     note->given = 0;
     for (int32_t j = 0; j < n; j++) /* onto themselves where a log is routed again */
         own[j] = keys[j];
-    for (int32_t j = n; j < past->log.width; j++)
-        own[j] = -INFINITY;
+    end_keys(past, own, n);
     return note;
 }
 
 static int64_t places_of(const seqtopk_past *past, const seqtopk_rules *rules) {
     return past->routed * rules->top_k - past->sure;
+}
+
+/* The next token brings its budget, and is sure of `sure` experts. Returns how many places others have. */
+static int64_t bring_budget(seqtopk_past *past, const seqtopk_rules *rules, int32_t sure) {
+    past->routed++;
+    past->sure += sure;
+    return places_of(past, rules);
 }
 
 static int32_t of_threshold(const seqtopk_rules *rules, const float *keys, int32_t n) {
@@ -103,11 +116,9 @@ static int32_t within_ledger(const seqtopk_past *past, const seqtopk_rules *rule
 }
 
 static int32_t route_compactly(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, int32_t sure,
-                               const float *keys, int32_t left, uint64_t *words) {
+                               const float *keys, int32_t left, int64_t places, uint64_t *words) {
     const uint16_t *bins = make_bins(key, keys, left, words);
-    past->routed++;
-    past->sure += sure;
-    const int32_t winners = seqtopk_counts_winners(past->counts, bins, left, places_of(past, rules));
+    const int32_t winners = seqtopk_counts_winners(past->counts, bins, left, places);
     const int32_t given = within_ledger(past, rules, sure + winners);
     *seqtopk_counts_add(past->counts, bins, left) = (seqtopk_token_note){(uint32_t)sure, (uint32_t)given};
     past->given += given;
@@ -121,27 +132,14 @@ static int has_cut(const seqtopk_past *past, int32_t n, int64_t places, seqtopk_
             seqtopk_ladder_has(past->ladder, places - n + 1, places));
 }
 
-/* Keys [n], best first, in their contest. */
-static void hold_contest(seqtopk_contest *c, const float *keys, int32_t n) {
-    for (int32_t j = 0; j < n; j++) {
-        const uint64_t word = seqtopk_word_of(keys[j], c->token);
-        const int32_t rank = c->sure + j;
-        c->winners += rank < c->uncontested || (rank < c->most && word >= c->cut[j]);
-        c->above += word >= c->high;
-        c->reach += word >= c->low;
-    }
-}
-
-/* Decides about the next token, which is sure of `sure` experts; `left` more compete, with these keys. */
+/* Decides about the next token, which has brought its budget and is sure of `sure` experts; `left` more compete for `places`,
+ * with these keys. */
 static int32_t route_next(seqtopk_past *past, const seqtopk_rules *rules, int32_t sure, const float *keys, int32_t left,
-                          seqtopk_purse *purse) {
+                          int64_t places, seqtopk_purse *purse) {
     seqtopk_contest contest = {.winners = 0};
-    past->routed++;
-    past->sure += sure;
-    const int64_t places = places_of(past, rules);
     if (past->ladder && has_cut(past, left, places, purse)) {
         contest = seqtopk_ladder_contest(past->ladder, past->log.tokens.size, sure, left, places);
-        hold_contest(&contest, keys, left);
+        seqtopk_hold_contest(&contest, keys, left);
     } else if (past->ladder) {
         contest.winners = seqtopk_ladder_count(&past->log, keys, left, places);
     } else if (rules->has_threshold) {
@@ -174,9 +172,9 @@ int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, int32
         enter_masked(past, rules, purse);
         return 0;
     }
-    if (past->counts)
-        return route_compactly(past, rules, key, sure, keys + sure, n - sure, words);
-    return route_next(past, rules, sure, keys + sure, n - sure, purse);
+    const int64_t places = bring_budget(past, rules, sure);
+    return past->counts ? route_compactly(past, rules, key, sure, keys + sure, n - sure, places, words)
+                        : route_next(past, rules, sure, keys + sure, n - sure, places, purse);
 }
 
 /* Decides about the next token at once, and weighs. */
@@ -188,8 +186,7 @@ static int32_t route_weighed(seqtopk_past *past, const seqtopk_rules *rules, int
     float *own = (float *)(note + 1);
     *row->weighed = rules->kernels->contest_ranked(&contest, row->how, row->keys, row->scores, row->ids, row->ranks,
                                                    row->n, own, row->kept_ids, row->weights);
-    for (int32_t j = left; j < past->log.width; j++)
-        own[j] = -INFINITY;
+    end_keys(past, own, left);
     const int32_t given = sure + contest.winners;
     *note = (seqtopk_token_note){(uint32_t)sure, (uint32_t)given};
     past->given += given;
@@ -202,18 +199,14 @@ int32_t seqtopk_past_route_ranked(seqtopk_past *past, const seqtopk_rules *rules
     const int32_t n = row->n, sure = n < rules->min_experts ? n : rules->min_experts;
     float sorted[SEQTOPK_MOST_RANKED];
     uint64_t words[SEQTOPK_MOST_RANKED];
-    if (past->ladder && row->how && !rules->is_ledger && sure <= SEQTOPK_MOST_SURE) {
-        const int64_t places = (past->routed + 1) * rules->top_k - past->sure - sure;
-        if (has_cut(past, n - sure, places, purse)) {
-            past->routed++;
-            past->sure += sure;
-            return route_weighed(past, rules, sure, row, places, purse);
-        }
-    }
+    const int64_t places = bring_budget(past, rules, sure);
+    if (past->ladder && row->how && !rules->is_ledger && sure <= SEQTOPK_MOST_SURE &&
+        has_cut(past, n - sure, places, purse))
+        return route_weighed(past, rules, sure, row, places, purse);
     for (int32_t i = 0; i < n; i++)
         sorted[row->ranks[i]] = row->keys[i];
-    const int32_t given = past->counts ? route_compactly(past, rules, key, sure, sorted + sure, n - sure, words)
-                                       : route_next(past, rules, sure, sorted + sure, n - sure, purse);
+    const int32_t given = past->counts ? route_compactly(past, rules, key, sure, sorted + sure, n - sure, places, words)
+                                       : route_next(past, rules, sure, sorted + sure, n - sure, places, purse);
     *row->weighed = row->how && rules->kernels->weigh_ranked(row->how, row->scores, row->ids, row->ranks, n, given,
                                                              row->kept_ids, row->weights);
     return given;
@@ -236,8 +229,7 @@ void seqtopk_past_append(seqtopk_past *past, const seqtopk_rules *rules, int32_t
         return;
     }
     const int32_t sure = n < rules->min_experts ? n : rules->min_experts, left = n - sure;
-    past->routed++;
-    past->sure += sure;
+    (void)bring_budget(past, rules, sure);
     if (past->counts) {
         const uint16_t *bins = make_bins(key, keys + sure, left, words);
         *seqtopk_counts_add(past->counts, bins, left) = (seqtopk_token_note){(uint32_t)sure, 0};
@@ -395,7 +387,8 @@ void seqtopk_past_route_again(seqtopk_past *past, const seqtopk_rules *rules, in
         if (note->sure == SEQTOPK_NOTE_MASKED)
             enter_masked(past, rules, purse);
         else
-            route_next(past, rules, (int32_t)note->sure, keys, n, purse);
+            route_next(past, rules, (int32_t)note->sure, keys, n, bring_budget(past, rules, (int32_t)note->sure),
+                       purse);
     }
 }
 

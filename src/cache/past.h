@@ -68,7 +68,7 @@ int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, int32
                            int is_masked, uint64_t *words, seqtopk_purse *purse);
 
 /* A token's candidates [n], ids ascending, with the rank of each; n up to SEQTOPK_MOST_RANKED. Where there is a `how`, n is at
- * most SEQTOPK_MOST_WEIGHED, of which places beyond n are read, and what the token is given is listed and weighed as ops
+ * most SEQTOPK_MOST_WEIGHED, of which but for keys places beyond n are read, and what the token is given is listed and weighed as ops
  * weigh_ranked and contest_ranked do. */
 typedef struct seqtopk_ranked {
     const float *keys, *scores;

@@ -392,7 +392,6 @@ static void decide_row_by_row(const seqtopk_cache_call *c) {
     const seqtopk_call *call = &c->route;
     const seqtopk_kernels *kernels = c->layer->rules.kernels;
     const int32_t tokens = (int32_t)call->in.tokens, space = tokens * call->plan->pairs;
-    float last_keys[SEQTOPK_MOST_WEIGHED];
     int32_t last_ids[SEQTOPK_MOST_WEIGHED], ranks[SEQTOPK_MOST_WEIGHED];
     int32_t at = 0;
     for (int32_t row = 0, from = 0, end; row < tokens; row++, from = end) {
@@ -402,10 +401,8 @@ static void decide_row_by_row(const seqtopk_cache_call *c) {
         end = row + 1 < tokens ? call->token_offsets[row + 1] : (int32_t)call->runs->size;
         const int32_t n = end - from;
         take_back(c, past);
-        if (from + SEQTOPK_MOST_WEIGHED > space) { /* whole vectors are read */
-            keys = memcpy(last_keys, keys, (size_t)n * sizeof *keys);
+        if (from + SEQTOPK_MOST_WEIGHED > space) /* whole vectors are read */
             ids = memcpy(last_ids, ids, (size_t)n * sizeof *ids);
-        }
         rank_row(kernels, call, row, ids, keys, n, c->words, c->keys, ranks);
         int weighed = 1;
         const seqtopk_ranked ranked = {keys,

@@ -43,12 +43,10 @@ static int32_t index_of(const uint64_t *words, int32_t n, uint64_t word) {
     return (int32_t)(at - words) + (n == 1 && *at < word);
 }
 
-enum { PIECE = 16 }; /* words that are inserted together */
-
 /* From the end on which there are fewer words to move. */
 void seqtopk_window_insert(seqtopk_window *w, const uint64_t *words, int32_t n) {
     uint64_t *own = seqtopk_window_words(w);
-    int32_t place[PIECE] = {0}; /* of all of them at first: no search waits for another */
+    int32_t place[SEQTOPK_INSERTED] = {0}; /* of all of them at first: no search waits for another */
     for (int32_t i = 0; i < n; i++)
         place[i] = index_of(own, w->count, words[i]);
     const int has_front = w->first >= n, has_back = w->first + w->count + n <= w->space;

@@ -28,7 +28,8 @@ void seqtopk_window_copy(seqtopk_window *to, const seqtopk_window *from);
 
 static inline uint64_t *seqtopk_window_words(const seqtopk_window *window) { return window->sorted + window->first; }
 
-/* Words [n] that come to it, n <= 16, best first, all in [low, high); then it may have grown too large. */
+/* Words [n] that come to it, n <= SEQTOPK_INSERTED, best first, all in [low, high); then it may have grown too large. */
+enum { SEQTOPK_INSERTED = 16 };
 void seqtopk_window_insert(seqtopk_window *window, const uint64_t *words, int32_t n);
 /* Lets go of what is far from the cut, which is at `rank`, if there is too much. */
 void seqtopk_window_trim(seqtopk_window *window, int64_t rank);

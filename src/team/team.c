@@ -16,9 +16,12 @@ static seqtopk_status lost(seqtopk_error *error) {
 
 static size_t aligned(size_t size) { return (size + 63) & ~(size_t)63; }
 
+/* The words of so many sequences: the head is there without any. */
+static int64_t words_of(int64_t sequences) { return (sequences > 1 ? sequences : 1) * SEQTOPK_TEAM_WORDS; }
+
 /* What is laid out behind the call's own scratch. */
 static size_t lay_out(seqtopk_team_call *t, int64_t sequences, void *base) {
-    const size_t words = (size_t)sequences * SEQTOPK_TEAM_WORDS;
+    const size_t words = (size_t)words_of(sequences);
     uintptr_t at = (uintptr_t)base;
     t->words = (int64_t *)at;
     at += aligned(words * sizeof *t->words);
@@ -89,10 +92,6 @@ static seqtopk_status run_step(job *j, const seqtopk_parallel *loan, int32_t ste
 static void write_head(seqtopk_team_call *t, seqtopk_status status, int is_near) {
     seqtopk_team_write_head(t->words, &t->team, status, t->fingerprint);
     t->words[SEQTOPK_HEAD_NEAR] = is_near;
-}
-
-static int64_t all_words(const seqtopk_team_call *t) {
-    return (t->call.sequences > 1 ? t->call.sequences : 1) * SEQTOPK_TEAM_WORDS;
 }
 
 /* Beside the number of ranks that are near: how many could lack space at all. */
@@ -197,7 +196,7 @@ static void read_all(seqtopk_team_call *t) {
 /* Narrows all brackets until they are one key each. `status`: of this rank so far; `bad`: its first bad token, or -1. */
 static seqtopk_status find_cuts(seqtopk_team_call *t, seqtopk_status status, int64_t bad, seqtopk_error *error) {
     seqtopk_call *call = &t->call;
-    clear_words(t, all_words(t));
+    clear_words(t, words_of(t->call.sequences));
     t->kept = (uint32_t *)(void *)call->reservoir;
     t->kept_most = 2 * call->most;
     t->kept_end = 0;
@@ -214,7 +213,7 @@ static seqtopk_status find_cuts(seqtopk_team_call *t, seqtopk_status status, int
     } else {
         write_head(t, status ? status : SEQTOPK_E_NONFINITE, 0);
     }
-    if (seqtopk_team_add(&t->team, t->words, all_words(t)))
+    if (seqtopk_team_add(&t->team, t->words, words_of(t->call.sequences)))
         return lost(error);
     if (t->words[SEQTOPK_HEAD_STATUS + SEQTOPK_E_NONFINITE])
         return seqtopk_team_agree_on_token(&t->team, call, t->words, status ? -1 : bad, error);
@@ -340,7 +339,7 @@ static seqtopk_status meet(seqtopk_team_call *t, seqtopk_status status, seqtopk_
     }
     t->grid = seqtopk_grid_of(SEQTOPK_TEAM_COUNTS, call->rows.key == SEQTOPK_KEY_LOGPROB);
     t->fingerprint = seqtopk_team_fingerprint(call);
-    clear_words(t, all_words(t));
+    clear_words(t, words_of(t->call.sequences));
     write_head(t, SEQTOPK_OK, 0);
     if (call->plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE && !call->in.given_ids)
         for (int64_t s = 0; s < call->sequences; s++)
@@ -348,7 +347,7 @@ static seqtopk_status meet(seqtopk_team_call *t, seqtopk_status status, seqtopk_
     if (seqtopk_team_add(&t->team, t->words, SEQTOPK_TEAM_WORDS))
         return lost(error);
     status = seqtopk_team_read_head(t->words, &t->team, SEQTOPK_OK, error);
-    const int64_t others = all_words(t) - SEQTOPK_TEAM_WORDS;
+    const int64_t others = words_of(t->call.sequences) - SEQTOPK_TEAM_WORDS;
     if (!status && others > 0 && seqtopk_team_add(&t->team, t->words + SEQTOPK_TEAM_WORDS, others))
         return lost(error);
     return status;
