@@ -31,6 +31,8 @@ typedef struct seqtopk_refill {
     seqtopk_shelf old; /* whose memory is given back little by little */
     int32_t source;    /* a rung, or SEQTOPK_FROM_LOG */
     int32_t is_active;
+    int32_t has_low; /* it begins with the next token: where it ends below has been looked for */
+    uint64_t low;
 } seqtopk_refill;
 
 typedef struct seqtopk_ladder {
