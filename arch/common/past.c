@@ -13,10 +13,7 @@
 
 #include <math.h>
 
-/* The compiler's own vectors: what counts here needs no other instruction. */
 enum { INTS = VEC_LANES };
-typedef float floats_of __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias));
-typedef int32_t ints_of __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias));
 
 /* -------------------------------------------------------------- rank_keys -- */
 
@@ -27,17 +24,17 @@ static inline __attribute__((always_inline)) int rank_upto(const float *keys, in
     static const int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     uint32_t alike = 0;
     for (int32_t v = 0; v < vectors; v++) {
-        const floats_of own = *(const floats_of *)(keys + v * INTS);
-        ints_of rank = {0}, equal = {0}, at = *(const ints_of *)(numbers + 0);
+        const lane_floats own = *(const lane_floats *)(keys + v * INTS);
+        lane_ints rank = {0}, equal = {0}, at = *(const lane_ints *)(numbers + 0);
         at += v * INTS;
         for (int32_t i = 0; i < n; i++) {
-            const floats_of other = (floats_of){0} + keys[i];
-            const ints_of same = other == own;
+            const lane_floats other = (lane_floats){0} + keys[i];
+            const lane_ints same = other == own;
             rank -= (other > own) | (same & (at > i));
             equal -= same;
         }
-        *(ints_of *)(ranks + v * INTS) = rank;
-        const floats_of many = __builtin_convertvector(equal, floats_of);
+        *(lane_ints *)(ranks + v * INTS) = rank;
+        const lane_floats many = __builtin_convertvector(equal, lane_floats);
         alike |= vec_mask_gt(vec_load((const float *)(const void *)&many), vec_set1(1.0f)) & first_lanes(n - v * INTS);
     }
     return alike != 0;
@@ -70,7 +67,7 @@ int KERNEL(rank_keys, f32, pairs)(const float *keys, int32_t n, int32_t *ranks) 
 static inline uint32_t ranked_below(const int32_t *ranks, int32_t n, int32_t stays) {
     uint32_t bits = 0;
     for (int v = 0; v < VECS; v++) {
-        const floats_of own = __builtin_convertvector(*(const ints_of *)(ranks + v * INTS), floats_of);
+        const lane_floats own = __builtin_convertvector(*(const lane_ints *)(ranks + v * INTS), lane_floats);
         bits |= vec_mask_gt(vec_set1((float)stays), vec_load((const float *)(const void *)&own)) << v * INTS;
     }
     return bits & ((1u << n) - 1);
