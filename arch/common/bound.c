@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bound_candidates: up to 16 tokens at a time, whose candidates' keys are sorted by one network across them: that gives each
- * token's max_experts-th key, and its min_experts-th.
+ * bound_candidates: a token that has no more candidates than may stay keeps its place, or moves up to where the one before ends,
+ * and its best is raised. Of the others, up to 16 at a time, one network across them sorts the keys: that gives each token's
+ * max_experts-th key, and its min_experts-th. How many of theirs stay is known before, so that nobody waits for them.
  */
 #include SEQTOPK_VEC_H
 
@@ -9,24 +10,17 @@
 #include "arch/common/name.h"
 #include "arch/kernels.h"
 
+/* Tokens whose candidates are to be sorted, and where those that stay of them belong. */
 typedef struct {
     _Alignas(64) float keys[LANES][COLUMN_MOST];
     uint16_t ids[LANES][COLUMN_MOST];
     float last[LANES], certain[LANES]; /* the max_experts-th key, the min_experts-th */
     int32_t n[LANES];
+    int64_t token[LANES], to[LANES];
     int tokens;
     int32_t min, max;
-    int64_t from, to; /* where their candidates were, and where they go */
-    int64_t unread;   /* where those of later tokens begin */
+    int64_t unread; /* where candidates begin that may not be written over */
 } batch;
-
-/* The largest of keys [n], n a multiple of 16. */
-static inline float largest_of(const float *keys, int n) {
-    vec most = vec_load(keys);
-    for (int i = VEC_LANES; i < n; i += VEC_LANES)
-        most = vec_max(most, vec_load(keys + i));
-    return largest_lane(most);
-}
 
 /* Notes how many of a token's candidates are left. */
 static inline void count_token(seqtopk_candidates *candidates, int64_t token, int32_t kept, int is_tied) {
@@ -34,105 +28,159 @@ static inline void count_token(seqtopk_candidates *candidates, int64_t token, in
     candidates->tied += is_tied;
 }
 
-/* Copies the candidates of tokens from `first` on, as long as there are no more of a token than a network takes. */
-static void read_batch(batch *b, const seqtopk_candidates *candidates, int64_t first, int64_t last) {
-    int64_t at = b->from;
-    int32_t most = 1;
-    b->tokens = 0;
-    for (int64_t t = first; t < last && b->tokens < LANES && candidates->counts[t] <= COLUMN_MOST; t++) {
-        const int32_t n = candidates->counts[t];
-        most = n > most ? n : most;
-        for (int32_t i = 0; i < n; i += LANES) {
-            memcpy(b->keys[b->tokens] + i, candidates->keys + at + i, LANES * sizeof(float));
-            memcpy(b->ids[b->tokens] + i, candidates->ids + at + i, LANES * sizeof(uint16_t));
-        }
-        b->n[b->tokens++] = n;
-        at += n;
-    }
-    b->unread = at;
-    const int size = size_of_rows(most);
-    for (int r = 0; r < b->tokens; r++)
-        for (int32_t i = b->n[r] / VEC_LANES * VEC_LANES; i < size; i += VEC_LANES)
-            vec_store(b->keys[r] + i, vec_keep_first(vec_load(b->keys[r] + i), (int64_t)b->n[r] - i, -INFINITY));
-    if (most <= b->max && b->min < 2) {
-        for (int r = 0; r < b->tokens && b->min; r++)
-            b->certain[r] = largest_of(b->keys[r], size);
-    } else if (most > b->max || most > b->min) {
-        _Alignas(64) float lines[COLUMN_MOST][LANES];
-        sort_rows(b->keys[0], COLUMN_MOST, size, lines);
-        kth_of_runs(lines, size, b->max < size ? b->max : size, b->last);
-        kth_of_runs(lines, size, b->min < 1 ? 1 : b->min, b->certain);
-    }
+/* Whether nothing has to be sorted: all candidates stay, and one of them at the most is certain. */
+static inline int is_within(const batch *b, int32_t n) { return n <= b->max && b->min < 2; }
+
+/* Keys and ids of n candidates, and nothing beyond: there may stand others that are still to be read. */
+static inline void write_few(const seqtopk_candidates *candidates, int64_t at, vec keys, vec ids, int n) {
+    int32_t some[VEC_LANES];
+    vec_store_first(candidates->keys + at, keys, n);
+    vec_store_bits(some, ids);
+    for (int j = 0; j < n; j++)
+        candidates->ids[at + j] = (uint16_t)some[j];
 }
 
-/* Writes what stays of a token's n candidates from place `to` on; returns how many. From place `unread` on no keys or ids
- * but those are written: there stand candidates that are still to be read. */
-static inline int32_t write_token(seqtopk_candidates *candidates, int64_t to, const float *keys, const uint16_t *ids,
-                                  int32_t n, first_k stay, first_k certain, int64_t unread) {
-    int32_t kept = 0;
+/* The largest of keys [n] in every lane. */
+static inline vec largest_of(const float *keys, int32_t n) {
+    vec most = vec_set1(-INFINITY);
+    for (int32_t i = 0; i < n; i += VEC_LANES)
+        most = vec_max(most, vec_keep_first(vec_load(keys + i), n - i, -INFINITY));
+    for (int stride = VEC_LANES / 2; stride > 0; stride /= 2)
+        most = vec_max(most, vec_across(most, stride));
+    return most;
+}
+
+/* Moves n candidates, all of which stay, up to VEC_LANES of them, from place `from` to place `to`; of those at `certain` the
+ * first is raised. Returns how many are. */
+static inline __attribute__((always_inline)) int move_few(const seqtopk_candidates *candidates, int64_t from,
+                                                          int64_t to, int32_t n, vec certain, int is_raised,
+                                                          int64_t unread) {
+    const vec key = vec_load(candidates->keys + from), id = vec_load_u16(candidates->ids + from);
+    const uint32_t equal = vec_mask_eq(key, certain) & first_lanes(n);
+    vec_store(candidates->order + to, vec_raise(key, is_raised ? 0 : equal & (0u - equal)));
+    if (to + VEC_LANES > unread && to < from) {
+        write_few(candidates, to, key, id, n);
+    } else {
+        vec_store(candidates->keys + to, key);
+        vec_store_u16(candidates->ids + to, id);
+    }
+    return count_bits(equal);
+}
+
+/* The same of a token's candidates, of which the best is certain if `min`. Returns whether others are as good. */
+static inline __attribute__((always_inline)) int move_token(const seqtopk_candidates *candidates, int64_t from,
+                                                            int64_t to, int32_t n, int32_t min) {
+    const vec most = min ? largest_of(candidates->keys + from, n) : vec_set1(NAN);
+    int best = 0;
+    for (int32_t i = 0; i < n; i += VEC_LANES)
+        best += move_few(candidates, from + i, to + i, n - i < VEC_LANES ? n - i : VEC_LANES, most, best, from + n);
+    return best > 1 && vec_mask_gt(most, vec_set1(-INFINITY)) != 0;
+}
+
+/* Writes what stays of a token's n candidates from place `to` on; from place `unread` on nothing else is written: there are
+ * others' already, or still. */
+static inline void write_token(const seqtopk_candidates *candidates, int64_t to, const float *keys, const uint16_t *ids,
+                               int32_t n, first_k stay, first_k certain, int64_t unread) {
     for (int32_t i = 0; i < n; i += VEC_LANES) {
         const uint32_t inside = first_lanes(n - i);
         const vec key = vec_load(keys + i), id = vec_load_u16(ids + i);
         const uint32_t in = take_first(key, inside, &stay), up = take_first(key, inside, &certain);
         const int count = count_bits(in);
-        const int64_t at = to + kept;
-        vec_store(candidates->order + at, vec_compress(vec_raise(key, up), in));
-        if (at + VEC_LANES > unread) {
-            int32_t some[VEC_LANES];
-            vec_store_first(candidates->keys + at, vec_compress(key, in), count);
-            vec_store_bits(some, vec_compress(id, in));
-            for (int j = 0; j < count; j++)
-                candidates->ids[at + j] = (uint16_t)some[j];
+        if (to + VEC_LANES > unread) {
+            vec_store_first(candidates->order + to, vec_compress(vec_raise(key, up), in), count);
+            write_few(candidates, to, vec_compress(key, in), vec_compress(id, in), count);
         } else {
-            vec_store(candidates->keys + at, vec_compress(key, in));
-            vec_store_u16(candidates->ids + at, vec_compress(id, in));
+            vec_store(candidates->order + to, vec_compress(vec_raise(key, up), in));
+            vec_store(candidates->keys + to, vec_compress(key, in));
+            vec_store_u16(candidates->ids + to, vec_compress(id, in));
         }
-        kept += count;
+        to += count;
     }
-    return kept;
 }
 
-static void write_batch(batch *b, seqtopk_candidates *candidates, int64_t first) {
+/* Copies a token's candidates, n <= COLUMN_MOST of them, from place `from` on, before others take their place. */
+static inline void read_token(batch *b, const seqtopk_candidates *candidates, int64_t token, int64_t from, int64_t to,
+                              int32_t n) {
+    const int r = b->tokens++;
+    b->n[r] = n;
+    b->token[r] = token;
+    b->to[r] = to;
+    for (int32_t i = 0; i < n; i += LANES) {
+        memcpy(b->keys[r] + i, candidates->keys + from + i, LANES * sizeof(float));
+        memcpy(b->ids[r] + i, candidates->ids + from + i, LANES * sizeof(uint16_t));
+    }
+}
+
+static void sort_batch(batch *b) {
+    _Alignas(64) float lines[COLUMN_MOST][LANES];
+    int32_t most = 1;
+    for (int r = 0; r < b->tokens; r++)
+        most = b->n[r] > most ? b->n[r] : most;
+    const int size = size_of_rows(most);
+    for (int r = 0; r < b->tokens; r++)
+        for (int32_t i = b->n[r] / VEC_LANES * VEC_LANES; i < size; i += VEC_LANES)
+            vec_store(b->keys[r] + i, vec_keep_first(vec_load(b->keys[r] + i), (int64_t)b->n[r] - i, -INFINITY));
+    sort_rows(b->keys[0], COLUMN_MOST, size, lines);
+    kth_of_runs(lines, size, b->max < size ? b->max : size, b->last);
+    kth_of_runs(lines, size, b->min < 1 ? 1 : b->min, b->certain);
+}
+
+static void write_batch(batch *b, seqtopk_candidates *candidates) {
     const first_k none = {INFINITY, 0};
+    if (b->tokens == 0)
+        return;
+    sort_batch(b);
     for (int r = 0; r < b->tokens; r++) {
         const int32_t n = b->n[r];
         const first_k stay = first_of_row(b->keys[r], n, b->max, b->last[r]);
         const first_k certain = b->min ? first_of_row(b->keys[r], n, b->min, b->certain[r]) : none;
-        const int is_tied = splits_equals(b->keys[r], n, stay) || (b->min && splits_equals(b->keys[r], n, certain));
-        const int32_t kept = write_token(candidates, b->to, b->keys[r], b->ids[r], n, stay, certain, b->unread);
-        count_token(candidates, first + r, kept, is_tied);
-        b->from += n;
-        b->to += kept;
+        write_token(candidates, b->to[r], b->keys[r], b->ids[r], n, stay, certain, b->unread);
+        count_token(candidates, b->token[r], n < b->max ? n : b->max,
+                    splits_equals(b->keys[r], n, stay) || (b->min && splits_equals(b->keys[r], n, certain)));
     }
+    b->tokens = 0;
 }
 
 /* A token with more candidates than a network takes. */
-static void bound_many(batch *b, seqtopk_candidates *candidates, int64_t token) {
+static void bound_many(const batch *b, seqtopk_candidates *candidates, int64_t token, int64_t from, int64_t to) {
     const int32_t n = candidates->counts[token];
-    const float *keys = candidates->keys + b->from;
+    const float *keys = candidates->keys + from;
     const first_k all = {-INFINITY, 0}, none = {INFINITY, 0};
     const first_k stay = n > b->max ? first_of_many(keys, n, b->max) : all;
     const first_k certain = b->min ? first_of_many(keys, n, b->min) : none;
     const int is_tied = splits_equals(keys, n, stay) || (b->min && splits_equals(keys, n, certain));
-    const int32_t kept = write_token(candidates, b->to, keys, candidates->ids + b->from, n, stay, certain, 0);
-    count_token(candidates, token, kept, is_tied);
-    b->from += n;
-    b->to += kept;
+    write_token(candidates, to, keys, candidates->ids + from, n, stay, certain, 0);
+    count_token(candidates, token, n < b->max ? n : b->max, is_tied);
 }
 
 void KERNEL(bound_candidates, f32, columns)(seqtopk_candidates *candidates, int64_t first, int64_t last,
                                             int32_t min_experts, int32_t max_experts) {
+    const seqtopk_candidates all = *candidates;
+    const int32_t most = min_experts < 2 ? max_experts : 0; /* of a token that needs no sorting */
     batch b;
+    int64_t from = 0, to = 0;
     b.min = min_experts;
     b.max = max_experts;
-    b.from = b.to = 0;
+    b.tokens = 0;
     candidates->tied = 0;
-    for (int64_t t = first; t < last;) {
-        read_batch(&b, candidates, t, last);
-        write_batch(&b, candidates, t);
-        t += b.tokens;
-        if (b.tokens == 0)
-            bound_many(&b, candidates, t++);
+    for (int64_t t = first; t < last; t++) {
+        const int32_t n = all.counts[t];
+        if (n <= most) {
+            count_token(candidates, t, n,
+                        n <= VEC_LANES ? move_token(&all, from, to, n < VEC_LANES ? n : VEC_LANES, min_experts)
+                                       : move_token(&all, from, to, n, min_experts)); /* the first without a loop */
+        } else if (n <= COLUMN_MOST) {
+            read_token(&b, candidates, t, from, to, n);
+        } else {
+            write_batch(&b, candidates); /* whose whole vectors would reach into this token's places */
+            bound_many(&b, candidates, t, from, to);
+        }
+        from += n;
+        to += n < max_experts ? n : max_experts;
+        b.unread = most ? 0 : from;
+        if (b.tokens == LANES)
+            write_batch(&b, candidates);
     }
-    candidates->size = b.to;
+    write_batch(&b, candidates);
+    candidates->size = to;
 }

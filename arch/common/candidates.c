@@ -6,9 +6,6 @@
 #include "arch/common/select.h"
 #include "arch/kernels.h"
 
-/* The next larger float, of the two zeros the one that is followed by positive numbers; no NaN, nor +inf. */
-static inline float next_up(float x) { return numbered(number_of(x + 0.0f) + 1); }
-
 int64_t KERNEL(list_candidates, f32, compress)(const seqtopk_candidates *from, int64_t first, int64_t last, float key,
                                                int ties, const seqtopk_lists *to, int64_t at, int64_t end) {
     const vec cut = vec_set1(ties ? key : next_up(key));

@@ -8,6 +8,27 @@
 #include "arch/common/weigh.h"
 #include "arch/kernel.h"
 
+/* The compiler's own vectors: to count lanes needs no other instruction. */
+typedef float lane_floats __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias));
+typedef int32_t lane_ints __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias));
+
+/* How many of keys [n] are above each lane of x [vecs]: none waits for another. */
+static inline __attribute__((always_inline)) void count_lanes_above(const vec *x, const int vecs, const float *keys,
+                                                                    const int n, vec *above) {
+    lane_ints counts[4];
+    for (int v = 0; v < vecs; v++)
+        counts[v] = (lane_ints){0};
+    for (int i = 0; i < n; i++) {
+        const vec other = vec_set1(keys[i]);
+        for (int v = 0; v < vecs; v++)
+            counts[v] -= (lane_floats)other > (lane_floats)x[v];
+    }
+    for (int v = 0; v < vecs; v++) {
+        const lane_floats own = __builtin_convertvector(counts[v], lane_floats);
+        above[v] = vec_load((const float *)(const void *)&own);
+    }
+}
+
 /* Keys as rows that need no score. */
 static inline seqtopk_rows rows_of_keys(const float *keys, int32_t experts) {
     return (seqtopk_rows){.logits = keys,

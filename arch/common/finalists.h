@@ -57,26 +57,38 @@ static inline void find_maxima(const float *x, int32_t n, int lanes, float *maxi
     }
 }
 
-/* The k-th largest of keys [16 * groups]: each is counted by how many are above it, which no key waits for. */
+/* The k-th largest of keys [16 * groups]: each is counted by how many are above it. */
 static inline __attribute__((always_inline)) float kth_by_counts(const float *keys, const int groups, int32_t k) {
-    const vec none = vec_set1(0.0f), one = vec_set1(1.0f), kth = vec_set1((float)k);
+    const vec kth = vec_set1((float)k);
     vec x[2 * VECS], above[2 * VECS], least = vec_set1(INFINITY);
     float lane[VEC_LANES];
-    for (int v = 0; v < groups * VECS; v++) {
+    for (int v = 0; v < groups * VECS; v++)
         x[v] = vec_load(keys + v * VEC_LANES);
-        above[v] = none;
-    }
-    for (int i = 0; i < groups * LANES; i++) {
-        const vec other = vec_set1(keys[i]);
-        for (int v = 0; v < groups * VECS; v++)
-            above[v] = vec_add(above[v], vec_if_lt(x[v], other, one, none));
-    }
+    count_lanes_above(x, groups * VECS, keys, groups * LANES, above);
     for (int v = 0; v < groups * VECS; v++)
         least = vec_min(least, vec_if_lt(above[v], kth, x[v], vec_set1(INFINITY)));
     for (int stride = VEC_LANES / 2; stride > 0; stride /= 2)
         least = vec_min(least, vec_across(least, stride));
     vec_store(lane, least);
     return lane[0];
+}
+
+/* What at least k of keys [32] reach, k <= 16: about the k-th largest, or the next smaller of those that are the larger one of
+ * their pair, so that 16 are counted and not all. -inf where there is none, for equals. */
+static inline float bound_of_pairs(const float *keys, int32_t k) {
+    const vec fewest = vec_set1((float)(k - 1));
+    vec own[VECS], above[VECS], most = vec_set1(-INFINITY);
+    float all[2 * LANES];
+    for (int v = 0; v < VECS; v++) {
+        const vec a = vec_load(keys + v * VEC_LANES), b = vec_load(keys + LANES + v * VEC_LANES);
+        own[v] = vec_max(a, b);
+        vec_store(all + v * VEC_LANES, own[v]);
+        vec_store(all + LANES + v * VEC_LANES, vec_min(a, b));
+    }
+    count_lanes_above(own, VECS, all, 2 * LANES, above);
+    for (int v = 0; v < VECS; v++)
+        most = vec_max(most, vec_if_lt(above[v], fewest, vec_set1(-INFINITY), own[v]));
+    return largest_lane(most);
 }
 
 /* The same of `size` keys, as size_of_rows has it. */
@@ -87,6 +99,12 @@ static inline float kth_of_one(const float *keys, int size, int32_t k) {
     case FEW: return select_few64(keys, size, k).key;
     default: return first_of_many(keys, size, k).cut;
     }
+}
+
+/* What at least k of a row's maxima [size] reach. */
+static inline float bound_of_one(const float *maxima, int size, int32_t k) {
+    const float bound = size == 2 * LANES && k <= LANES ? bound_of_pairs(maxima, k) : -INFINITY;
+    return bound > -INFINITY ? bound : kth_of_one(maxima, size, k);
 }
 
 /* A bit for each of 16 columns a [16] that is not below its limit p [16]. */

@@ -4,6 +4,7 @@
 
 #include "arch/common/few.h"
 #include "arch/common/name.h"
+#include "arch/common/select.h"
 #include "arch/common/weigh.h"
 #include "arch/kernels.h"
 
@@ -12,10 +13,7 @@
 
 #include <math.h>
 
-/* The compiler's own vectors: what counts here needs no other instruction. */
 enum { INTS = VEC_LANES };
-typedef float floats_of __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias));
-typedef int32_t ints_of __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias));
 
 /* -------------------------------------------------------------- rank_keys -- */
 
@@ -26,17 +24,17 @@ static inline __attribute__((always_inline)) int rank_upto(const float *keys, in
     static const int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     uint32_t alike = 0;
     for (int32_t v = 0; v < vectors; v++) {
-        const floats_of own = *(const floats_of *)(keys + v * INTS);
-        ints_of rank = {0}, equal = {0}, at = *(const ints_of *)(numbers + 0);
+        const lane_floats own = *(const lane_floats *)(keys + v * INTS);
+        lane_ints rank = {0}, equal = {0}, at = *(const lane_ints *)(numbers + 0);
         at += v * INTS;
         for (int32_t i = 0; i < n; i++) {
-            const floats_of other = (floats_of){0} + keys[i];
-            const ints_of same = other == own;
+            const lane_floats other = (lane_floats){0} + keys[i];
+            const lane_ints same = other == own;
             rank -= (other > own) | (same & (at > i));
             equal -= same;
         }
-        *(ints_of *)(ranks + v * INTS) = rank;
-        const floats_of many = __builtin_convertvector(equal, floats_of);
+        *(lane_ints *)(ranks + v * INTS) = rank;
+        const lane_floats many = __builtin_convertvector(equal, lane_floats);
         alike |= vec_mask_gt(vec_load((const float *)(const void *)&many), vec_set1(1.0f)) & first_lanes(n - v * INTS);
     }
     return alike != 0;
@@ -69,7 +67,7 @@ int KERNEL(rank_keys, f32, pairs)(const float *keys, int32_t n, int32_t *ranks) 
 static inline uint32_t ranked_below(const int32_t *ranks, int32_t n, int32_t stays) {
     uint32_t bits = 0;
     for (int v = 0; v < VECS; v++) {
-        const floats_of own = __builtin_convertvector(*(const ints_of *)(ranks + v * INTS), floats_of);
+        const lane_floats own = __builtin_convertvector(*(const lane_ints *)(ranks + v * INTS), lane_floats);
         bits |= vec_mask_gt(vec_set1((float)stays), vec_load((const float *)(const void *)&own)) << v * INTS;
     }
     return bits & ((1u << n) - 1);
@@ -181,11 +179,10 @@ static limit limit_of(uint64_t word) {
     return to;
 }
 
-/* Which of n keys, up to VEC_LANES, reach a limit: a bit for each. */
-static inline __attribute__((always_inline)) uint32_t reaching(vec keys, int32_t n, const limit *to, int64_t token) {
-    const vec at = vec_set1(to->key);
-    const uint32_t bits = token <= to->token ? vec_mask_ge(keys, at) : vec_mask_gt(keys, at);
-    return n < VEC_LANES ? bits & ((1u << n) - 1) : bits;
+/* What a key must be at least to reach a limit: of a token that is not after the limit's, and of one that is. */
+static inline void least_keys(limit to, float least[2]) {
+    least[0] = to.key;
+    least[1] = to.token == INT64_MAX ? to.key : next_up(to.key);
 }
 
 #ifndef VEC_PICK_ROW
@@ -203,15 +200,20 @@ static inline int64_t pick_row(vec keys, uint32_t mask, int64_t token, uint64_t 
 int64_t KERNEL(pick_keys, f32, rows)(const float *keys, int64_t stride, int64_t rows, int32_t width, int64_t token,
                                      uint64_t low, uint64_t high, uint64_t *picked, int64_t *above) {
     const limit from = limit_of(high), to = limit_of(low);
+    float least_over[2], least[2];
     int64_t count = 0, beyond = 0;
-    for (int64_t r = 0; r < rows; r++, token++, keys = (const float *)((const char *)keys + stride))
+    least_keys(from, least_over);
+    least_keys(to, least);
+    for (int64_t r = 0; r < rows; r++, token++, keys = (const float *)((const char *)keys + stride)) {
+        const vec high_key = vec_set1(least_over[token > from.token]), low_key = vec_set1(least[token > to.token]);
         for (int32_t i = 0; i < width; i += VEC_LANES) {
             const vec own = vec_load(keys + i);
-            const uint32_t over = reaching(own, width - i, &from, token),
-                           mask = reaching(own, width - i, &to, token) & ~over;
-            beyond += __builtin_popcount(over);
-            count += VEC_PICK_ROW(own, mask, token, picked + count);
+            const uint32_t here = first_lanes(width - i < VEC_LANES ? width - i : VEC_LANES),
+                           over = vec_mask_ge(own, high_key) & here, in = vec_mask_ge(own, low_key) & here & ~over;
+            beyond += count_bits(over);
+            count += VEC_PICK_ROW(own, in, token, picked + count);
         }
+    }
     *above += beyond;
     return count;
 }

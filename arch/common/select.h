@@ -126,6 +126,9 @@ static inline float numbered(uint32_t number) {
     return x;
 }
 
+/* The next larger float, of the two zeros the one that is followed by positive numbers; no NaN, nor +inf. */
+static inline float next_up(float x) { return numbered(number_of(x + 0.0f) + 1); }
+
 /*
  * The numbers between which a key is known to be. Where sampling does not get on, halving these does, in 32 steps at
  * the most: no input takes more than so many passes. Each is counted all the same (ROUNDS): a loop that ends only if a

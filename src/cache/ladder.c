@@ -123,7 +123,7 @@ void seqtopk_ladder_unsettle(seqtopk_ladder *l, int64_t total, seqtopk_purse *pu
 static int add_rung(seqtopk_ladder *l, seqtopk_purse *purse) {
     if (!seqtopk_rung_make(l->rung + l->rungs, SEQTOPK_WORD_MOST - 1, SEQTOPK_WORD_MOST, purse))
         return 0;
-    l->refill[l->rungs].is_active = 0;
+    l->refill[l->rungs].is_active = l->refill[l->rungs].has_low = 0;
     seqtopk_shelf_init(&l->refill[l->rungs].old, sizeof(uint64_t));
     l->rungs++;
     return 1;
@@ -261,14 +261,22 @@ static void look_after_rung(seqtopk_ladder *l, const seqtopk_log *log, int i, in
         const int64_t growth = (3 * target - size) / l->step;
         if (room >= is_near(target) && growth > 0) {
             *quiet = smaller(*quiet, smaller(quiet_for(l, room, target), growth));
+            refill->has_low = 0;
             return;
         }
         *quiet = 0;
         const int32_t source = source_for(l, growth > 0 ? i + 1 : i, centred(target) + target / 4, rank);
-        if (*began || is_going(l, log, source)) /* one a token: to look for its ends takes its time */
+        if (*began || is_going(l, log, source)) /* one end a token: to look for it takes its time */
             return;
         *began = 1;
-        (void)begin_refill(l, i, source, end_of(l, i, source, rank, 0), end_of(l, i, source, rank, 1), purse);
+        refill->has_low = !refill->has_low;
+        if (refill->has_low) {
+            refill->low = end_of(l, i, source, rank, 0);
+            return;
+        }
+        const uint64_t high = end_of(l, i, source, rank, 1);
+        if (refill->low < high) /* the cut has moved since */
+            (void)begin_refill(l, i, source, refill->low, high, purse);
         return;
     }
     *quiet = 0;

@@ -31,6 +31,8 @@ typedef struct seqtopk_refill {
     seqtopk_shelf old; /* whose memory is given back little by little */
     int32_t source;    /* a rung, or SEQTOPK_FROM_LOG */
     int32_t is_active;
+    int32_t has_low; /* it begins with the next token: where it ends below has been looked for */
+    uint64_t low;
 } seqtopk_refill;
 
 typedef struct seqtopk_ladder {
@@ -84,6 +86,21 @@ static inline seqtopk_contest seqtopk_ladder_contest(const seqtopk_ladder *l, in
                                                : most),
         .most = sure + most,
     };
+}
+
+/* Brings nearer what a token meets of a ladder: itself up to its window, which ends where the words are told, and its sample;
+ * then, from there, the words at the cut. */
+static inline __attribute__((always_inline)) void seqtopk_ladder_fetch(const seqtopk_ladder *l) {
+    for (size_t at = 0; at < offsetof(seqtopk_ladder, window.reader); at += 64)
+        __builtin_prefetch((const char *)l + at, 1);
+    __builtin_prefetch(l->sample);
+}
+static inline __attribute__((always_inline)) void seqtopk_ladder_fetch_cut(const seqtopk_ladder *l, int64_t places) {
+    const int64_t at = l->window.above + l->window.count - places;
+    if (at < 0 || at >= l->window.count)
+        return;
+    __builtin_prefetch(seqtopk_window_words(&l->window) + at);
+    __builtin_prefetch(seqtopk_window_words(&l->window) + at + 8);
 }
 
 /* Makes the window anew about `places`. Returns 0 if there is no memory. */

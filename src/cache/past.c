@@ -84,15 +84,11 @@ static seqtopk_token_note *write_note(seqtopk_past *past, uint32_t sure, const f
     return note;
 }
 
-static int64_t places_of(const seqtopk_past *past, const seqtopk_rules *rules) {
-    return past->routed * rules->top_k - past->sure;
-}
-
 /* The next token brings its budget, and is sure of `sure` experts. Returns how many places others have. */
 static int64_t bring_budget(seqtopk_past *past, const seqtopk_rules *rules, int32_t sure) {
     past->routed++;
     past->sure += sure;
-    return places_of(past, rules);
+    return seqtopk_past_places(past, rules);
 }
 
 static int32_t of_threshold(const seqtopk_rules *rules, const float *keys, int32_t n) {
@@ -162,7 +158,7 @@ static void enter_masked(seqtopk_past *past, const seqtopk_rules *rules, seqtopk
     }
     (void)write_note(past, SEQTOPK_NOTE_MASKED, NULL, 0, purse);
     if (past->ladder)
-        seqtopk_ladder_join(past->ladder, &past->log, NULL, 0, &none, places_of(past, rules), purse);
+        seqtopk_ladder_join(past->ladder, &past->log, NULL, 0, &none, seqtopk_past_places(past, rules), purse);
 }
 
 int32_t seqtopk_past_route(seqtopk_past *past, const seqtopk_rules *rules, int32_t key, const float *keys, int32_t n,
@@ -280,7 +276,8 @@ static uint64_t word_of_rank(const seqtopk_past *past, int64_t places) {
 static void route_jointly_and_compactly(seqtopk_past *past, const seqtopk_rules *rules, int64_t from) {
     seqtopk_counts *counts = past->counts;
     int32_t cut;
-    int64_t ties = places_of(past, rules) - seqtopk_counts_cut(counts, places_of(past, rules), &cut) - counts->bin[cut];
+    int64_t ties = seqtopk_past_places(past, rules) -
+                   seqtopk_counts_cut(counts, seqtopk_past_places(past, rules), &cut) - counts->bin[cut];
     for (int64_t t = from; t < counts->tokens; t++) /* the past's come first of all */
         for (int32_t j = 0; j < counts->width; j++)
             ties += seqtopk_note_bins(seqtopk_counts_note(counts, t))[j] == cut;
@@ -301,7 +298,7 @@ void seqtopk_past_route_jointly(seqtopk_past *past, const seqtopk_rules *rules, 
         route_jointly_and_compactly(past, rules, from);
         return;
     }
-    const int64_t places = places_of(past, rules), total = past->ladder ? past->ladder->total : 0;
+    const int64_t places = seqtopk_past_places(past, rules), total = past->ladder ? past->ladder->total : 0;
     const uint64_t last = places >= total ? SEQTOPK_WORD_LEAST
                           : places < 1    ? SEQTOPK_WORD_MOST
                                           : word_of_rank(past, places);

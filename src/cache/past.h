@@ -37,6 +37,27 @@ static inline int64_t seqtopk_past_tokens(const seqtopk_past *past) {
     return past->counts ? past->counts->tokens : past->log.tokens.size;
 }
 
+/* The places of all tokens so far that others than those who are sure have. */
+static inline int64_t seqtopk_past_places(const seqtopk_past *past, const seqtopk_rules *rules) {
+    return past->routed * rules->top_k - past->sure;
+}
+
+/* Brings nearer what the next token meets: where it is written, and the ladder. */
+static inline __attribute__((always_inline)) void seqtopk_past_fetch(const seqtopk_past *past) {
+    if (!past->ladder)
+        return;
+    __builtin_prefetch(past->log.tokens.next, 1);
+    __builtin_prefetch(past->log.tokens.next + past->log.tokens.element, 1);
+    seqtopk_ladder_fetch(past->ladder);
+}
+
+/* Then, where the ladder is near: the words at its cut. */
+static inline __attribute__((always_inline)) void seqtopk_past_fetch_cut(const seqtopk_past *past,
+                                                                         const seqtopk_rules *rules) {
+    if (past->ladder)
+        seqtopk_ladder_fetch_cut(past->ladder, seqtopk_past_places(past, rules) + rules->top_k);
+}
+
 /* Makes sure that tokens [at, at + n) can be written without more memory. Changes nothing. Returns 0 if it cannot. */
 int seqtopk_past_reserve(seqtopk_past *past, const seqtopk_rules *rules, int64_t at, int64_t n, seqtopk_purse *purse);
 

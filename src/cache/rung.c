@@ -64,6 +64,13 @@ void seqtopk_rung_take_back(seqtopk_rung *rung, const uint64_t *words, int32_t n
 
 enum { PIECE = 256 }; /* words at a time */
 
+/* What is read on from with the next token: by then other sequences have had the caches. */
+static inline __attribute__((always_inline)) void fetch_on(const void *from) {
+    enum { BYTES = 512 };
+    for (int at = 0; at < BYTES; at += 64)
+        __builtin_prefetch((const char *)from + at, 0, 2);
+}
+
 static int read_rung(seqtopk_reader *reader, const seqtopk_source *source, int64_t budget, seqtopk_sink *sink,
                      void *to) {
     uint64_t picked[PIECE + SEQTOPK_PICKED_SLACK];
@@ -77,6 +84,8 @@ static int read_rung(seqtopk_reader *reader, const seqtopk_source *source, int64
             return 0;
         reader->cursor += n;
         budget -= n;
+        if (budget <= 0 && reader->cursor < source->rung->words.size)
+            fetch_on(words + n);
     }
     return 1;
 }
@@ -107,6 +116,8 @@ static int read_log(seqtopk_reader *reader, const seqtopk_log *log, int64_t budg
             return 0;
         reader->cursor += rows;
         budget -= rows * log->width;
+        if (budget <= 0 && reader->cursor < log->tokens.size)
+            fetch_on((const char *)keys + rows * log->tokens.element);
     }
     return 1;
 }

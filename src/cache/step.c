@@ -388,6 +388,16 @@ static int goes_row_by_row(const seqtopk_cache_call *c) {
            !call->in.expert_factors && !call->out.runner_ids && !call->out.margins && seqtopk_weighs_scores(call);
 }
 
+/* Rows of many sequences: what the next ones' pasts have is far away, and in three places that lead to one another. (Inlined
+ * always: gcc takes a function that only fetches for one that does nothing.) */
+static inline __attribute__((always_inline)) void fetch_rows(const seqtopk_cache_call *c, int64_t row) {
+    enum { SOON = 3 }; /* 2 and 4 are as good, measured on Sapphire Rapids: of 64 rows 15 % */
+    if (row + SOON < c->route.in.tokens)
+        seqtopk_past_fetch(past_of(c, row + SOON));
+    if (row + 1 < c->route.in.tokens)
+        seqtopk_past_fetch_cut(past_of(c, row + 1), &c->layer->rules);
+}
+
 static void decide_row_by_row(const seqtopk_cache_call *c) {
     const seqtopk_call *call = &c->route;
     const seqtopk_kernels *kernels = c->layer->rules.kernels;
@@ -400,6 +410,7 @@ static void decide_row_by_row(const seqtopk_cache_call *c) {
         const int32_t *ids = call->expert_ids + from;
         end = row + 1 < tokens ? call->token_offsets[row + 1] : (int32_t)call->runs->size;
         const int32_t n = end - from;
+        fetch_rows(c, row);
         take_back(c, past);
         if (from + SEQTOPK_MOST_WEIGHED > space) /* whole vectors are read */
             ids = memcpy(last_ids, ids, (size_t)n * sizeof *ids);

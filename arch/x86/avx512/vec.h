@@ -283,16 +283,17 @@ static inline __attribute__((always_inline)) void words16(vec keys, int64_t toke
     words[1] = _mm512_or_si512(_mm512_slli_epi64(_mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(digits, 1)), 32), low);
 }
 
+/* Of a row hardly ever more than 8 are picked. */
 #define VEC_PICK_ROW pick_row
 static inline __attribute__((always_inline)) int64_t pick_row(vec keys, uint32_t mask, int64_t token,
                                                               uint64_t *picked) {
     __m512i words[2];
-    words16(keys, token, words);
-    const int64_t of_first = _mm_popcnt_u32(mask & 0xff);
-    _mm512_storeu_si512(picked, _mm512_maskz_compress_epi64((__mmask8)mask, words[0]));
-    if (mask >> 8)
-        _mm512_storeu_si512(picked + of_first, _mm512_maskz_compress_epi64((__mmask8)(mask >> 8), words[1]));
-    return of_first + (int64_t)_mm_popcnt_u32(mask >> 8);
+    const int64_t n = _mm_popcnt_u32(mask);
+    words16(vec_compress(keys, mask), token, words);
+    _mm512_storeu_si512(picked, words[0]);
+    if (n > 8)
+        _mm512_storeu_si512(picked + 8, words[1]);
+    return n;
 }
 
 /* Which of 16 words reach a limit: a bit for each. */
