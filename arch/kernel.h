@@ -14,7 +14,7 @@
  *     ids and keys, by token
  *       | weigh     weigh_keys, weigh_logits
  *     ids and weights, by token
- *       | permute   histogram, scatter
+ *       | permute   histogram, offset_experts, scatter
  *     lists by expert
  *
  *     a token's keys, while decoding
@@ -267,13 +267,37 @@ typedef int32_t seqtopk_list_keys_fn(const float *keys, int32_t experts, int64_t
 typedef void seqtopk_weigh_logits_fn(const seqtopk_rows *rows, const seqtopk_weighing *how, int64_t first, int64_t last,
                                      const int32_t *offsets, const int32_t *ids, float *weights);
 
-/* histogram: adds to histogram [E] how many of ids [n] each expert has. */
-typedef void seqtopk_histogram_fn(const int32_t *ids, int64_t n, int32_t *histogram);
+/* histogram: adds to histogram [experts] how many of ids [n] each expert has. */
+typedef void seqtopk_histogram_fn(const int32_t *ids, int64_t n, int32_t experts, int32_t *histogram);
 
-/* scatter: writes each pair of tokens [first, last) to the index cursors[its expert], and adds 1 to that: the token to
- * tokens, the pair's own index to slots. Either may be NULL. cursors [E] ascend. work: [E]. */
+/* What offset_experts tells; each but offsets may be NULL. */
+typedef struct seqtopk_offset_lists {
+    int32_t *offsets; /* [experts], where each begins; the histogram may be in its place */
+    int32_t *cursors; /* the same again */
+    int32_t *begins;  /* and again */
+    int32_t *ends;    /* [experts], where each ends */
+    int32_t *active;  /* those that have any pairs: as many as are returned */
+    int64_t *counts;  /* [experts], added to */
+} seqtopk_offset_lists;
+
+/* offset_experts: lists of experts, from how many pairs each has, histogram [experts]. Returns how many have any. */
+typedef int32_t seqtopk_offset_experts_fn(const int32_t *histogram, int32_t experts, const seqtopk_offset_lists *to);
+
+/* What scatter writes of a pair, by expert; each list may be NULL. */
+typedef struct seqtopk_scattered {
+    int32_t *tokens;       /* its token, */
+    int32_t *slots;        /* its own index, */
+    int32_t *blocks;       /* that once more, or where it is in rows [tokens, width]: so many places further as */
+    const int32_t *shifts; /* [experts] say */
+    int32_t *places;       /* and by its own index: where it went */
+    int64_t width;         /* 0: no rows */
+    int32_t is_whole;      /* nobody else's pairs are between these in lists by expert */
+} seqtopk_scattered;
+
+/* scatter: writes each pair of tokens [first, last) to the index cursors[its expert], and adds 1 to that. cursors [experts]
+ * ascend. work: [experts]. */
 typedef void seqtopk_scatter_fn(const int32_t *offsets, const int32_t *ids, int64_t first, int64_t last,
-                                int32_t experts, int32_t *cursors, int32_t *work, int32_t *tokens, int32_t *slots);
+                                int32_t experts, int32_t *cursors, int32_t *work, const seqtopk_scattered *to);
 
 /* rank_keys: writes of each of keys [n] how many come before it: larger ones, and of equals the earlier. Returns whether two
  * are equal. ranks: [n up to a multiple of 16]. */

@@ -187,19 +187,20 @@ op_case case_of(const Shape &shape, seqtopk_op op) {
     c.scale = 1;
     c.softcap = 30;
     c.row_keys = [](const void *, int64_t, float *) {};
+    c.is_in_place = 1;
     c.list_row = [](const void *, int64_t, int64_t at) { return at; }; /* random rows need it seldom; the count tells */
     return c;
 }
 
-/* What scatter and histogram begin with: where each expert's pairs go, and no counts. */
+/* What scatter, offset_experts and histogram begin with: where each expert's pairs go, how many it has, and no counts. */
 const void *numbers_of(const Turn &turn, const Shape &shape, seqtopk_op op) {
     static std::vector<int32_t> numbers;
     numbers.assign(static_cast<size_t>(shape.experts), 0);
-    if (op == SEQTOPK_OP_scatter) {
+    if (op != SEQTOPK_OP_histogram)
         for (int32_t id : turn.lists.ids)
             numbers[static_cast<size_t>(id)]++;
+    if (op == SEQTOPK_OP_scatter)
         std::exclusive_scan(numbers.begin(), numbers.end(), numbers.begin(), 0);
-    }
     return numbers.data();
 }
 
@@ -209,6 +210,7 @@ const void *beginning_of(const Turn &turn, const Shape &shape, seqtopk_op op) {
     case SEQTOPK_OP_nth_keys: return turn.keys;
     case SEQTOPK_OP_weigh_keys: return turn.winners.data();
     case SEQTOPK_OP_histogram:
+    case SEQTOPK_OP_offset_experts:
     case SEQTOPK_OP_scatter: return numbers_of(turn, shape, op);
     default: return nullptr;
     }
@@ -340,8 +342,8 @@ void run_row(benchmark::State &state, const Shape &shape, const seqtopk_row *row
     const auto holds_less = [](const Turn &a, const Turn &b) { return a.candidates() < b.candidates(); };
     op_case c = case_of(shape, row->op);
     if (row->op == SEQTOPK_OP_scatter) {
-        c.expert_tokens = static_cast<int32_t *>(case_memory(CASE_EXPERT_TOKENS, shape.budget(), sizeof(int32_t)));
-        c.expert_slots = static_cast<int32_t *>(case_memory(CASE_EXPERT_SLOTS, shape.budget(), sizeof(int32_t)));
+        c.scattered.tokens = static_cast<int32_t *>(case_memory(CASE_EXPERT_TOKENS, shape.budget(), sizeof(int32_t)));
+        c.scattered.slots = static_cast<int32_t *>(case_memory(CASE_EXPERT_SLOTS, shape.budget(), sizeof(int32_t)));
     }
     /* Placed once, for the turn that needs most. */
     give(c, *std::max_element(s.turns.begin(), s.turns.end(), holds_less), shape, row->op);

@@ -276,7 +276,17 @@ static void call_weigh_keys(op_case *c, seqtopk_weigh_keys_fn *kernel) {
 
 static void place_histogram(op_case *c) { place_numbers(c); }
 
-static void call_histogram(op_case *c, seqtopk_histogram_fn *kernel) { kernel(c->pair_ids, c->n, c->numbers); }
+static void call_histogram(op_case *c, seqtopk_histogram_fn *kernel) {
+    kernel(c->pair_ids, c->n, c->experts, c->numbers);
+}
+
+static void place_offset_experts(op_case *c) { place_numbers(c); }
+
+static void call_offset_experts(op_case *c, seqtopk_offset_experts_fn *kernel) {
+    seqtopk_offset_lists to = c->offset_lists;
+    to.offsets = c->numbers;
+    c->returned = kernel(c->is_in_place ? c->numbers : c->pair_ids, c->experts, &to);
+}
 
 static void place_scatter(op_case *c) {
     place_numbers(c);
@@ -284,8 +294,7 @@ static void place_scatter(op_case *c) {
 }
 
 static void call_scatter(op_case *c, seqtopk_scatter_fn *kernel) {
-    kernel(c->pair_offsets, c->pair_ids, c->first, c->last, c->experts, c->numbers, c->numbers_work, c->expert_tokens,
-           c->expert_slots);
+    kernel(c->pair_offsets, c->pair_ids, c->first, c->last, c->experts, c->numbers, c->numbers_work, &c->scattered);
 }
 
 static void place_rank_keys(op_case *c) {

@@ -36,6 +36,13 @@ typedef enum case_slot {
     CASE_NUMBERS_WORK,
     CASE_EXPERT_TOKENS,
     CASE_EXPERT_SLOTS,
+    CASE_EXPERT_BLOCKS,
+    CASE_PAIR_PLACES,
+    CASE_CURSORS,
+    CASE_BEGINS,
+    CASE_ENDS,
+    CASE_ACTIVE,
+    CASE_USAGE,
     CASE_WORDS, /* read only */
     CASE_LIMITS,
     CASE_PICKED,
@@ -89,7 +96,9 @@ typedef struct op_case {
     /* What is placed; case_begin() makes it as it was before the call. */
     float *values, *work;
     int32_t *numbers, *numbers_work, *ids;
-    int32_t *expert_tokens, *expert_slots; /* the caller's, who may not want them */
+    int is_in_place;                   /* offset_experts: its histogram is what numbers begin with, not pair_ids */
+    seqtopk_offset_lists offset_lists; /* the caller's, but for offsets, which are numbers */
+    seqtopk_scattered scattered;       /* the caller's, who may not want them */
     seqtopk_candidates candidates;
     seqtopk_lists lists;
     uint64_t *picked;

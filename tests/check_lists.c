@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Kernels of the expert-major lists: histogram and scatter. */
+/* Kernels of the expert-major lists: histogram, offset_experts and scatter. */
 #include "cases.h"
 #include "check.h"
 
@@ -13,6 +13,11 @@ typedef struct lists {
     size_t pairs;
     int32_t *histogram, *begins;               /* [experts] */
     int32_t *expected_tokens, *expected_slots; /* [pairs] */
+    int32_t *expected_blocks,
+        *expected_rows;       /* [pairs + experts]: one place more for each expert; slots, or places in rows */
+    int32_t *expected_places; /* [pairs], from the first pair on */
+    int32_t *shifts;          /* [experts] */
+    int64_t width;
 } lists;
 
 static void describe_lists(const seqtopk_row *row, const lists *l, int parts, int wanted) {
@@ -20,14 +25,32 @@ static void describe_lists(const seqtopk_row *row, const lists *l, int parts, in
                   (int)l->first, (int)l->last, (int)l->tokens, l->pairs, parts, wanted, (unsigned long long)run.seed);
 }
 
-/* A pair in `share` is there; few tokens are left out at either end if `whole`. */
+/* Tokens of k experts each, from *at on, but for some at the end. */
+static void list_even(lists *l, int32_t k, int32_t *at) {
+    const int32_t odd = l->tokens - (int32_t)random_below(&run.random, (uint32_t)l->tokens / 4 + 1);
+    for (int32_t t = 0; t < l->tokens; t++) {
+        int32_t left = t < odd ? k : (int32_t)random_below(&run.random, (uint32_t)l->experts + 1);
+        l->offsets[t] = *at;
+        for (int32_t e = 0; e < l->experts; e++)
+            if ((int32_t)random_below(&run.random, (uint32_t)(l->experts - e)) < left) {
+                l->ids[(*at)++] = e;
+                left--;
+            }
+    }
+}
+
+enum { EVEN = 1000 };
+
+/* A pair in `share` is there, or EVEN + k of each token; few tokens are left out at either end if `whole`. */
 static void make_lists(lists *l, int32_t experts, int32_t tokens, uint32_t share, int whole) {
     random_state *r = &run.random;
     int32_t at = (int32_t)random_below(r, 4);
     *l = (lists){.experts = experts, .tokens = tokens};
     l->offsets = check_alloc((size_t)tokens + 1, 4);
     l->ids = check_alloc((size_t)tokens * (size_t)experts + 3, 4);
-    for (int32_t t = 0; t < tokens; t++) {
+    if (share >= EVEN)
+        list_even(l, (int32_t)share - EVEN, &at);
+    for (int32_t t = 0; share < EVEN && t < tokens; t++) {
         l->offsets[t] = at;
         for (int32_t e = 0; e < experts; e++)
             if (random_below(r, share) == 0)
@@ -45,14 +68,25 @@ static void expect_lists(lists *l) {
     l->begins = check_alloc((size_t)l->experts, 4);
     l->expected_tokens = check_alloc(l->pairs, 4);
     l->expected_slots = check_alloc(l->pairs, 4);
+    l->expected_blocks = check_alloc(l->pairs + (size_t)l->experts, 4);
+    l->expected_rows = check_alloc(l->pairs + (size_t)l->experts, 4);
+    l->expected_places = check_alloc(l->pairs, 4);
+    l->shifts = check_alloc((size_t)l->experts, 4);
+    l->width = l->experts + (int32_t)random_below(&run.random, 3);
+    memset(l->expected_blocks, GUARD_RUBBISH, (l->pairs + (size_t)l->experts) * 4);
+    memset(l->expected_rows, GUARD_RUBBISH, (l->pairs + (size_t)l->experts) * 4);
     int32_t n = 0;
     for (int32_t e = 0; e < l->experts; e++) {
         l->begins[e] = n;
+        l->shifts[e] = e;
         for (int32_t t = l->first; t < l->last; t++)
             for (int32_t i = l->offsets[t]; i < l->offsets[t + 1]; i++)
                 if (l->ids[i] == e) {
                     l->expected_tokens[n] = t;
-                    l->expected_slots[n++] = i;
+                    l->expected_slots[n] = i;
+                    l->expected_blocks[n + e] = i;
+                    l->expected_rows[n + e] = (int32_t)(t * l->width) + i - l->offsets[t];
+                    l->expected_places[i - l->offsets[l->first]] = n++;
                 }
         l->histogram[e] = n - l->begins[e];
     }
@@ -65,6 +99,10 @@ static void free_lists(lists *l) {
     free(l->begins);
     free(l->expected_tokens);
     free(l->expected_slots);
+    free(l->expected_blocks);
+    free(l->expected_rows);
+    free(l->expected_places);
+    free(l->shifts);
 }
 
 static void check_histogram(const lists *l, op_case c) {
@@ -85,6 +123,55 @@ static void check_histogram(const lists *l, op_case c) {
     free(before);
 }
 
+enum { CURSORS = 1, BEGINS = 2, ENDS = 4, ACTIVE = 8, COUNTS = 16, IN_PLACE = 32, TOLD = 64 };
+
+static void check_list(int is_wanted, const int32_t *list, const int32_t *expected, size_t n, const char *what) {
+    check_that(is_wanted ? memcmp(list, expected, n * 4) == 0 : check_is_rubbish(list, n * 4), what);
+}
+
+/* Each of the lists but offsets may be unwanted. */
+static void check_offset_experts(const lists *l, op_case c) {
+    const size_t experts = (size_t)l->experts;
+    int32_t *ends = check_alloc(experts, 4), *active = check_alloc(experts, 4), n = 0;
+    for (int32_t e = 0; e < l->experts; e++) {
+        ends[e] = l->begins[e] + l->histogram[e];
+        if (l->histogram[e] > 0)
+            active[n++] = e;
+    }
+    c.begin = l->histogram;
+    c.pair_ids = case_copy(CASE_KEYS, l->histogram, experts, 4);
+    case_freeze(CASE_KEYS);
+    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_offset_experts, -1));)
+        for (int wanted = 0; wanted < TOLD; wanted += 1 + (int)random_below(&run.random, 5)) {
+            int32_t *const list[] = {case_memory(CASE_CURSORS, experts, 4), case_memory(CASE_BEGINS, experts, 4),
+                                     case_memory(CASE_ENDS, experts, 4), case_memory(CASE_ACTIVE, experts, 4)};
+            int64_t *counts = case_memory(CASE_USAGE, experts, 8);
+            int right = 1;
+            for (int32_t e = 0; e < l->experts; e++)
+                counts[e] = e + ((int64_t)1 << 40);
+            c.is_in_place = (wanted & IN_PLACE) != 0;
+            c.offset_lists = (seqtopk_offset_lists){.cursors = wanted & CURSORS ? list[0] : NULL,
+                                                    .begins = wanted & BEGINS ? list[1] : NULL,
+                                                    .ends = wanted & ENDS ? list[2] : NULL,
+                                                    .active = wanted & ACTIVE ? list[3] : NULL,
+                                                    .counts = wanted & COUNTS ? counts : NULL};
+            describe_lists(row, l, 1, wanted);
+            case_place(&c, row->op);
+            case_call(&c, row);
+            check_list(1, c.numbers, l->begins, experts, "the offsets are wrong");
+            check_list(wanted & CURSORS, list[0], l->begins, experts, "the cursors are wrong");
+            check_list(wanted & BEGINS, list[1], l->begins, experts, "the offsets that are told are wrong");
+            check_list(wanted & ENDS, list[2], ends, experts, "the ends are wrong");
+            check_list(wanted & ACTIVE, list[3], active, (size_t)n, "the active experts are wrong");
+            for (int32_t e = 0; e < l->experts; e++)
+                right &= counts[e] == e + ((int64_t)1 << 40) + (wanted & COUNTS ? l->histogram[e] : 0);
+            check_that(right && c.returned == n, "the counts are wrong");
+            check_that(case_intact(), "wrote beside the experts");
+        }
+    free(ends);
+    free(active);
+}
+
 /* The tokens of one part, whose pairs begin at `cursors`; these are moved on. */
 static void scatter_part(const seqtopk_row *row, const lists *l, op_case *c, int32_t *cursors) {
     c->begin = cursors;
@@ -97,26 +184,27 @@ static void scatter_part(const seqtopk_row *row, const lists *l, op_case *c, int
     check_that(case_intact(), "wrote beside the cursors or the work");
 }
 
-static void check_scattered(const lists *l, int wanted, const int32_t *tokens, const int32_t *slots) {
-    const size_t bytes = l->pairs * 4;
-    check_that(wanted & 1 ? memcmp(tokens, l->expected_tokens, bytes) == 0 : check_is_rubbish(tokens, bytes),
-               "the tokens are wrong");
-    check_that(wanted & 2 ? memcmp(slots, l->expected_slots, bytes) == 0 : check_is_rubbish(slots, bytes),
-               "the slots are wrong");
-    check_that(case_intact(), "wrote beside a list");
-}
+enum { TOKENS = 1, SLOTS = 2, BLOCKS = 4, PLACES = 8, ROWS = 16, WANTED = 32 };
 
-/* Each of the two lists may be unwanted. */
+/* Each of the lists may be unwanted. */
 static void check_scatter(const lists *l, op_case c) {
+    const size_t blocks_size = l->pairs + (size_t)l->experts;
     int32_t *cursors = check_alloc((size_t)l->experts, 4);
     for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_scatter, -1));)
-        for (int wanted = 0; wanted < 4; wanted++) {
+        for (int wanted = 0; wanted < WANTED; wanted++) {
             const int parts = random_below(&run.random, 2) ? 1 : 3;
             int32_t *tokens = case_memory(CASE_EXPERT_TOKENS, l->pairs, 4);
             int32_t *slots = case_memory(CASE_EXPERT_SLOTS, l->pairs, 4);
+            int32_t *blocks = case_memory(CASE_EXPERT_BLOCKS, blocks_size, 4);
+            int32_t *places = case_memory(CASE_PAIR_PLACES, l->pairs, 4);
             describe_lists(row, l, parts, wanted);
-            c.expert_tokens = wanted & 1 ? tokens : NULL;
-            c.expert_slots = wanted & 2 ? slots : NULL;
+            c.scattered = (seqtopk_scattered){.tokens = wanted & TOKENS ? tokens : NULL,
+                                              .slots = wanted & SLOTS ? slots : NULL,
+                                              .blocks = wanted & BLOCKS ? blocks : NULL,
+                                              .shifts = l->shifts,
+                                              .places = wanted & PLACES ? places - l->offsets[l->first] : NULL,
+                                              .width = wanted & ROWS ? l->width : 0,
+                                              .is_whole = parts == 1};
             memcpy(cursors, l->begins, (size_t)l->experts * 4);
             c.last = l->first;
             for (int part = 0; part < parts; part++) {
@@ -125,7 +213,12 @@ static void check_scatter(const lists *l, op_case c) {
                                            : c.first + random_below(&run.random, (uint32_t)(l->last - c.first) + 1);
                 scatter_part(row, l, &c, cursors);
             }
-            check_scattered(l, wanted, tokens, slots);
+            check_list(wanted & TOKENS, tokens, l->expected_tokens, l->pairs, "the tokens are wrong");
+            check_list(wanted & SLOTS, slots, l->expected_slots, l->pairs, "the slots are wrong");
+            check_list(wanted & BLOCKS, blocks, wanted & ROWS ? l->expected_rows : l->expected_blocks, blocks_size,
+                       "the blocks are wrong");
+            check_list(wanted & PLACES, places, l->expected_places, l->pairs, "the places are wrong");
+            check_that(case_intact(), "wrote beside a list");
         }
     free(cursors);
 }
@@ -141,6 +234,7 @@ static void check_lists_case(int32_t experts, int32_t tokens, uint32_t share, in
     case_freeze(CASE_PAIR_OFFSETS);
     case_freeze(CASE_PAIR_IDS);
     check_histogram(&l, c);
+    check_offset_experts(&l, c);
     check_scatter(&l, c);
     free_lists(&l);
 }
@@ -156,6 +250,10 @@ void check_lists(void) {
     /* Long enough for kernels that go by lines, by blocks, or by what 16 bits can count. */
     for (int32_t tokens = 50; tokens < 900; tokens += 97)
         check_lists_case(1 + (int32_t)random_below(&run.random, 40), tokens, 5, 1);
+    for (int32_t k = 1; k <= 8; k++)
+        for (int i = 0; i < 8; i++)
+            check_lists_case(k + (int32_t)random_below(&run.random, 18), 5 + (int32_t)random_below(&run.random, 300),
+                             EVEN + (uint32_t)k, (int)random_below(&run.random, 2));
     check_lists_case(2, 70000, 1, 1);
     check_lists_case(64, 70001, 64, 1);
     check_lists_case(40, 6000, 2, 1);

@@ -1274,7 +1274,8 @@ static void visit_shapes(const seqtopk_row *forced, trap_function *const *kernel
                         .bounds = i < 10 ? i % 5 : 0,
                         .bias = (i >= 5 && i < 10) || i >= 12};
         call c;
-        plain_call(&c, 64, 2 + (int32_t)pick(3), i < 10 ? 300 : 40, &w);
+        const int is_of_few = strcmp(forced->algorithm, "masks") == 0;
+        plain_call(&c, is_of_few ? 16 : 64, 2 + (int32_t)pick(3), i < 10 ? 300 : 40, &w);
         if (forced->op == SEQTOPK_OP_mask_groups) { /* as few count as the kernels have ways of their own for */
             c.desc.groups = 8;
             c.desc.group_top_k = 4;

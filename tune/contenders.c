@@ -102,7 +102,7 @@ void seqtopk_tune_reached(const seqtopk_desc *desc, int32_t way, bool by_expert,
     for (int op = 0; op < SEQTOPK_KERNEL_OPS; op++)
         reached[op] = seqtopk_ways[way].kernels >> op & 1;
     reached[SEQTOPK_OP_mask_groups] = seqtopk_loses_groups(desc);
-    reached[SEQTOPK_OP_histogram] = reached[SEQTOPK_OP_scatter] = by_expert;
+    reached[SEQTOPK_OP_histogram] = reached[SEQTOPK_OP_offset_experts] = reached[SEQTOPK_OP_scatter] = by_expert;
     reached[SEQTOPK_OP_sample] = is_sweep;
     reached[SEQTOPK_OP_block] = way != SEQTOPK_WAY_topk_logits; /* it decides what is short, too */
     reached[SEQTOPK_OP_ahead] = true;

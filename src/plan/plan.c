@@ -207,7 +207,9 @@ int64_t seqtopk_max_block_slots(const seqtopk_plan *plan, int64_t tokens, int32_
 
 int64_t seqtopk_block_slots_of(const seqtopk_plan *plan, int64_t pairs, int32_t block_size) {
     const int64_t experts = pairs < plan->dispatched ? pairs : plan->dispatched;
-    const int64_t slots = (pairs + experts * (block_size - 1)) / block_size * block_size;
+    const int64_t most = pairs + experts * (block_size - 1);
+    const int is_power = (block_size & (block_size - 1)) == 0; /* a division is felt where there are few pairs */
+    const int64_t slots = is_power ? most & -(int64_t)block_size : most / block_size * block_size;
     return slots > INT32_MAX ? -1 : slots;
 }
 

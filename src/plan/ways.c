@@ -196,7 +196,8 @@ const char *seqtopk_ways_why_never(int32_t way, const seqtopk_desc *desc) {
 
 uint32_t seqtopk_ways_reach(const seqtopk_desc *desc) {
     /* Order by rank and the lists by expert may be asked of any way, and a selection may be given to any plan. */
-    uint32_t reach = NEEDS(topk_row) | NEEDS(histogram) | NEEDS(scatter) | seqtopk_ways[SEQTOPK_WAY_given].kernels;
+    uint32_t reach = NEEDS(topk_row) | NEEDS(histogram) | NEEDS(offset_experts) | NEEDS(scatter) |
+                     seqtopk_ways[SEQTOPK_WAY_given].kernels;
     for (int32_t way = 0; way < SEQTOPK_WAYS; way++)
         reach |= seqtopk_ways_why_never(way, desc) ? 0 : seqtopk_ways[way].kernels;
     if (desc->scope == SEQTOPK_SCOPE_ONLINE)

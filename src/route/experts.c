@@ -11,74 +11,48 @@ int seqtopk_wants_experts(const seqtopk_call *call) {
             (uintptr_t)out->active_count | (uintptr_t)out->pair_places | (uintptr_t)out->block_slots) != 0;
 }
 
-/* cursors: where this part's first pair of each expert goes; offsets: where each expert's pairs begin. An expert's
- * pairs are listed part after part, hence in the order of tokens. */
-static void find_places(const seqtopk_call *call, int32_t *restrict cursors, int32_t *restrict offsets) {
+/*
+ * Adds up the parts' histograms, to totals, and those of the parts before this one, to cursors. An expert's pairs are listed part
+ * after part, hence in the order of tokens.
+ */
+static void add_histograms(const seqtopk_call *call, int32_t *restrict cursors, int32_t *restrict totals) {
     const int32_t experts = call->plan->dispatched;
-    int32_t at = 0;
-    if (call->parts == 1) {
-        for (int32_t e = 0; e < experts; e++) {
-            cursors[e] = offsets[e] = at;
-            at += call->histograms[e];
-        }
-        return;
-    }
-    memset(cursors, 0, (size_t)experts * sizeof *cursors);
-    memcpy(offsets, call->histograms, (size_t)experts * sizeof *offsets);
+    const size_t size = (size_t)experts * sizeof *totals;
+    memset(cursors, 0, size);
+    memcpy(totals, call->histograms, size);
     for (int32_t p = 1; p < call->parts; p++) {
         const int32_t *histogram = call->histograms + (int64_t)p * experts;
         if (p == call->part)
-            memcpy(cursors, offsets, (size_t)experts * sizeof *cursors);
+            memcpy(cursors, totals, size);
         for (int32_t e = 0; e < experts; e++)
-            offsets[e] += histogram[e];
-    }
-    for (int32_t e = 0; e < experts; e++) {
-        const int32_t pairs = offsets[e];
-        offsets[e] = at;
-        cursors[e] += at;
-        at += pairs;
+            totals[e] += histogram[e];
     }
 }
 
-static int32_t pairs_of(const seqtopk_call *call, const int32_t *offsets, int32_t expert) {
-    const int32_t end =
-        expert + 1 < call->plan->dispatched ? offsets[expert + 1] : call->token_offsets[call->in.tokens];
-    return end - offsets[expert];
-}
-
-/* The experts that have pairs, to active [E]; returns how many. No branch, since whether one has is anybody's guess. */
-static int32_t find_active(const seqtopk_call *call, const int32_t *restrict offsets, int32_t *restrict active) {
-    const int32_t last = call->plan->dispatched - 1;
-    int32_t n = 0;
-    for (int32_t e = 0; e < last; e++) {
-        active[n] = e;
-        n += offsets[e + 1] > offsets[e];
-    }
-    active[n] = last;
-    return n + (pairs_of(call, offsets, last) > 0);
-}
-
-/* What one part writes for all. */
-static void tell_experts(const seqtopk_call *call, const int32_t *restrict offsets, const int32_t *active, int32_t n) {
+/* The lists of experts, which one part writes for all. cursors: where this part's first pair of each goes. Returns how many have
+ * any pairs. */
+static int32_t list_offsets(const seqtopk_call *call, int32_t *cursors, int32_t *offsets, int32_t *active) {
     const seqtopk_output *out = &call->out;
-    const int32_t last = call->plan->dispatched - 1, total = call->token_offsets[call->in.tokens];
-    int64_t *restrict counts = out->expert_counts;
-    if (out->expert_offsets) {
-        memcpy(out->expert_offsets, offsets, ((size_t)last + 1) * sizeof *offsets);
-        out->expert_offsets[last + 1] = total;
-    }
-    if (out->expert_ends) {
-        memcpy(out->expert_ends, offsets + 1, (size_t)last * sizeof *offsets);
-        out->expert_ends[last] = total;
-    }
-    for (int32_t e = 0; counts && e < last; e++)
-        counts[e] += offsets[e + 1] - offsets[e];
-    if (counts)
-        counts[last] += total - offsets[last];
-    if (out->active_experts)
+    const int32_t experts = call->plan->dispatched;
+    const int tells = call->part == 0, is_alone = call->parts == 1;
+    const seqtopk_offset_lists to = {.offsets = offsets,
+                                     .cursors = is_alone ? cursors : NULL,
+                                     .begins = tells ? out->expert_offsets : NULL,
+                                     .ends = tells ? out->expert_ends : NULL,
+                                     .active = active,
+                                     .counts = tells ? out->expert_counts : NULL};
+    if (!is_alone)
+        add_histograms(call, cursors, offsets);
+    const int32_t n = call->kernels->offset_experts(is_alone ? call->histograms : offsets, experts, &to);
+    for (int32_t e = 0; !is_alone && e < experts; e++)
+        cursors[e] += offsets[e];
+    if (to.begins)
+        to.begins[experts] = call->token_offsets[call->in.tokens];
+    if (tells && out->active_experts)
         memcpy(out->active_experts, active, (size_t)n * sizeof *active);
-    if (out->active_count)
+    if (tells && out->active_count)
         *out->active_count = n;
+    return n;
 }
 
 /* slots [n] = what: by copies of what is there already, which are made of the widest vectors. */
@@ -93,82 +67,83 @@ static void fill(int32_t *slots, int32_t n, int32_t what) {
     }
 }
 
-/* Where each expert's blocks begin. One part writes whose they are, and what fills up the last of each. */
-static void find_blocks(const seqtopk_call *call, const int32_t *offsets, const int32_t *active, int32_t n,
-                        int32_t *begins) {
-    const seqtopk_output *out = &call->out;
-    const int32_t size = out->block_size, tells = call->part == 0;
-    const int32_t none =
-        (int32_t)(seqtopk_wants_padded(call) ? call->in.tokens * (int64_t)out->padded_width : call->most);
-    /* Where most of a block is filled up it is filled at once. */
-    const int is_thin =
-        call->parts == 1 && call->token_offsets[call->in.tokens] / 4 < call->plan->dispatched && size <= UINT8_MAX;
-    int32_t *owners = tells ? out->block_experts : NULL, block = 0;
+/* Slots of blocks without a pair. */
+static int32_t none_of(const seqtopk_call *call) {
+    return (int32_t)(seqtopk_wants_padded(call) ? call->in.tokens * (int64_t)call->out.padded_width : call->most);
+}
+
+static int32_t pairs_of(const seqtopk_call *call, const int32_t *offsets, int32_t expert) {
+    const int32_t end =
+        expert + 1 < call->plan->dispatched ? offsets[expert + 1] : call->token_offsets[call->in.tokens];
+    return end - offsets[expert];
+}
+
+/* Where experts' blocks begin, in slots, less where their pairs do: shifts [E]. No expert has more tokens than a block. */
+static int32_t find_single_blocks(const seqtopk_call *call, const int32_t *restrict offsets,
+                                  const int32_t *restrict active, int32_t n, int32_t *restrict shifts) {
+    const int32_t size = call->out.block_size;
+    for (int32_t i = 0; i < n; i++)
+        shifts[active[i]] = i * size - offsets[active[i]];
+    if (call->part == 0 && call->out.block_experts)
+        memcpy(call->out.block_experts, active, (size_t)n * sizeof *active);
+    return n;
+}
+
+/* The same of any number of pairs. One part writes whose blocks they are and, unless `is_filled`, what fills up the last of each. */
+static int32_t find_all_blocks(const seqtopk_call *call, const int32_t *offsets, const int32_t *active, int32_t n,
+                               int is_filled, int32_t *shifts) {
+    const int32_t size = call->out.block_size, none = none_of(call);
+    int32_t *const slots = call->out.block_slots, *const owners = call->out.block_experts, block = 0;
     for (int32_t i = 0; i < n; i++) {
         const int32_t e = active[i], pairs = pairs_of(call, offsets, e);
         const int32_t blocks = pairs <= size ? 1 : (pairs - 1) / size + 1; /* few pairs are the rule, divisions slow */
-        begins[e] = block * size;
-        for (int32_t j = pairs; tells && !is_thin && j < blocks * size; j++)
-            out->block_slots[begins[e] + j] = none;
-        for (int32_t j = 0; owners && j < blocks; j++)
+        shifts[e] = block * size - offsets[e];
+        for (int32_t j = pairs; call->part == 0 && !is_filled && j < blocks * size; j++)
+            slots[block * size + j] = none;
+        for (int32_t j = 0; call->part == 0 && owners && j < blocks; j++)
             owners[block + j] = e;
         block += blocks;
     }
-    if (is_thin)
-        fill(out->block_slots, block * size, none);
-    if (tells && out->block_total)
-        *out->block_total = block * size;
+    return block;
 }
 
-/* Makes begins [E] what is to be added to a pair's place to have its slot. */
-static void subtract(int32_t *restrict begins, const int32_t *restrict offsets, const int32_t *restrict active,
-                     int32_t n) {
-    for (int32_t i = 0; i < n; i++)
-        begins[active[i]] -= offsets[active[i]];
-}
-
-/* The places of this part's pairs, in the lists by expert and in blocks, which begin so far from those. */
-static void place_pairs(const seqtopk_call *call, int32_t *restrict cursors, const int32_t *restrict begins) {
-    const int32_t *restrict ids = call->expert_ids, *restrict token_offsets = call->token_offsets;
-    int32_t *restrict places = call->out.pair_places, *restrict slots = call->out.block_slots;
-    const int64_t width = seqtopk_wants_padded(call) ? call->out.padded_width : 0;
-    int64_t first, last;
-    seqtopk_call_share(call, call->part, &first, &last);
-    for (int64_t t = first; t < last; t++) {
-        const int32_t from = token_offsets[t], less = width ? from - (int32_t)(t * width) : 0;
-        for (int32_t i = from; i < token_offsets[t + 1]; i++) {
-            const int32_t e = ids[i], place = cursors[e]++;
-            if (places)
-                places[i] = place;
-            if (slots)
-                slots[begins[e] + place] = i - less;
-        }
-    }
+static void find_blocks(const seqtopk_call *call, const int32_t *offsets, const int32_t *active, int32_t n,
+                        int32_t *shifts) {
+    const seqtopk_output *out = &call->out;
+    const int is_alone = call->parts == 1, is_single = is_alone && call->in.tokens <= out->block_size;
+    const int is_thin =
+        call->token_offsets[call->in.tokens] / 4 < call->plan->dispatched && out->block_size <= UINT8_MAX;
+    const int is_filled = is_single || (is_thin && is_alone); /* at once, where most of each is filled up */
+    const int32_t blocks = is_single ? find_single_blocks(call, offsets, active, n, shifts)
+                                     : find_all_blocks(call, offsets, active, n, is_filled, shifts);
+    if (is_filled)
+        fill(out->block_slots, blocks * out->block_size, none_of(call));
+    if (call->part == 0 && out->block_total)
+        *out->block_total = blocks * out->block_size;
 }
 
 void seqtopk_list_experts(const seqtopk_call *call) {
     const seqtopk_output *out = &call->out;
     int32_t *cursors = call->work.ids, *offsets = call->work.group_ids;
-    int32_t *begins = (int32_t *)(void *)call->work.values, *active = begins + call->plan->dispatched, n = 0;
+    int32_t *shifts = (int32_t *)(void *)call->work.values, *active = shifts + call->plan->dispatched;
+    const int64_t width = seqtopk_wants_padded(call) ? out->padded_width : 0;
+    /* Where all rows are full, a pair's index says also where it is in those. */
+    const int is_full = call->token_offsets[call->in.tokens] == call->in.tokens * width;
+    const seqtopk_scattered to = {.tokens = out->expert_tokens,
+                                  .slots = out->expert_slots,
+                                  .blocks = out->block_slots,
+                                  .shifts = shifts,
+                                  .places = out->pair_places,
+                                  .width = is_full ? 0 : width,
+                                  .is_whole = call->parts == 1};
     int64_t first, last;
-    find_places(call, cursors, offsets);
-    if (out->active_experts || out->active_count || out->block_slots)
-        n = find_active(call, offsets, active);
-    if (call->part == 0)
-        tell_experts(call, offsets, active, n);
-    if (out->block_slots) {
-        find_blocks(call, offsets, active, n, begins);
-        subtract(begins, offsets, active, n);
-    }
-    if (out->pair_places || out->block_slots)
-        place_pairs(call, cursors, begins);
+    const int32_t n = list_offsets(call, cursors, offsets, active);
+    if (out->block_slots)
+        find_blocks(call, offsets, active, n, shifts);
     seqtopk_call_share(call, call->part, &first, &last);
-    if (!out->expert_tokens && !out->expert_slots)
-        return;
-    if (out->pair_places || out->block_slots)
-        find_places(call, cursors, offsets);
-    call->kernels->scatter(call->token_offsets, call->expert_ids, first, last, call->plan->dispatched, cursors, offsets,
-                           out->expert_tokens, out->expert_slots);
+    if (to.tokens || to.slots || to.blocks || to.places)
+        call->kernels->scatter(call->token_offsets, call->expert_ids, first, last, call->plan->dispatched, cursors,
+                               offsets, &to);
 }
 
 /* ---------------------------------------------------------- a token alone -- */

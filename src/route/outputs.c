@@ -159,9 +159,28 @@ void seqtopk_finish_one(const seqtopk_call *call, int32_t experts, int32_t weigh
         seqtopk_list_experts_of_one(call);
 }
 
-void seqtopk_tell_pair_tokens(const seqtopk_call *call, int64_t first, int64_t last) {
+/* Of tokens that have `each` pairs: for a constant, a loop of whole vectors. */
+static inline __attribute__((always_inline)) void tell_even(int32_t *pairs, int64_t first, int64_t last, int32_t each) {
     for (int64_t t = first; t < last; t++)
-        for (int32_t i = call->token_offsets[t]; i < call->token_offsets[t + 1]; i++)
+        for (int32_t i = 0; i < each; i++)
+            *pairs++ = (int32_t)t;
+}
+
+void seqtopk_tell_pair_tokens(const seqtopk_call *call, int64_t first, int64_t last) {
+    const int32_t *const offsets = call->token_offsets, each = call->plan->pairs;
+    int32_t *const pairs = call->out.pair_tokens + offsets[first];
+    /* Tokens that do not compete have no more than that. */
+    const int is_even = call->plan->desc.scope == SEQTOPK_SCOPE_TOKEN && !call->plan->adjusts && !call->in.given_ids &&
+                        offsets[last] - offsets[first] == (last - first) * each;
+    switch (is_even ? each : 0) {
+    case 0: break;
+    case 2: tell_even(pairs, first, last, 2); return;
+    case 4: tell_even(pairs, first, last, 4); return;
+    case 8: tell_even(pairs, first, last, 8); return;
+    default: tell_even(pairs, first, last, each); return;
+    }
+    for (int64_t t = first; t < last; t++)
+        for (int32_t i = offsets[t]; i < offsets[t + 1]; i++)
             call->out.pair_tokens[i] = (int32_t)t;
 }
 

@@ -249,7 +249,8 @@ void seqtopk_step_tell(const seqtopk_call *call) {
     int32_t *histogram = call->histograms + (int64_t)call->part * call->plan->dispatched;
     memset(histogram, 0, (size_t)call->plan->dispatched * sizeof *histogram);
     const int32_t from = call->token_offsets[first];
-    call->kernels->histogram(call->expert_ids + from, call->token_offsets[last] - from, histogram);
+    call->kernels->histogram(call->expert_ids + from, call->token_offsets[last] - from, call->plan->dispatched,
+                             histogram);
 }
 
 void seqtopk_step_finish(const seqtopk_call *call) {
