@@ -6,11 +6,6 @@
 
 int64_t seqtopk_model_limit(const seqtopk_row *row, const seqtopk_desc *desc) {
     const double candidates = 1.25 * 64 * desc->top_k / desc->experts; /* candidates in 64 columns, about */
-    const int is_heap = strcmp(row->algorithm, "heap") == 0;
-    if (row->op == SEQTOPK_OP_select_keys && is_heap)
-        return desc->top_k <= 32 ? 32 / desc->top_k : -1; /* of few keys most vectors have none for the heap */
-    if (row->op == SEQTOPK_OP_topk_row && strcmp(row->algorithm, "insertion") == 0)
-        return desc->top_k <= 32 ? INT64_MAX : -1; /* its moves grow with k * k */
     if (row->op == SEQTOPK_OP_topk_logits && strcmp(row->algorithm, "columns") == 0)
         return desc->experts <= 16 && desc->top_k <= 4 ? INT64_MAX : -1;
     if (strcmp(row->algorithm, "slots6") == 0)
