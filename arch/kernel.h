@@ -8,9 +8,9 @@
  *       |           collect_logits, collect_scores, collect_short, collect_keys: the candidates down to a bound; bound_candidates
  *       |           topk_logits, topk_scores: the first K of each token; token scope needs no cut
  *     candidates
- *       | cut       select_keys, nth_keys: the k-th largest key        topk_row: the first k of one row
+ *       | cut       select_keys: the k-th largest key        topk_row: the first k of one row
  *     cut
- *       | list      list_candidates, list_keys
+ *       | list      list_candidates
  *     ids and keys, by token
  *       | weigh     weigh_keys, weigh_logits
  *     ids and weights, by token
@@ -108,10 +108,6 @@ typedef void seqtopk_keys_fn(const seqtopk_rows *rows, int64_t first, int64_t la
  */
 typedef void seqtopk_mask_groups_fn(const float *scores, float *keys, int32_t experts, int32_t groups, int32_t group_n,
                                     int32_t group_top_k, float *work);
-
-/* nth_keys: rearranges keys [n] so that the first k are the k largest; returns the smallest of those. 1 <= k <= n;
- * no NaN. */
-typedef float seqtopk_nth_keys_fn(float *keys, size_t n, size_t k);
 
 /* The k-th largest of many keys, how many keys are above it, and how many equal it. */
 typedef struct seqtopk_kth {
@@ -256,11 +252,6 @@ typedef int seqtopk_weigh_keys_fn(int32_t score, const seqtopk_weighing *how, in
 /* topk_row: writes the ids of the first k of keys [n] in the order (larger key, then lower id), best first, without
  * those at -inf. Returns how many it wrote. k >= 0. */
 typedef int32_t seqtopk_topk_row_fn(const float *keys, int32_t n, int32_t k, int32_t *ids);
-
-/* list_keys: writes the ids, ascending, of those candidates of one row, keys [E], that are not after `cut` in the
- * order; keys of +inf are always selected, of -inf never. Returns how many. ids may be NULL, to count only. */
-typedef int32_t seqtopk_list_keys_fn(const float *keys, int32_t experts, int64_t token, const seqtopk_cut *cut,
-                                     int32_t *ids);
 
 /* weigh_logits: writes the weights of the pairs of tokens [first, last) from their logits. The pairs of token t are
  * [offsets[t], offsets[t + 1]), ids ascending. */

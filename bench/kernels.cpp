@@ -167,8 +167,7 @@ op_case case_of(const Shape &shape, seqtopk_op op) {
     c.tokens = shape.tokens;
     c.last = goes_by_blocks(op) ? std::min<int64_t>(std::max(4096 / shape.experts, 1), shape.tokens) : shape.tokens;
     c.experts = shape.experts;
-    c.n = op == SEQTOPK_OP_nth_keys ? elements : budget;
-    c.k = c.budget = budget;
+    c.n = c.k = c.budget = budget;
     c.top_k = shape.top_k;
     c.capacity = token_scope ? int64_t{16} * shape.experts : 2 * budget;
     c.end = token_scope ? budget : elements;
@@ -207,7 +206,6 @@ const void *numbers_of(const Turn &turn, const Shape &shape, seqtopk_op op) {
 /* What memory that a kernel changes holds before. */
 const void *beginning_of(const Turn &turn, const Shape &shape, seqtopk_op op) {
     switch (static_cast<int>(op)) {
-    case SEQTOPK_OP_nth_keys: return turn.keys;
     case SEQTOPK_OP_weigh_keys: return turn.winners.data();
     case SEQTOPK_OP_histogram:
     case SEQTOPK_OP_offset_experts:
@@ -317,9 +315,7 @@ const char *fault_of(const op_case &c, const Turn &turn, seqtopk_op op) {
             return "a bad row";
         return c.candidates.size < 0 || c.at != c.end ? "not all listed" : nullptr;
     case SEQTOPK_OP_topk_scores: return c.returned >= 0 || c.at != c.end ? "not all listed" : nullptr;
-    case SEQTOPK_OP_select_keys:
-    case SEQTOPK_OP_nth_keys: return c.kth.key != turn.cut.key ? "not the k-th largest key" : nullptr;
-    case SEQTOPK_OP_list_keys:
+    case SEQTOPK_OP_select_keys: return c.kth.key != turn.cut.key ? "not the k-th largest key" : nullptr;
     case SEQTOPK_OP_list_candidates: return c.returned < c.budget ? "fewer than the budget" : nullptr;
     default: return nullptr;
     }
@@ -384,18 +380,17 @@ void run_select_rows(benchmark::State &state, const Stage &s, const seqtopk_row 
     count_work(state, {rows, s.shape.experts, s.shape.top_k});
 }
 
-/* Of the candidates, as select_keys, or of all keys, as nth_keys, which may copy them before. */
-void run_nth_peer(benchmark::State &state, const Stage &s, NthFn *nth, bool of_candidates) {
+/* Of the candidates, as select_keys: of a copy. */
+void run_nth_peer(benchmark::State &state, const Stage &s, NthFn *nth) {
     std::vector<float> work(s.shape.elements());
     float found = 0;
-    const auto copy = [&](const Turn &turn) {
-        const size_t n = of_candidates ? static_cast<size_t>(turn.candidates()) : work.size();
-        std::copy_n(of_candidates ? turn.caught_keys.data() : turn.keys, n, work.data());
-        return n;
-    };
     time(
-        state, s, [&](const Turn &turn) { of_candidates ? size_t{0} : copy(turn); },
-        [&](const Turn &turn) { found = nth(work.data(), of_candidates ? copy(turn) : work.size(), s.shape.budget()); },
+        state, s, [](const Turn &) {},
+        [&](const Turn &turn) {
+            const auto n = static_cast<size_t>(turn.candidates());
+            std::copy_n(turn.caught_keys.data(), n, work.data());
+            found = nth(work.data(), n, s.shape.budget());
+        },
         [&](const Turn &turn) { return found != turn.cut.key ? "not the k-th largest key" : nullptr; });
 }
 
@@ -434,10 +429,8 @@ void add_select_rows(const Shape &shape, const seqtopk_row *row) {
 }
 
 void add_nth_peer(const Shape &shape, const char *name, NthFn *nth) {
-    add("nth_keys/" + shape.name() + "/peer:" + name,
-        [shape, nth](benchmark::State &state) { run_nth_peer(state, stage(shape, SEQTOPK_ROW_f32), nth, false); });
     add("select_keys/" + shape.name() + "/peer:" + name,
-        [shape, nth](benchmark::State &state) { run_nth_peer(state, stage(shape, SEQTOPK_ROW_f32), nth, true); });
+        [shape, nth](benchmark::State &state) { run_nth_peer(state, stage(shape, SEQTOPK_ROW_f32), nth); });
 }
 
 void add_top_peer(const Shape &shape, const char *name, TopFn *top) {

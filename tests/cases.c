@@ -216,12 +216,6 @@ static void call_select_keys(op_case *c, seqtopk_select_keys_fn *kernel) {
     c->kth = kernel(c->keys ? c->keys : c->values, c->n, c->k, c->values);
 }
 
-static void place_nth_keys(op_case *c) { place_values(c, (size_t)c->n); }
-
-static void call_nth_keys(op_case *c, seqtopk_nth_keys_fn *kernel) {
-    c->kth.key = kernel(c->values, (size_t)c->n, (size_t)c->k);
-}
-
 static void place_topk_row(op_case *c) {
     c->ids = case_memory(CASE_IDS, (size_t)((c->last - c->first) * c->top_k), sizeof(int32_t));
 }
@@ -230,15 +224,6 @@ static void call_topk_row(op_case *c, seqtopk_topk_row_fn *kernel) {
     c->returned = 0;
     for (size_t i = 0; i < cells(c); i += (size_t)c->experts)
         c->returned += kernel(c->keys + i, c->experts, c->top_k, c->ids + c->returned);
-}
-
-static void place_list_keys(op_case *c) { c->ids = case_memory(CASE_IDS, (size_t)c->end, sizeof(int32_t)); }
-
-static void call_list_keys(op_case *c, seqtopk_list_keys_fn *kernel) {
-    const float *keys = c->keys;
-    c->returned = 0;
-    for (int64_t t = c->first; t < c->last; t++, keys += c->experts)
-        c->returned += kernel(keys, c->experts, t, &c->cut, c->counts_only ? NULL : c->ids + c->returned);
 }
 
 static void place_bound_candidates(op_case *c) {

@@ -69,7 +69,7 @@ typedef struct op_case {
     int32_t experts;
     const float *keys;   /* [last - first, E], or of select_keys [n] */
     const void *begin;   /* what memory that is changed in place holds before: keys, weights, histogram, cursors */
-    int64_t n, k;        /* of select_keys and nth_keys; n also: how many pairs there are */
+    int64_t n, k;        /* of select_keys; n also: how many pairs there are */
     int32_t top_k;       /* most of a row */
     int32_t min, max;    /* bounds of a token's candidates */
     const float *scores; /* of mask_groups, where NULL: the keys themselves; of contest_ranked */

@@ -568,11 +568,6 @@ static int isa_serves(const char *isa, const char *op, const seqtopk_desc *desc)
     return 0;
 }
 
-/* The way that a plan must be sent to go by a row, of which the other ways that serve leave nothing; NULL: any. */
-static const char *way_of(const seqtopk_row *row) {
-    return row->op == SEQTOPK_OP_nth_keys || row->op == SEQTOPK_OP_list_keys ? "staged" : NULL;
-}
-
 static int is_size(const char *op) {
     for (int32_t i = seqtopk_registry_kernels; i < seqtopk_registry_size; i++)
         if (strcmp(seqtopk_registry[i].op_name, op) == 0)
@@ -581,7 +576,7 @@ static int is_size(const char *op) {
 }
 
 /* Of token scope with a large K, which reaches the fewest. */
-enum { FEWEST_OPS = 10 };
+enum { FEWEST_OPS = 9 };
 
 static void check_choices_of_isa(const seqtopk_plan *plan, const call *c, const char *isa) {
     seqtopk_choice choice = SEQTOPK_CHOICE_INIT;
@@ -722,7 +717,7 @@ static void check_everything_else(const call *c) {
         const seqtopk_row *row = seqtopk_registry + i;
         if ((row->function && !check_wants(row)) || !serves(row, &c->desc))
             continue;
-        seqtopk_plan *plan = make_plan_of_way(c, NULL, row->name, way_of(row));
+        seqtopk_plan *plan = make_plan(c, NULL, row->name);
         if (!plan)
             continue;
         describe(c, "plan", row->name);
@@ -957,7 +952,7 @@ static void check_nonfinite(call *c) {
     for (int32_t i = 0; i < seqtopk_registry_size; i++) {
         const seqtopk_row *row = seqtopk_registry + i;
         if (check_wants(row) && reads_logits(row) && serves(row, &c->desc))
-            check_refused(c, make_plan_of_way(c, NULL, row->name, way_of(row)), row->name, first);
+            check_refused(c, make_plan(c, NULL, row->name), row->name, first);
     }
     check_dropped(c, good);
     free(good);
@@ -1241,7 +1236,7 @@ void check_routes(void) {
 /* Runs one call with breakpoints on all kernels of a stage; notes in `entered` which were reached. */
 static int note_visits(const call *c, const seqtopk_row *forced, trap_function *const *kernels, int n, int *entered) {
     int hit[TRAPS_MOST];
-    seqtopk_plan *plan = make_plan_of_way(c, NULL, forced->name, way_of(forced));
+    seqtopk_plan *plan = make_plan(c, NULL, forced->name);
     if (!plan)
         return 0;
     place(&trial, c, SHEET_ALL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Kernels that read keys: nth_keys, select_keys, topk_row, list_keys, collect_keys, list_candidates, bound_candidates. */
+/* Kernels that read keys: select_keys, topk_row, collect_keys, list_candidates, bound_candidates. */
 #include "cases.h"
 #include "check.h"
 
@@ -93,13 +93,6 @@ static int falling(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
-static int by_bits(const void *a, const void *b) {
-    uint32_t x, y;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return (x > y) - (x < y);
-}
-
 /* ------------------------------------------------------------- the k-th -- */
 
 static float *sorted_copy(const float *keys, size_t n, int (*order)(const void *, const void *)) {
@@ -107,27 +100,6 @@ static float *sorted_copy(const float *keys, size_t n, int (*order)(const void *
     memcpy(sorted, keys, n * sizeof *sorted);
     qsort(sorted, n, sizeof *sorted, order);
     return sorted;
-}
-
-static void check_nth_case(const float *keys, size_t n, size_t k, const char *kind) {
-    float *sorted = sorted_copy(keys, n, falling), *before = sorted_copy(keys, n, by_bits);
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_nth_keys, -1));) {
-        op_case c = {.begin = keys, .n = (int64_t)n, .k = (int64_t)k};
-        int parted = 1;
-        check_context("%s n %zu k %zu kind %s (seed %llu)", row->name, n, k, kind, (unsigned long long)run.seed);
-        case_place(&c, row->op);
-        case_call(&c, row);
-        for (size_t j = 0; j < n; j++)
-            parted &= j < k ? c.values[j] >= c.kth.key : c.values[j] <= c.kth.key;
-        float *after = sorted_copy(c.values, n, by_bits);
-        check_that(c.kth.key == sorted[k - 1], "returned %.9g, it is %.9g", (double)c.kth.key, (double)sorted[k - 1]);
-        check_that(parted, "the first k are not the k largest");
-        check_that(memcmp(before, after, n * 4) == 0, "the keys are not the same ones any more");
-        check_that(case_intact(), "wrote beside keys");
-        free(after);
-    }
-    free(sorted);
-    free(before);
 }
 
 static void check_select_case(const float *keys, size_t n, size_t k, const char *kind) {
@@ -159,10 +131,13 @@ static void check_select_case(const float *keys, size_t n, size_t k, const char 
         }
 }
 
+static uint32_t one_select_in(size_t n) { return n < 300 ? 1 : n < 2000 ? 2 : 4; }
+
 /* The k-th of arrays of many sizes and of every kind; of the longer ones some. */
-static void check_kth(const size_t *sizes, size_t count, uint32_t (*one_in)(size_t n),
-                      void (*check_case)(const float *, size_t, size_t, const char *)) {
-    for (size_t i = 0; i < count; i++) {
+static void check_select_keys(void) {
+    static const size_t sizes[] = {1,   2,   3,   15,  16,  17,  31,  32,  33,  63,   64,   65,   79,   100,  127,
+                                   128, 129, 191, 255, 256, 257, 383, 511, 640, 1000, 2049, 4099, 9000, 40000};
+    for (size_t i = 0; i < COUNT(sizes); i++) {
         const size_t n = sizes[i], ks[] = {1, 2, 8, 31, n / 32, n / 8, n / 4, n / 2, n - n / 8, n - n / 4, n - 1, n};
         if (run.quick && n > 5000)
             break;
@@ -174,27 +149,11 @@ static void check_kth(const size_t *sizes, size_t count, uint32_t (*one_in)(size
             else
                 make_bad_keys(keys, n, (bad_kind)bad);
             for (size_t j = 0; j < COUNT(ks); j++)
-                if (ks[j] >= 1 && ks[j] <= n && (one_in(n) == 1 || random_below(&run.random, one_in(n)) == 0))
-                    check_case(keys, n, ks[j], bad < 0 ? random_kind_name((random_kind)kind) : bad_names[bad]);
+                if (ks[j] >= 1 && ks[j] <= n && random_below(&run.random, one_select_in(n)) == 0)
+                    check_select_case(keys, n, ks[j], bad < 0 ? random_kind_name((random_kind)kind) : bad_names[bad]);
         }
         free(keys);
     }
-}
-
-static uint32_t one_nth_in(size_t n) { return n < 2000 ? 1 : 3; }
-
-static uint32_t one_select_in(size_t n) { return n < 300 ? 1 : n < 2000 ? 2 : 4; }
-
-static void check_nth_keys(void) {
-    static const size_t sizes[] = {1,  2,   3,   5,   8,   9,   10,  17,   63,   64,
-                                   65, 100, 127, 128, 129, 200, 257, 1000, 4099, 40000};
-    check_kth(sizes, COUNT(sizes), one_nth_in, check_nth_case);
-}
-
-static void check_select_keys(void) {
-    static const size_t sizes[] = {1,   2,   3,   15,  16,  17,  31,  32,  33,  63,   64,   65,   79,   100,  127,
-                                   128, 129, 191, 255, 256, 257, 383, 511, 640, 1000, 2049, 4099, 9000, 40000};
-    check_kth(sizes, COUNT(sizes), one_select_in, check_select_case);
 }
 
 /* --------------------------------------------------------------- of a row -- */
@@ -244,60 +203,6 @@ static void check_topk_row(void) {
             for (size_t j = 0; j < COUNT(ks); j++)
                 if (ks[j] <= n && (n < 1000 || ks[j] <= 22 || kind % (run.quick ? 16 : 4) == 0))
                     check_top_case(keys, n, ks[j], (random_kind)kind);
-        }
-        free(keys);
-    }
-}
-
-static int is_listed(float key, int32_t expert, int64_t token, const seqtopk_cut *cut) {
-    if (key == INFINITY || key == -INFINITY)
-        return key > 0;
-    if (key != cut->key)
-        return key > cut->key;
-    return token != cut->token ? token < cut->token : expert <= cut->expert;
-}
-
-static void check_list_case(const float *keys, int32_t n, int64_t token, const seqtopk_cut *cut, random_kind kind) {
-    int32_t *expected = check_alloc((size_t)n, 4), count = 0;
-    for (int32_t e = 0; e < n; e++)
-        if (is_listed(keys[e], e, token, cut))
-            expected[count++] = e;
-    op_case c = {.first = token, .last = token + 1, .experts = n, .cut = *cut, .end = count};
-    c.keys = case_copy(CASE_KEYS, keys, (size_t)n, 4);
-    case_freeze(CASE_KEYS);
-    for (const seqtopk_row *row = NULL; (row = check_next(row, SEQTOPK_OP_list_keys, -1));) {
-        check_context("%s E %d token %lld cut (%.9g, %lld, %d) kind %s (seed %llu)", row->name, (int)n,
-                      (long long)token, (double)cut->key, (long long)cut->token, (int)cut->expert,
-                      random_kind_name(kind), (unsigned long long)run.seed);
-        case_place(&c, row->op);
-        for (c.counts_only = 1; c.counts_only >= 0; c.counts_only--) {
-            case_call(&c, row);
-            check_that(c.returned == count, "does not %s %d", c.counts_only ? "count" : "list", (int)count);
-        }
-        check_that(memcmp(c.ids, expected, (size_t)count * 4) == 0, "lists other ids");
-        check_that(case_intact(), "wrote beside ids");
-    }
-    free(expected);
-}
-
-static void check_list_keys(void) {
-    static const int64_t tokens[] = {0, 6, 7, 8, INT64_C(0x7ffffffe)};
-    for (size_t i = 0; i < CHECK_EXPERT_COUNTS; i++) {
-        const int32_t n = check_expert_counts[i];
-        float *keys = check_alloc((size_t)n, sizeof *keys);
-        for (int kind = 0; kind < RANDOM_KINDS; kind++) {
-            make_keys(keys, (size_t)n, (random_kind)kind);
-            for (size_t j = 0; j < COUNT(tokens); j++) {
-                const int32_t e = (int32_t)random_below(&run.random, (uint32_t)n);
-                const seqtopk_cut cuts[] = {
-                    {isfinite(keys[e]) ? keys[e] : 0, e, 7},
-                    {isfinite(keys[e]) ? -keys[e] : 0, n - 1, 7},
-                    {-FLT_MAX, INT32_MAX - 1, INT64_MAX},
-                    {INFINITY, 0, -1},
-                };
-                for (size_t k = 0; k < COUNT(cuts); k++)
-                    check_list_case(keys, n, tokens[j], cuts + k, (random_kind)kind);
-            }
         }
         free(keys);
     }
@@ -625,10 +530,8 @@ static void check_candidates(const int32_t *widest, size_t count, void (*check_c
 
 void check_select(void) {
     static const int32_t listed[] = {1, 3, 8, 17, 40, 256}, bounded[] = {1, 3, 8, 12, 16, 17, 40};
-    check_nth_keys();
     check_select_keys();
     check_topk_row();
-    check_list_keys();
     check_collect_keys();
     check_candidates(listed, COUNT(listed), check_list_candidates_case);
     check_candidates(bounded, COUNT(bounded), check_bound_candidates_case);

@@ -341,37 +341,6 @@ static void check_vec_store_u16(const op *o) {
         }
 }
 
-/* Of two vectors' work and something between them, which is nobody's. */
-static void check_split_of(guard_side side, uint32_t mask) {
-    enum { BETWEEN = 3 };
-    const int lanes = now.isa->lanes, work = 2 * lanes + BETWEEN, count = count_of(mask);
-    const uint32_t rest = ~mask & ((1u << lanes) - 1);
-    check_vec_io io = inputs_at(random_below(&now.random, INPUTS));
-    float *to = io.to = guard_place(&now.guard, (size_t)work * sizeof(float), side, 0);
-    io.mask = mask;
-    io.n = work;
-    run(&io);
-    for (int i = 0; i < lanes; i++) {
-        const float *place = i < count ? to + i : to + work - lanes + i;
-        const float want = io.a[i < count ? lane_of(mask, i) : lane_of(rest, i - count)];
-        if (!same(*place, want, SAME_BITS))
-            wrong("mask %x, place %d: %08x, not %08x", mask, i, bits_of(*place), bits_of(want));
-    }
-    for (size_t i = 0; i < BETWEEN * sizeof(float); i++)
-        if (((unsigned char *)(to + lanes))[i] != GUARD_RUBBISH)
-            wrong("mask %x: more than a vector was written", mask);
-    if (!guard_intact(&now.guard))
-        wrong("mask %x: written outside", mask);
-}
-
-static void check_vec_store_split(const op *o) {
-    (void)o;
-    for (uint32_t mask = 0; mask < 1u << now.isa->lanes; mask++) {
-        check_split_of(GUARD_END, mask);
-        check_split_of(GUARD_BEGIN, mask);
-    }
-}
-
 static void check_vec_sums16(const op *o) {
     (void)o;
     for (size_t at = 0; at < INPUTS; at++) {

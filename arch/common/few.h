@@ -212,7 +212,7 @@ static inline int32_t topk_of_row(const float *keys, int32_t n, int32_t k, int32
     enum { MOST = 64 };
     int32_t few_ids[MOST], size = 0, listed = 0;
     vec most[VECS];
-    if (k > LANES || k < 1)
+    if (k > LANES || k < 1 || n <= 2 * k)
         return insert_row(keys, n, k, ids);
     for (int v = 0; v < VECS; v++)
         most[v] = vec_set1(-FLT_MAX);

@@ -43,9 +43,6 @@
  *   vec_of_raw_f32, _bf16, _f16 (a)      floats from lanes whose low bits are elements, the other bits 0
  *   vec_abs(a)                           without the sign
  *   vec_first_bit(bits)                  the lowest bit's number, any number of at least 64 if there is none
- *   vec_store_split(left, right, a, mask)   the lanes of the mask from `left` on, the others up to `right`, each in
- *                                        their order; other lanes may be written within a vector's length of either,
- *                                        and there are two vectors between them
  *   vec_across(a, stride)                lanes whose numbers differ in the bit `stride` change places
  *   vec_blend(mask, a, b)               lanes of a where mask[VEC_LANES] is -1, of b where it is 0
  *   vec_raise(a, mask)                   +inf in the lanes of the mask, a in the others

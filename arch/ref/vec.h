@@ -221,7 +221,7 @@ static inline vec vec_abs(vec a) { return (vec)((vec_bits)a & 0x7fffffffu); }
 static inline uint64_t vec_first_bit(uint64_t bits) { return bits ? (uint64_t)__builtin_ctzll(bits) : 64; }
 
 /* The lanes of the mask in front, the others after them. */
-static inline vec vec_part(vec a, uint32_t mask) {
+static inline vec vec_compress(vec a, uint32_t mask) {
     static const uint8_t order[16][4] = {
         {0, 1, 2, 3}, {0, 1, 2, 3}, {1, 0, 2, 3}, {0, 1, 2, 3}, {2, 0, 1, 3}, {0, 2, 1, 3}, {1, 2, 0, 3}, {0, 1, 2, 3},
         {3, 0, 1, 2}, {0, 3, 1, 2}, {1, 3, 0, 2}, {0, 1, 3, 2}, {2, 3, 0, 1}, {0, 2, 3, 1}, {1, 2, 3, 0}, {0, 1, 2, 3}};
@@ -229,14 +229,6 @@ static inline vec vec_part(vec a, uint32_t mask) {
     memcpy(lanes, &a, sizeof a);
     const uint8_t *from = order[mask & 15];
     return (vec){lanes[from[0]], lanes[from[1]], lanes[from[2]], lanes[from[3]]};
-}
-
-static inline vec vec_compress(vec a, uint32_t mask) { return vec_part(a, mask); }
-
-static inline void vec_store_split(float *left, float *right, vec a, uint32_t mask) {
-    const vec parted = vec_part(a, mask);
-    vec_store(left, parted);
-    vec_store(right - 4, parted);
 }
 
 static inline vec vec_across(vec a, int stride) {

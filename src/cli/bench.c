@@ -4,7 +4,9 @@
 #include "cli.h"
 #include "logits.h"
 #include "machine.h"
+#include "model.h"
 #include "read.h"
+#include "save.h"
 #include "threads.h"
 
 #include <inttypes.h>
@@ -67,13 +69,6 @@ static const seqtopk_options options = {
 };
 _Static_assert(sizeof rows / sizeof *rows <= 64, "one bit a row");
 
-/* Token-major lists, and expert-major ones where they are wanted. */
-typedef struct lists {
-    int32_t *token_offsets, *expert_ids;
-    float *weights;
-    int32_t *expert_offsets, *expert_tokens, *expert_slots;
-} lists;
-
 /* One caller of route. */
 typedef struct caller {
     const seqtopk_plan *plan;
@@ -92,8 +87,7 @@ typedef struct job {
     seqtopk_cli_logits logits;
     seqtopk_plan *plan, *reference_plan;
     seqtopk_cli_team *team; /* NULL: route on one thread */
-    lists found, expected;
-    int64_t selected, expected_selected;
+    seqtopk_cli_lists found, expected;
     bool compared; /* there are lists of the reference */
     caller route, permuted, reference;
     seqtopk_read_fn *read;
@@ -127,35 +121,13 @@ static void call_route(void *context) {
 
 /* ---------------------------------------------------------------- allocation -- */
 
-static bool make_lists(lists *l, int64_t tokens, int64_t experts, int64_t pairs, bool by_expert) {
-    unsigned long long n = (unsigned long long)pairs;
-    l->token_offsets = seqtopk_cli_alloc((unsigned long long)tokens + 1, sizeof(int32_t));
-    l->expert_ids = seqtopk_cli_alloc(n, sizeof(int32_t));
-    l->weights = seqtopk_cli_alloc(n, sizeof(float));
-    if (!by_expert)
-        return l->token_offsets && l->expert_ids && l->weights;
-    l->expert_offsets = seqtopk_cli_alloc((unsigned long long)experts + 1, sizeof(int32_t));
-    l->expert_tokens = seqtopk_cli_alloc(n, sizeof(int32_t));
-    l->expert_slots = seqtopk_cli_alloc(n, sizeof(int32_t));
-    return l->token_offsets && l->expert_ids && l->weights && l->expert_offsets && l->expert_tokens && l->expert_slots;
-}
-
-static void free_lists(lists *l) {
-    free(l->token_offsets);
-    free(l->expert_ids);
-    free(l->weights);
-    free(l->expert_offsets);
-    free(l->expert_tokens);
-    free(l->expert_slots);
-}
-
 static void job_free(job *j) {
     seqtopk_cli_team_end(j->team);
     seqtopk_cli_logits_free(&j->logits);
     seqtopk_plan_destroy(j->plan);
     seqtopk_plan_destroy(j->reference_plan);
-    free_lists(&j->found);
-    free_lists(&j->expected);
+    seqtopk_cli_lists_free(&j->found);
+    seqtopk_cli_lists_free(&j->expected);
     free(j->cu_seqlens);
     free(j->other);
     free(j->route.scratch);
@@ -173,7 +145,7 @@ static bool make_sequences(job *j, int64_t sequences) {
     return j->cu_seqlens != NULL;
 }
 
-static bool make_caller(caller *w, const job *j, const seqtopk_plan *plan, const lists *l, int64_t sequences,
+static bool make_caller(caller *w, const job *j, const seqtopk_plan *plan, seqtopk_cli_lists *l, int64_t sequences,
                         int32_t threads) {
     w->plan = plan;
     w->in = (seqtopk_input)SEQTOPK_INPUT_INIT;
@@ -186,6 +158,7 @@ static bool make_caller(caller *w, const job *j, const seqtopk_plan *plan, const
     w->out.token_offsets = l->token_offsets;
     w->out.expert_ids = l->expert_ids;
     w->out.weights = l->weights;
+    w->out.selected = &l->selected;
     w->out.capacity = seqtopk_max_selected(plan, j->tokens);
     w->scratch_size = seqtopk_scratch_size(plan, j->tokens, sequences, threads);
     w->scratch = seqtopk_cli_alloc(w->scratch_size, 1);
@@ -215,8 +188,9 @@ static int check_memory(const job *j, const seqtopk_bench_values *values) {
 
 static bool job_allocate(job *j, const seqtopk_bench_values *values, const seqtopk_row *lse) {
     const int64_t experts = j->desc.experts, pairs = seqtopk_max_selected(j->plan, j->tokens);
-    const bool ok = make_sequences(j, values->sequences) && make_lists(&j->found, j->tokens, experts, pairs, true) &&
-                    make_lists(&j->expected, j->tokens, experts, pairs, false) &&
+    const bool ok = make_sequences(j, values->sequences) &&
+                    seqtopk_cli_lists_make(&j->found, j->tokens, experts, pairs) &&
+                    seqtopk_cli_lists_make(&j->expected, j->tokens, experts, pairs) &&
                     seqtopk_cli_logits_make(&j->logits, j->tokens, experts, j->desc.dtype, values->biased,
                                             (uint64_t)values->seed) &&
                     make_caller(&j->route, j, j->plan, &j->found, values->sequences, j->desc.threads) &&
@@ -232,8 +206,6 @@ static bool job_allocate(job *j, const seqtopk_bench_values *values, const seqto
         return false;
     if (j->team)
         j->route.parallel = seqtopk_cli_team_lend(j->team);
-    j->route.out.selected = &j->selected;
-    j->reference.out.selected = &j->expected_selected;
     j->permuted = j->route;
     j->permuted.out.expert_offsets = j->found.expert_offsets;
     j->permuted.out.expert_tokens = j->found.expert_tokens;
@@ -260,8 +232,8 @@ static bool reference_fits(const job *j, double seconds) {
 }
 
 static int check(const job *j) {
-    const lists *a = &j->found, *b = &j->expected;
-    const size_t n = (size_t)j->selected;
+    const seqtopk_cli_lists *a = &j->found, *b = &j->expected;
+    const size_t n = (size_t)a->selected;
     if (j->route.status || j->permuted.status || j->reference.status)
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "bench: a route failed: %s",
                                 seqtopk_status_string(j->route.status      ? j->route.status
@@ -269,7 +241,7 @@ static int check(const job *j) {
                                                                            : j->reference.status));
     if (!j->compared)
         return SEQTOPK_OPTIONS_RUN;
-    if (j->selected != j->expected_selected ||
+    if (a->selected != b->selected ||
         memcmp(a->token_offsets, b->token_offsets, ((size_t)j->tokens + 1) * sizeof(int32_t)) ||
         memcmp(a->expert_ids, b->expert_ids, n * sizeof(int32_t)) || memcmp(a->weights, b->weights, n * sizeof(float)))
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
@@ -300,17 +272,20 @@ static void measure(job *j, const seqtopk_bench_values *values, seqtopk_bench_re
 /* ------------------------------------------------------------------- command -- */
 
 static int make_plans(seqtopk_bench_values *values, uint64_t given, job *j) {
-    int64_t shape[2];
-    int status = seqtopk_bench_shape(&options, values, &given, shape);
+    int64_t shape[3] = {0, 0, values->top_k};
+    seqtopk_cli_model model;
+    int status = seqtopk_cli_model_shape(&options, &given, &values->desc, values->shape, 2, shape, &model);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
+    values->model = model.name;
+    values->biased |= model.is_biased;
     j->tokens = shape[0];
     if (values->sequences > j->tokens)
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
                                 "bench: --sequences %" PRId64 " is above the %" PRId64 " tokens of --shape; take fewer",
                                 values->sequences, j->tokens);
     status = seqtopk_cli_desc_fill(&options, given, &values->desc, shape[1], values->model ? "--model" : "--shape",
-                                   values->top_k, &j->desc);
+                                   shape[2], &j->desc);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
     j->desc.tokens = j->tokens;

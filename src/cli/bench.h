@@ -43,13 +43,6 @@ typedef struct seqtopk_bench_report {
     double seconds;
 } seqtopk_bench_report;
 
-/*
- * The tokens and experts of --shape, and with --model what that sets and no option sets otherwise; `given` gets what is
- * as good as given. Prints what is wrong; returns SEQTOPK_OPTIONS_RUN or the exit status.
- */
-int seqtopk_bench_shape(const seqtopk_options *options, seqtopk_bench_values *values, uint64_t *given,
-                        int64_t shape[2]);
-
 /* Returns the exit status. */
 int seqtopk_bench_print(const seqtopk_bench_report *report);
 

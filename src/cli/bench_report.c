@@ -43,27 +43,18 @@ static void time_text(char *text, size_t size, double ns) {
 
 static void print_head(const seqtopk_bench_report *r) {
     const seqtopk_desc *d = r->desc;
-    char a[SEQTOPK_WORD], b[SEQTOPK_WORD], c[SEQTOPK_WORD], e[SEQTOPK_WORD], note[SEQTOPK_NOTE];
+    char dtype[SEQTOPK_WORD], note[SEQTOPK_NOTE];
     seqtopk_machine machine;
     seqtopk_machine_read(&machine);
     printf("seqtopk    %s\nprocessor  %s, %ld online\n", seqtopk_version(), machine.name, machine.processors);
     if (r->values->model)
         printf("model      %s\n", r->values->model);
-    printf("shape      %" PRId64 " token%s, %" PRId32 " expert%s, K %" PRId32, d->tokens, d->tokens == 1 ? "" : "s",
-           d->experts, d->experts == 1 ? "" : "s", d->top_k);
+    printf("shape      %" PRId64 " token%s, %" PRId32 " expert%s, %s", d->tokens, d->tokens == 1 ? "" : "s", d->experts,
+           d->experts == 1 ? "" : "s", seqtopk_options_word(SEQTOPK_WORDS_DTYPE, (int)d->dtype, dtype));
     if (r->values->sequences > 1 && d->scope == SEQTOPK_SCOPE_SEQUENCE)
         printf("; %" PRId64 " sequences", r->values->sequences);
-    printf("\nrouting    scope %s, score %s%s, norm %s, %s",
-           seqtopk_options_word(SEQTOPK_WORDS_SCOPE, (int)d->scope, a),
-           seqtopk_options_word(SEQTOPK_WORDS_SCORE, (int)d->score, b), r->values->biased ? " + bias" : "",
-           seqtopk_options_word(SEQTOPK_WORDS_NORM, (int)d->norm - SEQTOPK_NORM_NONE, c),
-           seqtopk_options_word(SEQTOPK_WORDS_DTYPE, (int)d->dtype, e));
-    if (d->min_experts)
-        printf(", min %" PRId32, d->min_experts);
-    if (d->max_experts)
-        printf(", max %" PRId32, d->max_experts);
-    if (d->groups > 1)
-        printf(", %" PRId32 " of %" PRId32 " groups", d->group_top_k, d->groups);
+    printf("\nrouting    ");
+    seqtopk_cli_router_text(d, r->values->biased);
     printf("\nlogits     random, seed %" PRId64 ", %.1f KiB; %s\n", r->values->seed, (double)r->bytes / 1024,
            r->values->cold ? "before every call 64 MB of other memory are read"
                            : "the same in every call, from caches where they fit");
@@ -127,26 +118,13 @@ static void json_machine(seqtopk_json *j) {
 static void json_config(seqtopk_json *j, const seqtopk_bench_report *r) {
     const seqtopk_desc *d = r->desc;
     const int64_t shape[] = {d->tokens, d->experts};
-    char text[SEQTOPK_WORD];
     seqtopk_json_text(j, "isa", r->score->isa_name);
     seqtopk_json_text(j, "model", r->values->model);
     seqtopk_json_ints(j, "shape", shape, 2);
     seqtopk_json_int(j, "tokens", d->tokens);
     seqtopk_json_int(j, "experts", d->experts);
-    seqtopk_json_int(j, "top_k", d->top_k);
     seqtopk_json_int(j, "sequences", r->values->sequences);
-    seqtopk_json_text(j, "dtype", seqtopk_options_word(SEQTOPK_WORDS_DTYPE, (int)d->dtype, text));
-    seqtopk_json_text(j, "scope", seqtopk_options_word(SEQTOPK_WORDS_SCOPE, (int)d->scope, text));
-    seqtopk_json_text(j, "score", seqtopk_options_word(SEQTOPK_WORDS_SCORE, (int)d->score, text));
-    seqtopk_json_text(j, "norm", seqtopk_options_word(SEQTOPK_WORDS_NORM, (int)d->norm - SEQTOPK_NORM_NONE, text));
-    seqtopk_json_bool(j, "bias", r->values->biased);
-    seqtopk_json_int(j, "min", d->min_experts);
-    seqtopk_json_int(j, "max", seqtopk_max_per_token(r->plan));
-    seqtopk_json_int(j, "groups", d->groups > 1 ? d->groups : 1);
-    seqtopk_json_int(j, "group_top_k", d->groups > 1 ? d->group_top_k : 1);
-    seqtopk_json_text(j, "group_score",
-                      d->groups > 1 ? seqtopk_options_word(SEQTOPK_WORDS_GROUP_SCORE, (int)d->group_score, text)
-                                    : NULL);
+    seqtopk_cli_router_json(j, r->plan, d, r->values->biased);
     seqtopk_json_bool(j, "cold", r->values->cold);
     seqtopk_json_int(j, "seed", r->values->seed);
     seqtopk_json_int(j, "threads", d->threads);

@@ -196,25 +196,6 @@ static int decode(job *j, const char *path, int64_t joint, int run, seqtopk_prog
     return SEQTOPK_OPTIONS_RUN;
 }
 
-/* By expert, tokens ascending. */
-static void list_experts(seqtopk_cli_lists *l) {
-    int32_t *offsets = l->expert_offsets;
-    memset(offsets, 0, ((size_t)l->experts + 1) * sizeof *offsets);
-    for (int64_t i = 0; i < l->selected; i++)
-        offsets[l->expert_ids[i] + 1]++;
-    for (int64_t e = 0; e < l->experts; e++)
-        offsets[e + 1] += offsets[e];
-    for (int64_t t = 0; t < l->tokens; t++)
-        for (int32_t i = l->token_offsets[t]; i < l->token_offsets[t + 1]; i++) {
-            const int32_t slot = offsets[l->expert_ids[i]]++;
-            l->expert_tokens[slot] = (int32_t)t;
-            l->expert_slots[slot] = i;
-        }
-    for (int64_t e = l->experts; e > 0; e--)
-        offsets[e] = offsets[e - 1];
-    offsets[0] = 0;
-}
-
 /* --------------------------------------------------------------- distance -- */
 
 typedef struct selection {
@@ -277,15 +258,12 @@ static int find_distances(const job *j, const char *path, seqtopk_cli_trace *tra
 
 /* ---------------------------------------------------------------- command -- */
 
-static int check(const decode_values *values, uint64_t given, const seqtopk_cli_model *model) {
+static int check(const decode_values *values, uint64_t given) {
     const int has_threshold = seqtopk_options_given(&options, given, "threshold");
-    if (!model->name && !seqtopk_options_given(&options, given, "top-k"))
-        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
-                                "decode: --top-k is missing; give it or --model, or see seqtopk decode --help");
-    if (values->desc.scope != SEQTOPK_SCOPE_SEQUENCE)
+    if (values->desc.fields.scope != SEQTOPK_SCOPE_SEQUENCE)
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
                                 "decode: --scope token has no past; decoding with it is what seqtopk route does");
-    if (values->desc.threads > 1)
+    if (values->desc.fields.threads > 1)
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "decode: --threads: a token is one thread's; leave it out");
     if (has_threshold && seqtopk_options_given(&options, given, "mode"))
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
@@ -299,23 +277,12 @@ static int check(const decode_values *values, uint64_t given, const seqtopk_cli_
 
 static int prepare(decode_values *values, uint64_t given, job *j, seqtopk_cli_model *model) {
     const char *path = values->sources.logits;
-    int status = seqtopk_cli_model_take(&options, &given, &values->desc, &values->top_k, model);
+    int status = check(values, given);
     if (status == SEQTOPK_OPTIONS_RUN)
-        status = check(values, given, model);
-    values->sources.shared = values->desc.shared_weight != 0 ? 0 : values->desc.shared_experts;
-    if (status == SEQTOPK_OPTIONS_RUN)
-        status = seqtopk_cli_inputs_load(&values->sources, values->desc.dtype, &j->inputs);
-    if (status == SEQTOPK_OPTIONS_RUN && model->name && j->inputs.experts != model->experts)
-        status = seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
-                                  "decode: --model %s has %" PRId32 " experts, and %s has %" PRId64
-                                  "; name the model of the file, or give --top-k instead",
-                                  model->name, model->experts, path, j->inputs.experts);
-    if (status == SEQTOPK_OPTIONS_RUN)
-        status =
-            seqtopk_cli_desc_fill(&options, given, &values->desc, j->inputs.experts, path, values->top_k, &j->desc);
+        status = seqtopk_cli_model_load(&options, &given, &values->desc, &values->sources, values->top_k, &j->inputs,
+                                        &j->desc, model);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
-    j->desc.dtype = j->inputs.dtype;
     j->desc.scope = SEQTOPK_SCOPE_ONLINE;
     status = seqtopk_cli_plan(options.command, &j->desc, &j->plan);
     if (status != SEQTOPK_OPTIONS_RUN)
@@ -343,7 +310,7 @@ static int run(decode_values *values, uint64_t given, job *j) {
     seqtopk_progress_clear(&progress);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
-    list_experts(&j->lists);
+    seqtopk_cli_lists_permute(&j->lists);
     seqtopk_cli_trace trace = {.path = path,
                                .directory = values->out,
                                .plot = values->plot,

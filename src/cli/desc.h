@@ -10,21 +10,14 @@
 #include <float.h>
 
 typedef struct seqtopk_cli_desc {
-    int scope, score, norm, dtype, order; /* dtype: -1 when not given */
-    float eps, floor, scale;
-    int skip_top1;
-    int64_t min, max;
-    int64_t groups, group_top_k, group_n;
-    int group_score, key_from;
-    int64_t group_quota, null_experts, shared_experts;
-    float logit_scale, softcap, shared_weight, jitter, min_p, top_p;
-    int64_t threads;
-    const char *isa, *kernel, *way;
+    seqtopk_desc
+        fields;        /* as options set them: seqtopk_cli_desc_fill makes the rest, and leaves out what does not act */
+    int dtype;         /* -1 when not given */
     const char *model; /* NULL: none was named; model.h takes it */
     int parity;
 } seqtopk_cli_desc;
 #define SEQTOPK_CLI_DESC_INIT                                                                                          \
-    { .dtype = -1, .threads = 1 }
+    { .fields = SEQTOPK_DESC_INIT, .dtype = -1 }
 
 /* In the order of the enums of seqtopk.h. */
 #define SEQTOPK_WORDS_SCOPE "sequence|token"
@@ -47,54 +40,57 @@ typedef struct seqtopk_cli_desc {
         SEQTOPK_ROW_(CHOICE, type, parity, "parity", SEQTOPK_WORDS_PARITY, 0, 0,                                       \
                      "whose eps and floor: transformers', vLLM's, llama.cpp's (default: hf)"),                         \
         {.kind = SEQTOPK_OPTION_HEADING, .help = "Selection"},                                                         \
-        SEQTOPK_ROW_(CHOICE, type, scope, "scope", SEQTOPK_WORDS_SCOPE, 0, 0,                                          \
+        SEQTOPK_ROW_(CHOICE, type, fields.scope, "scope", SEQTOPK_WORDS_SCOPE, 0, 0,                                   \
                      "what experts of a token compete with (default: sequence)"),                                      \
-        SEQTOPK_ROW_(CHOICE, type, score, "score", SEQTOPK_WORDS_SCORE, 0, 0, "score of a logit (default: softmax)"),  \
-        SEQTOPK_ROW_(INT, type, min, "min", "N", 0, 65536,                                                             \
+        SEQTOPK_ROW_(CHOICE, type, fields.score, "score", SEQTOPK_WORDS_SCORE, 0, 0,                                   \
+                     "score of a logit (default: softmax)"),                                                           \
+        SEQTOPK_ROW_(INT32, type, fields.min_experts, "min", "N", 0, 65536,                                            \
                      "least experts of a token; scope sequence, min-p, top-p (default: 0)"),                           \
-        SEQTOPK_ROW_(INT, type, max, "max", "N", 1, INT32_MAX,                                                         \
+        SEQTOPK_ROW_(INT32, type, fields.max_experts, "max", "N", 1, INT32_MAX,                                        \
                      "scope sequence: most experts of a token (default: all)"),                                        \
-        SEQTOPK_ROW_(INT, type, groups, "groups", "G", 1, 65536, "experts stand in G equal groups"),                   \
-        SEQTOPK_ROW_(INT, type, group_top_k, "group-topk", "g", 1, 65536, "groups that a token keeps"),                \
-        SEQTOPK_ROW_(CHOICE, type, group_score, "group-score", SEQTOPK_WORDS_GROUP_SCORE, 0, 0,                        \
+        SEQTOPK_ROW_(INT32, type, fields.groups, "groups", "G", 1, 65536, "experts stand in G equal groups"),          \
+        SEQTOPK_ROW_(INT32, type, fields.group_top_k, "group-topk", "g", 1, 65536, "groups that a token keeps"),       \
+        SEQTOPK_ROW_(CHOICE, type, fields.group_score, "group-score", SEQTOPK_WORDS_GROUP_SCORE, 0, 0,                 \
                      "score of a group: its best, its two or n best added up (default: max)"),                         \
-        SEQTOPK_ROW_(INT, type, group_n, "group-n", "N", 1, 65536, "the n of topn (default: K / g)"),                  \
-        SEQTOPK_ROW_(INT, type, group_quota, "group-quota", "N", 1, 65536,                                             \
+        SEQTOPK_ROW_(INT32, type, fields.group_n, "group-n", "N", 1, 65536, "the n of topn (default: K / g)"),         \
+        SEQTOPK_ROW_(INT32, type, fields.group_quota, "group-quota", "N", 1, 65536,                                    \
                      "most experts of a token in one group, of all groups without --group-topk"),                      \
-        SEQTOPK_ROW_(CHOICE, type, key_from, "key", SEQTOPK_WORDS_KEY, 0, 0,                                           \
+        SEQTOPK_ROW_(CHOICE, type, fields.key_from, "key", SEQTOPK_WORDS_KEY, 0, 0,                                    \
                      "what is compared, and the bias added to (default: score)"),                                      \
-        SEQTOPK_ROW_(FLOAT, type, logit_scale, "logit-scale", "F", FLT_MIN, FLT_MAX,                                   \
+        SEQTOPK_ROW_(FLOAT, type, fields.logit_scale, "logit-scale", "F", FLT_MIN, FLT_MAX,                            \
                      "logits are multiplied by this first (default: 1)"),                                              \
-        SEQTOPK_ROW_(FLOAT, type, softcap, "softcap", "C", FLT_MIN, FLT_MAX,                                           \
+        SEQTOPK_ROW_(FLOAT, type, fields.logit_softcap, "softcap", "C", FLT_MIN, FLT_MAX,                              \
                      "logits become C tanh(x / C) first (default: they stay)"),                                        \
-        SEQTOPK_ROW_(FLOAT, type, min_p, "min-p", "P", 0, 1,                                                           \
+        SEQTOPK_ROW_(FLOAT, type, fields.min_p, "min-p", "P", 0, 1,                                                    \
                      "scope token: of the K those whose score is P times the best or more"),                           \
-        SEQTOPK_ROW_(FLOAT, type, top_p, "top-p", "P", 0, 1,                                                           \
+        SEQTOPK_ROW_(FLOAT, type, fields.top_p, "top-p", "P", 0, 1,                                                    \
                      "scope token, softmax: of the K the fewest that add up to P"),                                    \
-        SEQTOPK_ROW_(INT, type, null_experts, "null-experts", "N", 0, 65535,                                           \
+        SEQTOPK_ROW_(INT32, type, fields.null_experts, "null-experts", "N", 0, 65535,                                  \
                      "the last N experts are weighed, and in no list"),                                                \
-        SEQTOPK_ROW_(INT, type, shared_experts, "shared-experts", "N", 0, 65535,                                       \
+        SEQTOPK_ROW_(INT32, type, fields.shared_experts, "shared-experts", "N", 0, 65535,                              \
                      "every token's, beside its K: the last N experts of the file"),                                   \
         {.kind = SEQTOPK_OPTION_HEADING, .help = "Weights"},                                                           \
-        SEQTOPK_ROW_(CHOICE, type, norm, "norm", SEQTOPK_WORDS_NORM, SEQTOPK_NORM_NONE, 0,                             \
+        SEQTOPK_ROW_(CHOICE, type, fields.norm, "norm", SEQTOPK_WORDS_NORM, SEQTOPK_NORM_NONE, 0,                      \
                      "what becomes of scores (default: none; score logits: softmax)"),                                 \
-        SEQTOPK_ROW_(FLOAT, type, eps, "eps", "F", 0, FLT_MAX, "norm sum: added to the sum"),                          \
-        SEQTOPK_ROW_(FLOAT, type, floor, "floor", "F", 0, FLT_MAX, "norm sum: the least divisor"),                     \
-        SEQTOPK_ROW_(FLAG, type, skip_top1, "norm-skip-top1", NULL, 0, 0, "norm sum: not when K is 1"),                \
-        SEQTOPK_ROW_(FLOAT, type, scale, "scale", "F", -FLT_MAX, FLT_MAX,                                              \
+        SEQTOPK_ROW_(FLOAT, type, fields.norm_eps, "eps", "F", 0, FLT_MAX, "norm sum: added to the sum"),              \
+        SEQTOPK_ROW_(FLOAT, type, fields.norm_floor, "floor", "F", 0, FLT_MAX, "norm sum: the least divisor"),         \
+        SEQTOPK_ROW_(FLAG, type, fields.norm_skip_top1, "norm-skip-top1", NULL, 0, 0, "norm sum: not when K is 1"),    \
+        SEQTOPK_ROW_(FLOAT, type, fields.scale, "scale", "F", -FLT_MAX, FLT_MAX,                                       \
                      "a last factor of every weight (default: 1)"),                                                    \
-        SEQTOPK_ROW_(FLOAT, type, shared_weight, "shared-weight", "F", -FLT_MAX, FLT_MAX,                              \
+        SEQTOPK_ROW_(FLOAT, type, fields.shared_weight, "shared-weight", "F", -FLT_MAX, FLT_MAX,                       \
                      "of shared experts, which the file has no logits of then"),                                       \
-        SEQTOPK_ROW_(FLOAT, type, jitter, "jitter", "F", 0, FLT_MAX,                                                   \
+        SEQTOPK_ROW_(FLOAT, type, fields.norm_jitter, "jitter", "F", 0, FLT_MAX,                                       \
                      "norm sparsemixer: how near is near (default: 0.01)"),                                            \
         {.kind = SEQTOPK_OPTION_HEADING, .help = "Kernels"},                                                           \
-        SEQTOPK_ROW_(INT, type, threads, "threads", "N", 1, 1024, "threads that may run at once (default: 1)"),        \
-        SEQTOPK_ROW_(TEXT, type, isa, "isa", "NAME", 0, 0, "force an instruction set; see seqtopk info"),              \
-        SEQTOPK_ROW_(TEXT, type, kernel, "kernel", "NAMES", 0, 0, "force kernels, separated by commas"),               \
-        SEQTOPK_ROW_(TEXT, type, way, "way", "NAME", 0, 0, "force a way from logits to lists; see seqtopk info"),      \
+        SEQTOPK_ROW_(INT32, type, fields.threads, "threads", "N", 1, 1024,                                             \
+                     "threads that may run at once (default: 1)"),                                                     \
+        SEQTOPK_ROW_(TEXT, type, fields.isa, "isa", "NAME", 0, 0, "force an instruction set; see seqtopk info"),       \
+        SEQTOPK_ROW_(TEXT, type, fields.kernel, "kernel", "NAMES", 0, 0, "force kernels, separated by commas"),        \
+        SEQTOPK_ROW_(TEXT, type, fields.way, "way", "NAME", 0, 0,                                                      \
+                     "force a way from logits to lists; see seqtopk info"),                                            \
         SEQTOPK_ROW_(CHOICE, type, dtype, "dtype", SEQTOPK_WORDS_DTYPE, 0, 0,                                          \
                      "type of the logits; bf16 is kept in a uint16 array"),                                            \
-        SEQTOPK_ROW_(CHOICE, type, order, "order", SEQTOPK_WORDS_ORDER, 0, 0,                                          \
+        SEQTOPK_ROW_(CHOICE, type, fields.order, "order", SEQTOPK_WORDS_ORDER, 0, 0,                                   \
                      "order of a token's experts in the lists (default: expert)")
 
 /*

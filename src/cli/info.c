@@ -46,21 +46,6 @@ static const seqtopk_options options = {
 };
 _Static_assert(sizeof rows / sizeof *rows <= 64, "one bit a row");
 
-typedef struct shape_values {
-    int64_t tokens, experts, top_k;
-} shape_values;
-
-static bool parse_shape(const char *text, shape_values *shape) {
-    static const int64_t least[] = {0, 1, 1}, most[] = {INT32_MAX, 65536, 65536};
-    int64_t sizes[3];
-    if (!seqtopk_parse_shape(text, 3, least, most, sizes))
-        return false;
-    shape->tokens = sizes[0];
-    shape->experts = sizes[1];
-    shape->top_k = sizes[2];
-    return true;
-}
-
 /* --------------------------------------------------- instruction sets -- */
 
 static void print_isas(void) {
@@ -342,16 +327,14 @@ static void json_expected(seqtopk_json *json, const seqtopk_plan *plan, const se
 /* ---------------------------------------------------------------- a plan -- */
 
 static void print_plan(const seqtopk_plan *plan, const seqtopk_desc *desc, const seqtopk_cli_model *model) {
-    char scope[SEQTOPK_WORD], score[SEQTOPK_WORD], dtype[SEQTOPK_WORD];
+    char dtype[SEQTOPK_WORD];
     if (model->name)
         printf("model      %s\n", model->name);
-    printf("plan       %" PRId64 " tokens, %" PRId32 " experts, K %" PRId32 "; scope %s, score %s, %s, %" PRId32
-           " thread%s\n",
-           desc->tokens, desc->experts, desc->top_k, seqtopk_options_word(SEQTOPK_WORDS_SCOPE, (int)desc->scope, scope),
-           seqtopk_options_word(SEQTOPK_WORDS_SCORE, (int)desc->score, score),
-           seqtopk_options_word(SEQTOPK_WORDS_DTYPE, (int)desc->dtype, dtype), desc->threads,
+    printf("plan       %" PRId64 " tokens, %" PRId32 " experts, %s, %" PRId32 " thread%s\nrouting    ", desc->tokens,
+           desc->experts, seqtopk_options_word(SEQTOPK_WORDS_DTYPE, (int)desc->dtype, dtype), desc->threads,
            desc->threads == 1 ? "" : "s");
-    printf("scratch    %zu bytes for one sequence\n", seqtopk_scratch_size(plan, desc->tokens, 1, desc->threads));
+    seqtopk_cli_router_text(desc, model->is_biased);
+    printf("\nscratch    %zu bytes for one sequence\n", seqtopk_scratch_size(plan, desc->tokens, 1, desc->threads));
     printf("selected   %" PRId64 " at most; %" PRId32 " at most by one token; %" PRId32 " steps\n\nkernels\n",
            seqtopk_max_selected(plan, desc->tokens), seqtopk_max_per_token(plan), seqtopk_route_steps(plan));
     seqtopk_cli_choices_text(plan, -1);
@@ -360,15 +343,11 @@ static void print_plan(const seqtopk_plan *plan, const seqtopk_desc *desc, const
 
 static void json_plan(seqtopk_json *json, const seqtopk_plan *plan, const seqtopk_desc *desc,
                       const seqtopk_cli_model *model) {
-    char word[SEQTOPK_WORD];
     seqtopk_json_begin(json, "plan", '{');
     seqtopk_json_text(json, "model", model->name);
     seqtopk_json_int(json, "tokens", desc->tokens);
     seqtopk_json_int(json, "experts", desc->experts);
-    seqtopk_json_int(json, "top_k", desc->top_k);
-    seqtopk_json_text(json, "scope", seqtopk_options_word(SEQTOPK_WORDS_SCOPE, (int)desc->scope, word));
-    seqtopk_json_text(json, "score", seqtopk_options_word(SEQTOPK_WORDS_SCORE, (int)desc->score, word));
-    seqtopk_json_text(json, "dtype", seqtopk_options_word(SEQTOPK_WORDS_DTYPE, (int)desc->dtype, word));
+    seqtopk_cli_router_json(json, plan, desc, model->is_biased);
     seqtopk_json_int(json, "threads", desc->threads);
     seqtopk_json_int(json, "scratch", (int64_t)seqtopk_scratch_size(plan, desc->tokens, 1, desc->threads));
     seqtopk_json_int(json, "max_selected", seqtopk_max_selected(plan, desc->tokens));
@@ -383,38 +362,9 @@ static void json_plan(seqtopk_json *json, const seqtopk_plan *plan, const seqtop
 
 /* --------------------------------------------------------------- command -- */
 
-/* The model's numbers, and from --shape the tokens at least. */
-static int take_shape(info_values *values, uint64_t *given, shape_values *shape, seqtopk_cli_model *model) {
-    static const int64_t least[] = {0}, most[] = {INT32_MAX};
-    const bool whole = parse_shape(values->shape, shape);
-    int64_t top_k = 0;
-    const int status = seqtopk_cli_model_take(&options, given, &values->desc, &top_k, model);
-    if (status != SEQTOPK_OPTIONS_RUN)
-        return status;
-    if (!whole && !model->name)
-        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
-                                "info: --shape needs TxExK, tokens x experts x top-k as in 8192x256x8, and '%s' is "
-                                "not; the tokens alone are enough with --model",
-                                values->shape);
-    if (!whole && !seqtopk_parse_shape(values->shape, 1, least, most, &shape->tokens))
-        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
-                                "info: --shape needs T, the tokens as in 8192, with --model, and '%s' is not",
-                                values->shape);
-    if (whole && model->name && shape->experts != model->experts)
-        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
-                                "info: --shape %s has %" PRId64 " experts, and --model %s has %" PRId32
-                                "; give the tokens alone, --shape %" PRId64 ", or leave --model out",
-                                values->shape, shape->experts, model->name, model->experts, shape->tokens);
-    if (!whole) {
-        shape->experts = model->experts;
-        shape->top_k = top_k;
-    }
-    return SEQTOPK_OPTIONS_RUN;
-}
-
 static int make_plan(info_values *values, uint64_t given, seqtopk_desc *desc, seqtopk_plan **plan,
                      seqtopk_cli_model *model) {
-    shape_values shape;
+    int64_t shape[3] = {0};
     if (!values->shape) {
         for (size_t r = OWN_ROWS; r < options.count; r++)
             if (given >> r & 1)
@@ -423,15 +373,15 @@ static int make_plan(info_values *values, uint64_t given, seqtopk_desc *desc, se
                                         rows[r].name);
         return SEQTOPK_OPTIONS_RUN;
     }
-    int status = take_shape(values, &given, &shape, model);
+    int status = seqtopk_cli_model_shape(&options, &given, &values->desc, values->shape, 3, shape, model);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
-    status = seqtopk_cli_desc_fill(&options, given, &values->desc, shape.experts, "--shape", shape.top_k, desc);
+    status = seqtopk_cli_desc_fill(&options, given, &values->desc, shape[1], "--shape", shape[2], desc);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
-    desc->tokens = shape.tokens;
+    desc->tokens = shape[0];
     status = seqtopk_cli_plan(options.command, desc, plan);
-    if (status == SEQTOPK_OPTIONS_RUN && seqtopk_max_selected(*plan, shape.tokens) < 0)
+    if (status == SEQTOPK_OPTIONS_RUN && seqtopk_max_selected(*plan, shape[0]) < 0)
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
                                 "info: --shape %s could select more pairs than an int32 list can index; "
                                 "take fewer tokens",

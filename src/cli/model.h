@@ -4,6 +4,7 @@
 #define SEQTOPK_CLI_MODEL_H
 
 #include "desc.h"
+#include "inputs.h"
 
 #include <seqtopk/seqtopk.h>
 
@@ -14,10 +15,20 @@ typedef struct seqtopk_cli_model {
 } seqtopk_cli_model;
 
 /*
- * Fills `model`, and from it what was not given of `cli` and of *top_k; `given` gets what is as good as given. Does
- * nothing without --model. Prints what is wrong; returns SEQTOPK_OPTIONS_RUN or the exit status.
+ * Fills `model`, and from it what was not given of `cli` and of *top_k; `given` gets what is as good as given. Without
+ * --model it only looks for a *top_k above 0. Prints what is wrong; returns SEQTOPK_OPTIONS_RUN or the exit status.
  */
 int seqtopk_cli_model_take(const seqtopk_options *options, uint64_t *given, seqtopk_cli_desc *cli, int64_t *top_k,
+                           seqtopk_cli_model *model);
+
+/* The same where --shape tells tokens, experts and, with `count` 3, K, or with --model the tokens alone: sizes becomes T, E
+ * and K. sizes[2] is --top-k before, 0 if it was not given. */
+int seqtopk_cli_model_shape(const seqtopk_options *options, uint64_t *given, seqtopk_cli_desc *cli, const char *shape,
+                            int count, int64_t sizes[3], seqtopk_cli_model *model);
+
+/* The same where a file of logits tells them: reads it, and fills `desc`. top_k: 0 if it was not given. */
+int seqtopk_cli_model_load(const seqtopk_options *options, uint64_t *given, seqtopk_cli_desc *cli,
+                           seqtopk_cli_sources *sources, int64_t top_k, seqtopk_cli_inputs *inputs, seqtopk_desc *desc,
                            seqtopk_cli_model *model);
 
 /* The place of a name in the list. On an unknown one -1, after an error that names the nearest; `where` begins it:

@@ -155,7 +155,7 @@ typedef struct parser {
 } parser;
 
 static int wrong_number(const parser *p, const seqtopk_option *row, const char *text) {
-    const char *kind = row->kind == SEQTOPK_OPTION_INT ? "a whole number" : "a number that float32 can hold";
+    const char *kind = row->kind == SEQTOPK_OPTION_FLOAT ? "a number that float32 can hold" : "a whole number";
     char limits[80] = "";
     if (row->most < INT32_MAX)
         snprintf(limits, sizeof limits, " from %.9g to %.9g", row->least, row->most);
@@ -173,6 +173,7 @@ static int store(parser *p, const seqtopk_option *row, const char *text) {
                                 row->name);
     p->given |= bit;
     int place;
+    int64_t number;
     switch (row->kind) {
     case SEQTOPK_OPTION_HEADING: break;
     case SEQTOPK_OPTION_FLAG: *(int *)slot = 1; break;
@@ -186,6 +187,11 @@ static int store(parser *p, const seqtopk_option *row, const char *text) {
     case SEQTOPK_OPTION_INT:
         if (!seqtopk_parse_int(text, (int64_t)row->least, (int64_t)row->most, (int64_t *)slot))
             return wrong_number(p, row, text);
+        break;
+    case SEQTOPK_OPTION_INT32:
+        if (!seqtopk_parse_int(text, (int64_t)row->least, (int64_t)row->most, &number))
+            return wrong_number(p, row, text);
+        *(int32_t *)slot = (int32_t)number;
         break;
     case SEQTOPK_OPTION_FLOAT:
         if (!parse_float(text, row->least, row->most, (float *)slot))

@@ -13,9 +13,10 @@ typedef enum seqtopk_option_kind {
                                   with `most` above 1 an array of so many, for as many words */
     SEQTOPK_OPTION_FLAG,       /* int: 1 when given */
     SEQTOPK_OPTION_INT,        /* int64_t within [least, most] */
+    SEQTOPK_OPTION_INT32,      /* the same as int32_t */
     SEQTOPK_OPTION_FLOAT,      /* float, finite, within [least, most] */
     SEQTOPK_OPTION_TEXT,       /* const char * */
-    SEQTOPK_OPTION_CHOICE      /* int: `least` + the place of the word in `argument` ("max|top2|topn") */
+    SEQTOPK_OPTION_CHOICE      /* int or an enum: `least` + the place of the word in `argument` ("max|top2|topn") */
 } seqtopk_option_kind;
 
 typedef struct seqtopk_option {

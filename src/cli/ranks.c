@@ -213,24 +213,6 @@ static int collect(const seqtopk_cli_ranks *r, const void *bytes, int64_t count,
     return r->gather(&r->inner, bytes, count * (int64_t)size, all, r->sizes) == SEQTOPK_OK;
 }
 
-/* The lists by expert of the whole, tokens ascending. */
-static void permute(seqtopk_cli_lists *l) {
-    memset(l->expert_offsets, 0, (size_t)(l->experts + 1) * sizeof(int32_t));
-    for (int64_t i = 0; i < l->selected; i++)
-        l->expert_offsets[l->expert_ids[i] + 1]++;
-    for (int64_t e = 0; e < l->experts; e++)
-        l->expert_offsets[e + 1] += l->expert_offsets[e];
-    for (int64_t t = 0; t < l->tokens; t++)
-        for (int32_t i = l->token_offsets[t]; i < l->token_offsets[t + 1]; i++) {
-            const int32_t place = l->expert_offsets[l->expert_ids[i]]++;
-            l->expert_tokens[place] = (int32_t)t;
-            l->expert_slots[place] = i;
-        }
-    for (int64_t e = l->experts; e > 0; e--) /* each has moved on to where the next begins */
-        l->expert_offsets[e] = l->expert_offsets[e - 1];
-    l->expert_offsets[0] = 0;
-}
-
 /* Puts the ranks' lists in the file's order: of each sequence rank after rank. counts: of the pairs of each token. */
 static void merge(const seqtopk_cli_inputs *inputs, int32_t size, const int32_t *counts, const int32_t *ids,
                   const float *weights, const float *nulls, int64_t *at_token, int64_t *at_pair, seqtopk_cli_lists *l) {
@@ -258,7 +240,7 @@ static void merge(const seqtopk_cli_inputs *inputs, int32_t size, const int32_t 
             }
     l->token_offsets[token] = (int32_t)pair;
     l->selected = pair;
-    permute(l);
+    seqtopk_cli_lists_permute(l);
 }
 
 /* At rank 0 the lists of all. */

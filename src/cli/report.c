@@ -64,6 +64,69 @@ void seqtopk_cli_choices_json(seqtopk_json *json, const seqtopk_plan *plan, int6
     seqtopk_json_end(json, ']');
 }
 
+/* ---------------------------------------------------------------- a router -- */
+
+void seqtopk_cli_router_text(const seqtopk_desc *d, bool is_biased) {
+    char scope[SEQTOPK_WORD], score[SEQTOPK_WORD], norm[SEQTOPK_WORD], by[SEQTOPK_WORD];
+    printf("scope %s, score %s%s, norm %s, K %" PRId32, seqtopk_options_word(SEQTOPK_WORDS_SCOPE, (int)d->scope, scope),
+           seqtopk_options_word(SEQTOPK_WORDS_SCORE, (int)d->score, score), is_biased ? " + bias" : "",
+           seqtopk_options_word(SEQTOPK_WORDS_NORM, (int)d->norm - SEQTOPK_NORM_NONE, norm), d->top_k);
+    if (d->min_experts)
+        printf(", min %" PRId32, d->min_experts);
+    if (d->max_experts)
+        printf(", max %" PRId32, d->max_experts);
+    if (d->groups > 1)
+        printf(", %" PRId32 " of %" PRId32 " groups by %s", d->group_top_k, d->groups,
+               seqtopk_options_word(SEQTOPK_WORDS_GROUP_SCORE, (int)d->group_score, by));
+    if (d->group_quota)
+        printf(", %" PRId32 " of a group at most", d->group_quota);
+    if (d->key_from == SEQTOPK_KEY_FROM_LOGIT)
+        printf(", keys from logits");
+    if (d->logit_scale != 0 && d->logit_scale != 1)
+        printf(", logits times %g", (double)d->logit_scale);
+    if (d->logit_softcap > 0)
+        printf(", capped at %g", (double)d->logit_softcap);
+    if (d->min_p > 0)
+        printf(", min-p %g", (double)d->min_p);
+    if (d->top_p > 0)
+        printf(", top-p %g", (double)d->top_p);
+    if (d->null_experts)
+        printf(", %" PRId32 " null experts", d->null_experts);
+    if (d->shared_experts)
+        printf(", %" PRId32 " shared experts", d->shared_experts);
+}
+
+static void json_word(seqtopk_json *json, const char *key, const char *words, int place) {
+    char text[SEQTOPK_WORD];
+    seqtopk_json_text(json, key, seqtopk_options_word(words, place, text));
+}
+
+void seqtopk_cli_router_json(seqtopk_json *json, const seqtopk_plan *plan, const seqtopk_desc *d, bool is_biased) {
+    const bool grouped = d->groups > 1;
+    json_word(json, "dtype", SEQTOPK_WORDS_DTYPE, (int)d->dtype);
+    json_word(json, "scope", SEQTOPK_WORDS_SCOPE, (int)d->scope);
+    json_word(json, "score", SEQTOPK_WORDS_SCORE, (int)d->score);
+    json_word(json, "norm", SEQTOPK_WORDS_NORM, (int)d->norm - SEQTOPK_NORM_NONE);
+    seqtopk_json_bool(json, "bias", is_biased);
+    seqtopk_json_int(json, "top_k", d->top_k);
+    seqtopk_json_int(json, "min", d->min_experts);
+    seqtopk_json_int(json, "max", seqtopk_max_per_token(plan));
+    seqtopk_json_int(json, "groups", grouped ? d->groups : 1);
+    seqtopk_json_int(json, "group_top_k", grouped ? d->group_top_k : 1);
+    if (grouped)
+        json_word(json, "group_score", SEQTOPK_WORDS_GROUP_SCORE, (int)d->group_score);
+    else
+        seqtopk_json_text(json, "group_score", NULL);
+    seqtopk_json_int(json, "group_quota", d->group_quota);
+    json_word(json, "key", SEQTOPK_WORDS_KEY, (int)d->key_from);
+    seqtopk_json_real(json, "logit_scale", d->logit_scale != 0 ? (double)d->logit_scale : 1);
+    seqtopk_json_real(json, "softcap", (double)d->logit_softcap);
+    seqtopk_json_real(json, "min_p", (double)d->min_p);
+    seqtopk_json_real(json, "top_p", (double)d->top_p);
+    seqtopk_json_int(json, "null_experts", d->null_experts);
+    seqtopk_json_int(json, "shared_experts", d->shared_experts);
+}
+
 /* ------------------------------------------------------------ statistics -- */
 
 typedef struct statistics {
@@ -175,30 +238,6 @@ static void draw_tokens_of(const statistics *s, int64_t experts) {
     seqtopk_draw_bars(bars, rows);
 }
 
-static const char *word(const char *words, int place, char text[SEQTOPK_WORD]) {
-    return seqtopk_options_word(words, place, text);
-}
-
-/* What a router says beside score, norm and groups. */
-static void print_form(const seqtopk_desc *d) {
-    if (d->group_quota)
-        printf(", %" PRId32 " of a group at most", d->group_quota);
-    if (d->key_from == SEQTOPK_KEY_FROM_LOGIT)
-        printf(", keys from logits");
-    if (d->logit_scale != 0 && d->logit_scale != 1)
-        printf(", logits times %g", (double)d->logit_scale);
-    if (d->logit_softcap > 0)
-        printf(", capped at %g", (double)d->logit_softcap);
-    if (d->min_p > 0)
-        printf(", min-p %g", (double)d->min_p);
-    if (d->top_p > 0)
-        printf(", top-p %g", (double)d->top_p);
-    if (d->null_experts)
-        printf(", %" PRId32 " null experts", d->null_experts);
-    if (d->shared_experts)
-        printf(", %" PRId32 " shared experts", d->shared_experts);
-}
-
 /* +inf: no sequence left anything out. */
 static float least_margin(const seqtopk_cli_lists *lists) {
     float least = INFINITY;
@@ -210,27 +249,18 @@ static float least_margin(const seqtopk_cli_lists *lists) {
 static void print_text(const seqtopk_cli_report *r, const statistics *s) {
     const seqtopk_cli_inputs *in = r->inputs;
     const seqtopk_desc *d = r->desc;
-    char shape[SEQTOPK_NPY_SHAPE_TEXT], a[SEQTOPK_WORD], b[SEQTOPK_WORD], c[SEQTOPK_WORD], note[SEQTOPK_NOTE];
+    char shape[SEQTOPK_NPY_SHAPE_TEXT], dtype[SEQTOPK_WORD], note[SEQTOPK_NOTE];
 
     printf("file       %s: %s %s\n", r->path, seqtopk_npy_shape_text(&in->logits, shape),
-           word(SEQTOPK_WORDS_DTYPE, (int)in->dtype, a));
+           seqtopk_options_word(SEQTOPK_WORDS_DTYPE, (int)in->dtype, dtype));
     if (r->model->name)
         printf("model      %s\n", r->model->name);
     printf("tokens     %" PRId64 " in %" PRId64 " sequence%s", in->tokens, in->sequences,
            in->sequences == 1 ? "" : "s");
     if (in->token_mask)
         printf(", %" PRId64 " of them masked", in->tokens - in->unmasked);
-    printf("\nrouting    scope %s, score %s%s, norm %s, K %" PRId32, word(SEQTOPK_WORDS_SCOPE, (int)d->scope, a),
-           word(SEQTOPK_WORDS_SCORE, (int)d->score, b), in->bias.data ? " + bias" : "",
-           word(SEQTOPK_WORDS_NORM, (int)d->norm - SEQTOPK_NORM_NONE, c), d->top_k);
-    if (d->min_experts)
-        printf(", min %" PRId32, d->min_experts);
-    if (d->max_experts)
-        printf(", max %" PRId32, d->max_experts);
-    if (d->groups > 1)
-        printf(", %" PRId32 " of %" PRId32 " groups by %s", d->group_top_k, d->groups,
-               word(SEQTOPK_WORDS_GROUP_SCORE, (int)d->group_score, a));
-    print_form(d);
+    printf("\nrouting    ");
+    seqtopk_cli_router_text(d, in->bias.data != NULL);
     if (in->given)
         printf(", a given selection");
     printf("\nselected   %" PRId64 " of a budget of %" PRId64 " (%" PRId64 " tokens x %" PRId32 ")\n",
@@ -286,35 +316,18 @@ static void print_json(const seqtopk_cli_report *r, const statistics *s) {
     const seqtopk_cli_inputs *in = r->inputs;
     const seqtopk_desc *d = r->desc;
     seqtopk_json j = {stdout, false};
-    char text[SEQTOPK_WORD], note[SEQTOPK_NOTE];
+    char note[SEQTOPK_NOTE];
 
     seqtopk_json_begin(&j, NULL, '{');
     seqtopk_json_text(&j, "version", seqtopk_version());
     seqtopk_json_text(&j, "file", r->path);
     seqtopk_json_text(&j, "model", r->model->name);
     seqtopk_json_ints(&j, "shape", in->logits.shape, in->logits.ndim);
-    seqtopk_json_text(&j, "dtype", word(SEQTOPK_WORDS_DTYPE, (int)in->dtype, text));
     seqtopk_json_int(&j, "tokens", in->tokens);
     seqtopk_json_int(&j, "experts", in->experts);
     seqtopk_json_int(&j, "sequences", in->sequences);
     seqtopk_json_int(&j, "masked", in->tokens - in->unmasked);
-    seqtopk_json_text(&j, "scope", word(SEQTOPK_WORDS_SCOPE, (int)d->scope, text));
-    seqtopk_json_text(&j, "score", word(SEQTOPK_WORDS_SCORE, (int)d->score, text));
-    seqtopk_json_text(&j, "norm", word(SEQTOPK_WORDS_NORM, (int)d->norm - SEQTOPK_NORM_NONE, text));
-    seqtopk_json_bool(&j, "bias", in->bias.data != NULL);
-    seqtopk_json_int(&j, "top_k", d->top_k);
-    seqtopk_json_int(&j, "min", d->min_experts);
-    seqtopk_json_int(&j, "max", seqtopk_max_per_token(r->plan));
-    seqtopk_json_int(&j, "groups", d->groups > 1 ? d->groups : 1);
-    seqtopk_json_int(&j, "group_top_k", d->groups > 1 ? d->group_top_k : 1);
-    seqtopk_json_int(&j, "group_quota", d->group_quota);
-    seqtopk_json_text(&j, "key", word(SEQTOPK_WORDS_KEY, (int)d->key_from, text));
-    seqtopk_json_real(&j, "logit_scale", d->logit_scale != 0 ? (double)d->logit_scale : 1);
-    seqtopk_json_real(&j, "softcap", (double)d->logit_softcap);
-    seqtopk_json_real(&j, "min_p", (double)d->min_p);
-    seqtopk_json_real(&j, "top_p", (double)d->top_p);
-    seqtopk_json_int(&j, "null_experts", d->null_experts);
-    seqtopk_json_int(&j, "shared_experts", d->shared_experts);
+    seqtopk_cli_router_json(&j, r->plan, d, in->bias.data != NULL);
     seqtopk_json_bool(&j, "given", in->given != NULL);
     seqtopk_json_int(&j, "budget", s->budget);
     seqtopk_json_int(&j, "selected", r->lists->selected);

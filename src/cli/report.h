@@ -31,6 +31,10 @@ typedef struct seqtopk_cli_report {
 /* Returns the exit status. */
 int seqtopk_cli_report_print(const seqtopk_cli_report *report, bool json);
 
+/* What a router is, after "routing    ", and as members of an object. */
+void seqtopk_cli_router_text(const seqtopk_desc *desc, bool is_biased);
+void seqtopk_cli_router_json(seqtopk_json *json, const seqtopk_plan *plan, const seqtopk_desc *desc, bool is_biased);
+
 /* The decisions of a plan that hold for calls of so many tokens; < 0: all of them. */
 void seqtopk_cli_choices_text(const seqtopk_plan *plan, int64_t tokens);
 void seqtopk_cli_choices_json(seqtopk_json *json, const seqtopk_plan *plan, int64_t tokens);

@@ -187,40 +187,12 @@ static double median(const job *j, double first, int32_t *repetitions) {
 
 /* --------------------------------------------------------------- command -- */
 
-/* Before a file is read. */
-static int take_model(route_values *values, uint64_t *given, seqtopk_cli_model *model) {
-    const int status = seqtopk_cli_model_take(&options, given, &values->desc, &values->top_k, model);
-    if (status == SEQTOPK_OPTIONS_RUN && !model->name && !seqtopk_options_given(&options, *given, "top-k"))
-        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
-                                "route: --top-k is missing; give it or --model, or see seqtopk route --help");
-    return status;
-}
-
-static int check_experts(const seqtopk_cli_model *model, const job *j, const char *path) {
-    if (!model->name || j->inputs.experts == model->experts)
-        return SEQTOPK_OPTIONS_RUN;
-    return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
-                            "route: --model %s has %" PRId32 " experts, and %s has %" PRId64
-                            "; name the model of the file, or give --top-k and what else it needs instead",
-                            model->name, model->experts, path, j->inputs.experts);
-}
-
 /* All that is read and allocated. */
-static int prepare(route_values *values, uint64_t *all_given, job *j, seqtopk_cli_model *model) {
-    const char *path = values->sources.logits;
-    int status = take_model(values, all_given, model);
-    const uint64_t given = *all_given;
-    values->sources.shared = values->desc.shared_weight != 0 ? 0 : values->desc.shared_experts;
-    if (status == SEQTOPK_OPTIONS_RUN)
-        status = seqtopk_cli_inputs_load(&values->sources, values->desc.dtype, &j->inputs);
-    if (status == SEQTOPK_OPTIONS_RUN)
-        status = check_experts(model, j, path);
-    if (status == SEQTOPK_OPTIONS_RUN)
-        status =
-            seqtopk_cli_desc_fill(&options, given, &values->desc, j->inputs.experts, path, values->top_k, &j->desc);
+static int prepare(route_values *values, uint64_t *given, job *j, seqtopk_cli_model *model) {
+    int status = seqtopk_cli_model_load(&options, given, &values->desc, &values->sources, values->top_k, &j->inputs,
+                                        &j->desc, model);
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
-    j->desc.dtype = j->inputs.dtype;
     j->margins = values->margins;
     if (j->margins && (j->desc.scope != SEQTOPK_SCOPE_SEQUENCE || values->sources.given || values->team))
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
@@ -229,7 +201,7 @@ static int prepare(route_values *values, uint64_t *all_given, job *j, seqtopk_cl
 
     status = seqtopk_cli_plan(options.command, &j->desc, &j->plan);
     if (status == SEQTOPK_OPTIONS_RUN)
-        status = job_allocate(j, path);
+        status = job_allocate(j, values->sources.logits);
     return status;
 }
 

@@ -49,6 +49,23 @@ void seqtopk_cli_lists_free(seqtopk_cli_lists *lists) {
     free(lists->fallbacks);
 }
 
+void seqtopk_cli_lists_permute(seqtopk_cli_lists *l) {
+    memset(l->expert_offsets, 0, (size_t)(l->experts + 1) * sizeof(int32_t));
+    for (int64_t i = 0; i < l->selected; i++)
+        l->expert_offsets[l->expert_ids[i] + 1]++;
+    for (int64_t e = 0; e < l->experts; e++)
+        l->expert_offsets[e + 1] += l->expert_offsets[e];
+    for (int64_t t = 0; t < l->tokens; t++)
+        for (int32_t i = l->token_offsets[t]; i < l->token_offsets[t + 1]; i++) {
+            const int32_t place = l->expert_offsets[l->expert_ids[i]]++;
+            l->expert_tokens[place] = (int32_t)t;
+            l->expert_slots[place] = i;
+        }
+    for (int64_t e = l->experts; e > 0; e--) /* each has moved on to where the next begins */
+        l->expert_offsets[e] = l->expert_offsets[e - 1];
+    l->expert_offsets[0] = 0;
+}
+
 static bool path_of(char path[PATH_MAX], const char *directory, const char *name, bool temporary) {
     int n = temporary ? snprintf(path, PATH_MAX, "%s/.%s.%ld", directory, name, (long)getpid())
                       : snprintf(path, PATH_MAX, "%s/%s", directory, name);

@@ -22,6 +22,9 @@ typedef struct seqtopk_cli_lists {
 bool seqtopk_cli_lists_make(seqtopk_cli_lists *lists, int64_t tokens, int64_t experts, int64_t pairs);
 void seqtopk_cli_lists_free(seqtopk_cli_lists *lists);
 
+/* Makes the lists by expert, tokens ascending, from those by token. */
+void seqtopk_cli_lists_permute(seqtopk_cli_lists *lists);
+
 /*
  * Writes what there is of them into `directory`, which is made if need be. All are whole and on the disk under other names
  * before the first gets its own. Prints what failed; returns the exit status.

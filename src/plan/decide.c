@@ -132,74 +132,47 @@ static int32_t best_isa(seqtopk_op op, const usable_rows *usable, const seqtopk_
     return best;
 }
 
-/* Appends a decision, unless it only repeats the last one of this op. */
+/* Appends a decision, unless it is none or only repeats the last one of this op. */
 static void decide(seqtopk_draft *d, seqtopk_op op, seqtopk_decision decision) {
     const seqtopk_decision *last = d->decision + d->decisions - 1;
-    if (d->decisions > d->first[op] && last->row == decision.row && !last->line == !decision.line)
+    if (!decision.row || (d->decisions > d->first[op] && last->row == decision.row && !last->line == !decision.line))
         return;
     d->decision[d->decisions++] = decision;
 }
 
-/* The decisions of the model on an op, by T; returns how many. */
-static int32_t ask_model(const seqtopk_draft *d, seqtopk_op op, const usable_rows *usable, const seqtopk_forced *f,
-                         seqtopk_decision decision[SEQTOPK_MODEL_CHOICES]) {
+/* What the model says of an op, whatever T: the first row of the best ISA that suits the shape; no row if there is none. */
+static seqtopk_decision ask_model(const seqtopk_draft *d, seqtopk_op op, const usable_rows *usable,
+                                  const seqtopk_forced *f) {
     const int32_t isa = best_isa(op, usable, f);
     const char *why = op >= SEQTOPK_KERNEL_OPS ? "model: the default"
                       : f->isa_index < 0       ? "model: the widest usable ISA"
                       : isa == f->isa_index    ? f->isa_from
                                                : "the reference: the forced ISA has no kernel for this stage";
-    int64_t from = 0;
-    int32_t decisions = 0;
-    for (int32_t i = usable->first[op]; i < usable->first[op + 1] && decisions < SEQTOPK_MODEL_CHOICES; i++) {
-        const seqtopk_row *row = usable->row[i];
-        const int64_t limit = row->isa == isa ? seqtopk_model_limit(row, &d->desc) : -1;
-        if (limit < from)
-            continue;
-        decision[decisions++] = (seqtopk_decision){row, why, from, usable->first[op + 1] - usable->first[op], 0};
-        if (limit == INT64_MAX)
-            break;
-        from = limit + 1;
-    }
-    return decisions;
-}
-
-/* Appends the model's decisions for calls of [from, to) tokens. */
-static void take_model(seqtopk_draft *d, seqtopk_op op, const seqtopk_decision *model, int32_t count, int64_t from,
-                       int64_t to) {
-    for (int32_t i = 0; i < count && model[i].tokens_from < to; i++) {
-        seqtopk_decision decision = model[i];
-        if (i + 1 < count && model[i + 1].tokens_from <= from)
-            continue;
-        if (decision.tokens_from < from)
-            decision.tokens_from = from;
-        decide(d, op, decision);
-    }
+    seqtopk_decision model = {NULL, why, 0, usable->first[op + 1] - usable->first[op], 0};
+    for (int32_t i = usable->first[op]; i < usable->first[op + 1] && !model.row; i++)
+        if (usable->row[i]->isa == isa && seqtopk_model_suits(usable->row[i], &d->desc))
+            model.row = usable->row[i];
+    return model;
 }
 
 static int64_t tokens_from(const seqtopk_tuning_range *range) { return range->tokens > 1 ? range->tokens : 0; }
 
 static void choose_op(seqtopk_draft *d, seqtopk_op op, const usable_rows *usable, const seqtopk_forced *f,
                       uint32_t reach) {
-    seqtopk_decision model[SEQTOPK_MODEL_CHOICES] = {{0}};
     if (f->row[op]) {
         decide(d, op, (seqtopk_decision){f->row[op], f->kernels_from, 0, 1, 0});
         return;
     }
-    const int32_t count = ask_model(d, op, usable, f, model);
+    seqtopk_decision model = ask_model(d, op, usable, f);
     const seqtopk_tuning_line *tuned = d->tuning ? seqtopk_tuning_look_up(d->tuning, &d->desc, op) : NULL;
-    if (!tuned) {
-        take_model(d, op, model, count, 0, INT64_MAX);
-        return;
-    }
-    for (int32_t r = -1; r < tuned->ranges; r++) { /* below the first range the model chooses */
+    for (int32_t r = -1; r < (tuned ? tuned->ranges : 0); r++) { /* below the first range the model chooses */
         const int32_t tuned_row = r < 0 ? -1 : tuned->range[r].row;
         const seqtopk_row *row = tuned_row < 0 ? NULL : seqtopk_registry + tuned_row;
-        const int64_t from = r < 0 ? 0 : tokens_from(tuned->range + r);
-        const int64_t to = r + 1 < tuned->ranges ? tokens_from(tuned->range + r + 1) : INT64_MAX;
+        model.tokens_from = r < 0 ? 0 : tokens_from(tuned->range + r);
         if (row && seqtopk_isa_runs(row->isa) && fits(row, &d->desc, reach))
-            decide(d, op, (seqtopk_decision){row, NULL, from, model[0].contenders, tuned->number});
+            decide(d, op, (seqtopk_decision){row, NULL, model.tokens_from, model.contenders, tuned->number});
         else
-            take_model(d, op, model, count, from, to);
+            decide(d, op, model);
     }
 }
 

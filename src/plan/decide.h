@@ -20,10 +20,7 @@ typedef struct seqtopk_forced {
 seqtopk_status seqtopk_force(seqtopk_forced *forced, const seqtopk_desc *desc, seqtopk_error *error);
 
 /* A plan while it is made. */
-enum {
-    SEQTOPK_MODEL_CHOICES = 8,
-    SEQTOPK_DRAFT_DECISIONS = SEQTOPK_OPS * (SEQTOPK_MODEL_CHOICES + SEQTOPK_TUNING_BUCKETS)
-};
+enum { SEQTOPK_DRAFT_DECISIONS = SEQTOPK_OPS * (1 + SEQTOPK_TUNING_BUCKETS) };
 typedef struct seqtopk_draft {
     seqtopk_desc desc;
     const seqtopk_tuning *tuning; /* NULL: not asked */

@@ -1,21 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* The model, which chooses where no tuning file does: up to how many tokens each kernel is preferred, by shape. */
+/* The model, which chooses where no tuning file does: for which shapes each kernel is preferred to those after it. */
 #include "src/plan/plan.h"
 
 #include <string.h>
 
-int64_t seqtopk_model_limit(const seqtopk_row *row, const seqtopk_desc *desc) {
-    const double candidates = 1.25 * 64 * desc->top_k / desc->experts; /* candidates in 64 columns, about */
-    const int is_heap = strcmp(row->algorithm, "heap") == 0;
-    if (row->op == SEQTOPK_OP_select_keys && is_heap)
-        return desc->top_k <= 32 ? 32 / desc->top_k : -1; /* of few keys most vectors have none for the heap */
-    if (row->op == SEQTOPK_OP_topk_row && strcmp(row->algorithm, "insertion") == 0)
-        return desc->top_k <= 32 ? INT64_MAX : -1; /* its moves grow with k * k */
+int seqtopk_model_suits(const seqtopk_row *row, const seqtopk_desc *desc) {
+    const int32_t columns = desc->experts < 64 ? desc->experts : 64;
+    const double candidates = 1.25 * columns * desc->top_k / desc->experts; /* in a word of columns, about */
     if (row->op == SEQTOPK_OP_topk_logits && strcmp(row->algorithm, "columns") == 0)
-        return desc->experts <= 16 && desc->top_k <= 4 ? INT64_MAX : -1;
+        return desc->experts <= 16 && desc->top_k <= 4;
     if (strcmp(row->algorithm, "slots6") == 0)
-        return candidates <= 3.5 ? INT64_MAX : -1;
+        return candidates <= 3.5;
     if (strcmp(row->algorithm, "slots10") == 0)
-        return candidates <= 7 ? INT64_MAX : -1;
-    return INT64_MAX;
+        return candidates <= 7;
+    return 1;
 }

@@ -90,7 +90,7 @@ int64_t seqtopk_block_slots_of(const seqtopk_plan *plan, int64_t pairs, int32_t 
 /* Copies *desc with every default resolved, or says which field is wrong. */
 seqtopk_status seqtopk_desc_resolve(seqtopk_desc *resolved, const seqtopk_desc *desc, seqtopk_error *error);
 
-/* Up to how many tokens a row is preferred to the rows after it; INT64_MAX: always, -1: never. */
-int64_t seqtopk_model_limit(const seqtopk_row *row, const seqtopk_desc *desc);
+/* Whether a row may be preferred to the rows after it. */
+int seqtopk_model_suits(const seqtopk_row *row, const seqtopk_desc *desc);
 
 #endif

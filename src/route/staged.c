@@ -10,14 +10,25 @@
 #include <math.h>
 
 typedef struct {
-    seqtopk_nth_keys_fn *nth;
-    float *keys;
-    size_t size, capacity, budget;
+    seqtopk_select_keys_fn *select;
+    float *keys, *work; /* [2 * budget] */
+    int64_t size, budget;
     float floor; /* keys up to this may have been dropped; -inf: none was */
 } reservoir;
 
 static const seqtopk_cut everything = {-FLT_MAX, INT32_MAX - 1, INT64_MAX};
 static const seqtopk_cut only_the_certain = {INFINITY, INT32_MAX - 1, INT64_MAX};
+
+/* Keeps the best `budget` keys. */
+static void prune(reservoir *r) {
+    const seqtopk_kth kth = r->select(r->keys, r->size, r->budget, r->work);
+    int64_t kept = 0, ties = r->budget - kth.above;
+    for (int64_t i = 0; i < r->size; i++)
+        if (r->keys[i] > kth.key || (r->keys[i] == kth.key && ties-- > 0))
+            r->keys[kept++] = r->keys[i];
+    r->floor = kth.key;
+    r->size = kept;
+}
 
 static void pour(reservoir *r, const float *keys, int64_t n, int64_t *certain) {
     for (int64_t i = 0; i < n; i++) {
@@ -25,10 +36,8 @@ static void pour(reservoir *r, const float *keys, int64_t n, int64_t *certain) {
             ++*certain;
         } else if (keys[i] > r->floor) {
             r->keys[r->size++] = keys[i];
-            if (r->size == r->capacity) {
-                r->floor = r->nth(r->keys, r->size, r->budget);
-                r->size = r->budget;
-            }
+            if (r->size == 2 * r->budget)
+                prune(r);
         }
     }
 }
@@ -44,16 +53,24 @@ seqtopk_cut seqtopk_find_staged(const seqtopk_call *call, int64_t first, int64_t
     return (seqtopk_cut){key, INT32_MAX - 1, INT64_MAX};
 }
 
-static seqtopk_cut find_cut(const seqtopk_call *call, int64_t first, int64_t last) {
-    const seqtopk_plan *plan = call->plan;
-    const int32_t top_k = plan->desc.top_k, experts = plan->desc.experts;
+/* Space for candidates of a sequence [first, last) that has kept none. */
+static float *space_of(const seqtopk_call *call, int64_t s, int64_t first, int64_t last) {
+    int64_t begin, end;
+    int32_t part = 0;
+    while (!seqtopk_call_run(call, s, part, &begin, &end))
+        part++;
+    return seqtopk_run_candidates(call, s, part, first, last).keys;
+}
+
+static seqtopk_cut find_cut(const seqtopk_call *call, int64_t s, int64_t first, int64_t last) {
+    const int32_t top_k = call->plan->desc.top_k, experts = call->plan->desc.experts;
     const int64_t budget = seqtopk_call_budget(call, first, last);
     if (budget == 0)
         return only_the_certain;
-    reservoir r = {.nth = call->kernels->nth_keys,
+    reservoir r = {.select = call->kernels->select_keys,
                    .keys = call->reservoir + 2 * top_k * first,
-                   .capacity = 2 * (size_t)top_k * (size_t)(last - first),
-                   .budget = (size_t)budget,
+                   .work = space_of(call, s, first, last),
+                   .budget = budget,
                    .floor = -INFINITY};
     int64_t certain = 0;
     int is_masked;
@@ -69,17 +86,12 @@ static seqtopk_cut find_cut(const seqtopk_call *call, int64_t first, int64_t las
     const int64_t left = budget - certain;
     if (left <= 0)
         return only_the_certain;
-    if (r.floor == -INFINITY && (int64_t)r.size <= left)
+    if (r.floor == -INFINITY && r.size <= left)
         return everything;
-    const float key = r.nth(r.keys, r.size, (size_t)left);
-    int64_t above = 0, equal = 0;
-    for (size_t i = 0; i < r.size; i++) {
-        above += r.keys[i] > key;
-        equal += r.keys[i] == key;
-    }
-    if (key > r.floor && above + equal == left)
-        return (seqtopk_cut){key, INT32_MAX - 1, INT64_MAX};
-    return seqtopk_find_staged(call, first, last, key, left - above);
+    const seqtopk_kth kth = r.select(r.keys, r.size, left, r.work);
+    if (kth.key > r.floor && kth.above + kth.equal == left)
+        return (seqtopk_cut){kth.key, INT32_MAX - 1, INT64_MAX};
+    return seqtopk_find_staged(call, first, last, kth.key, left - kth.above);
 }
 
 int64_t seqtopk_staged_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
@@ -92,9 +104,26 @@ int seqtopk_staged_cut(const seqtopk_call *call, int64_t s, seqtopk_sequence *se
     int64_t first, last;
     seqtopk_call_sequence(call, s, &first, &last);
     /* In token scope min_experts is K: the keys of all selected candidates are +inf. */
-    sequence->cut = call->plan->desc.scope == SEQTOPK_SCOPE_TOKEN ? only_the_certain : find_cut(call, first, last);
+    sequence->cut = call->plan->desc.scope == SEQTOPK_SCOPE_TOKEN ? only_the_certain : find_cut(call, s, first, last);
     sequence->has_keys = 0;
     return 1;
+}
+
+/* Writes the ids, ascending, of those experts of a token, keys [E], that are not after the cut. Returns how many. ids may be
+ * NULL, to count only. */
+static int32_t list_keys(const float *keys, int32_t experts, int64_t token, const seqtopk_cut *cut, int32_t *ids) {
+    /* Among equals of the cut's key, this token takes part up to this expert. */
+    const int32_t ties = token < cut->token ? experts : token == cut->token ? cut->expert + 1 : 0;
+    int32_t n = 0;
+    for (int32_t e = 0; e < experts; e++) {
+        const float key = keys[e];
+        if (key > cut->key || (key == cut->key && e < ties) || key == INFINITY) {
+            if (ids)
+                ids[n] = e;
+            n++;
+        }
+    }
+    return n;
 }
 
 int64_t seqtopk_staged_list(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, int64_t at, int list) {
@@ -112,9 +141,8 @@ int64_t seqtopk_staged_list(const seqtopk_call *call, int64_t s, int64_t first, 
         for (int64_t row = t; row < next; row++) {
             if (list)
                 call->token_offsets[row] = (int32_t)at;
-            const int32_t n =
-                call->kernels->list_keys(call->work.keys + (row - t) * call->rows.experts, call->rows.experts, row,
-                                         &call->sequence[s].cut, list ? call->expert_ids + at : NULL);
+            const int32_t n = list_keys(call->work.keys + (row - t) * call->rows.experts, call->rows.experts, row,
+                                        &call->sequence[s].cut, list ? call->expert_ids + at : NULL);
             if (list && row == call->sequence[s].cut.token && seqtopk_tells_by_logit(call))
                 seqtopk_list_first(call, row, n, call->expert_ids + at, NULL);
             at += n;

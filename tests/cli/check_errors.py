@@ -326,7 +326,7 @@ def usage(c):
 def choices(c):
     """What forces a kernel is named as the user wrote it."""
     for words, arguments in (("forced by --isa", ("--isa", "ref")),
-                             ("forced by --kernel", ("--kernel", "seqtopk_select_keys_f32__ref_heap"))):
+                             ("forced by --kernel", ("--kernel", "seqtopk_collect_logits_f32__ref_slots6"))):
         for form in ((), ("--json",)):
             text = c.works("info", "--shape", "64x64x8", *arguments, *form)
             c.verdict(f"info says {words}", None if words in text and "desc." not in text else text)

@@ -56,13 +56,13 @@ static seqtopk_tuning_file decisions(int32_t threads) {
     seqtopk_tuning_file file;
     seqtopk_tuning_file_init(&file);
     seqtopk_measurement m = {.tokens = 1024,
-                             .row = row_of("seqtopk_select_keys_f32__ref_heap"),
-                             .runner_up = row_of("seqtopk_select_keys_f32__ref_quickselect"),
+                             .row = row_of("seqtopk_collect_logits_f32__ref_slots6"),
+                             .runner_up = row_of("seqtopk_collect_logits_f32__ref_slots10"),
                              .clear = 1,
                              .ps = 1000,
                              .runner_up_ps = 2000};
     for (int32_t experts = 16; experts <= 4096; experts *= 2) {
-        m.shape = (seqtopk_tuning_shape){SEQTOPK_OP_select_keys,
+        m.shape = (seqtopk_tuning_shape){SEQTOPK_OP_collect_logits,
                                          SEQTOPK_ROW_f32,
                                          SEQTOPK_SCOPE_SEQUENCE,
                                          SEQTOPK_SCORE_SOFTMAX,

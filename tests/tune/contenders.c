@@ -59,8 +59,8 @@ Test(tune_contenders, configs) {
     cr_expect_null(reference.row[SEQTOPK_OP_collect_short]); /* AVX-512 alone has one */
     cr_assert_eq(seqtopk_tune_config_default(&wanted, &desc, 1024, NULL), SEQTOPK_OK);
     const seqtopk_row *rows[64];
-    const int32_t count = seqtopk_tune_contenders(&desc, SEQTOPK_OP_nth_keys, rows, 64);
-    wanted.row[SEQTOPK_OP_nth_keys] = rows[count - 1];
+    const int32_t count = seqtopk_tune_contenders(&desc, SEQTOPK_OP_topk_row, rows, 64);
+    wanted.row[SEQTOPK_OP_topk_row] = rows[count - 1];
     cr_assert_eq(seqtopk_tune_config_plan(&wanted, &desc, &plan, NULL), SEQTOPK_OK);
     for (int op = 0; op < SEQTOPK_OPS; op++)
         cr_expect_eq(seqtopk_plan_row(plan, (seqtopk_op)op, 1), wanted.row[op]);
@@ -76,7 +76,7 @@ Test(tune_contenders, reached) {
     seqtopk_tune_reached(&desc, SEQTOPK_WAY_staged, false, 1, staged);
     seqtopk_tune_reached(&desc, SEQTOPK_WAY_staged, true, 2, listed);
     cr_expect(swept[SEQTOPK_OP_collect_logits] && swept[SEQTOPK_OP_list_candidates] && swept[SEQTOPK_OP_sample]);
-    cr_expect(staged[SEQTOPK_OP_lse] && staged[SEQTOPK_OP_keys] && staged[SEQTOPK_OP_list_keys]);
+    cr_expect(staged[SEQTOPK_OP_lse] && staged[SEQTOPK_OP_keys]);
     cr_expect_not(staged[SEQTOPK_OP_list_candidates]);
     cr_expect_not(staged[SEQTOPK_OP_scatter]);
     cr_expect_not(staged[SEQTOPK_OP_share]);

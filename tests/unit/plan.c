@@ -244,33 +244,33 @@ Test(plan, isa_that_cannot_run) {
 
 Test(plan, kernel_by_desc) {
     unit *u = unit_new();
-    u->desc.kernel = "seqtopk_select_keys_f32__ref_heap,seqtopk_topk_row_f32__ref_insertion";
+    u->desc.kernel = "seqtopk_collect_logits_f32__ref_slots6,seqtopk_topk_row_f32__ref_lanes";
     cr_assert_eq(unit_plan(u), SEQTOPK_OK, "%s", u->error.message);
-    cr_expect_str_eq(kernel_of(u->plan, "select_keys"), "seqtopk_select_keys_f32__ref_heap");
-    cr_expect_str_eq(kernel_of(u->plan, "topk_row"), "seqtopk_topk_row_f32__ref_insertion");
-    u->desc.kernel = "seqtopk_select_keys_f32__ref_quickselect";
+    cr_expect_str_eq(kernel_of(u->plan, "collect_logits"), "seqtopk_collect_logits_f32__ref_slots6");
+    cr_expect_str_eq(kernel_of(u->plan, "topk_row"), "seqtopk_topk_row_f32__ref_lanes");
+    u->desc.kernel = "seqtopk_collect_logits_f32__ref_slots10";
     cr_assert_eq(unit_plan(u), SEQTOPK_OK);
-    cr_expect_str_eq(kernel_of(u->plan, "select_keys"), "seqtopk_select_keys_f32__ref_quickselect");
-    u->desc.kernel = "seqtopk_select_keys_f32__ref_bogosort";
+    cr_expect_str_eq(kernel_of(u->plan, "collect_logits"), "seqtopk_collect_logits_f32__ref_slots10");
+    u->desc.kernel = "seqtopk_collect_logits_f32__ref_bogosort";
     cr_expect_eq(unit_plan(u), SEQTOPK_E_KERNEL);
     cr_expect_not_null(strstr(u->error.message, "bogosort"));
-    u->desc.kernel = "seqtopk_select_keys_f32__ref_heap,seqtopk_select_keys_f32__ref_quickselect";
+    u->desc.kernel = "seqtopk_collect_logits_f32__ref_slots6,seqtopk_collect_logits_f32__ref_slots10";
     cr_expect_eq(unit_plan(u), SEQTOPK_E_KERNEL, "two for one stage");
     u->desc.kernel = "seqtopk_lse_bf16__ref_lanes16";
     cr_expect_eq(unit_plan(u), SEQTOPK_E_KERNEL, "the logits are f32");
-    u->desc.kernel = "seqtopk_select_keys_f32__ref_hea";
+    u->desc.kernel = "seqtopk_collect_logits_f32__ref_slo";
     cr_expect_eq(unit_plan(u), SEQTOPK_E_KERNEL, "the beginning of a name is no name");
     unit_free(u);
 }
 
 Test(plan, kernel_by_environment) {
     unit *u = unit_new();
-    setenv("SEQTOPK_KERNEL", "seqtopk_select_keys_f32__ref_quickselect", 1);
+    setenv("SEQTOPK_KERNEL", "seqtopk_collect_logits_f32__ref_slots10", 1);
     cr_assert_eq(unit_plan(u), SEQTOPK_OK);
-    cr_expect_str_eq(kernel_of(u->plan, "select_keys"), "seqtopk_select_keys_f32__ref_quickselect");
-    u->desc.kernel = "seqtopk_select_keys_f32__ref_heap";
+    cr_expect_str_eq(kernel_of(u->plan, "collect_logits"), "seqtopk_collect_logits_f32__ref_slots10");
+    u->desc.kernel = "seqtopk_collect_logits_f32__ref_slots6";
     cr_assert_eq(unit_plan(u), SEQTOPK_OK);
-    cr_expect_str_eq(kernel_of(u->plan, "select_keys"), "seqtopk_select_keys_f32__ref_heap");
+    cr_expect_str_eq(kernel_of(u->plan, "collect_logits"), "seqtopk_collect_logits_f32__ref_slots6");
     u->desc.kernel = NULL;
     setenv("SEQTOPK_KERNEL", "nonsense", 1);
     cr_expect_eq(unit_plan(u), SEQTOPK_E_KERNEL);
@@ -379,7 +379,7 @@ Test(plan, way_fallback) {
 /* A plan is of its desc when it was made: neither the desc nor the environment reach it later, nor do its routes. */
 Test(plan, immutability) {
     unit *u = unit_new();
-    char isa[8] = "ref", kernel[64] = "seqtopk_select_keys_f32__ref_heap";
+    char isa[8] = "ref", kernel[64] = "seqtopk_collect_logits_f32__ref_slots6";
     int32_t first[UNIT_CELLS];
     u->desc.isa = isa;
     u->desc.kernel = kernel;
@@ -400,7 +400,7 @@ Test(plan, immutability) {
     u->logits[0] = -5.0f;
     cr_expect_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
     cr_expect_arr_eq(u->expert_ids, first, UNIT_TOKENS * UNIT_TOP_K * sizeof *first);
-    cr_expect_str_eq(kernel_of(u->plan, "select_keys"), "seqtopk_select_keys_f32__ref_heap");
+    cr_expect_str_eq(kernel_of(u->plan, "collect_logits"), "seqtopk_collect_logits_f32__ref_slots6");
     expect_reference(u->plan, "desc.");
     cr_expect_eq(seqtopk_scratch_size(u->plan, 100, 3, 2), size);
     unsetenv("SEQTOPK_ISA");

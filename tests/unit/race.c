@@ -185,7 +185,7 @@ Test(race, first_use_and_shared, .timeout = 300) {
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_tuning_file w;
     seqtopk_measurement tuned = {.tokens = 1024,
-                                 .row = tuning_row("seqtopk_select_keys_f32__ref_heap"),
+                                 .row = tuning_row("seqtopk_collect_logits_f32__ref_slots6"),
                                  .runner_up = -1,
                                  .clear = 1,
                                  .ps = 1000};
@@ -199,7 +199,7 @@ Test(race, first_use_and_shared, .timeout = 300) {
         cr_assert(child >= 0);
         if (child == 0) { /* which is the first to use the library: the parent knows no more than names of kernels */
             seqtopk_tuning_file_init(&w);
-            tuned.shape = (seqtopk_tuning_shape){SEQTOPK_OP_select_keys,
+            tuned.shape = (seqtopk_tuning_shape){SEQTOPK_OP_collect_logits,
                                                  SEQTOPK_ROW_f32,
                                                  SEQTOPK_SCOPE_SEQUENCE,
                                                  SEQTOPK_SCORE_SOFTMAX,

@@ -4,8 +4,8 @@
 
 #include "src/tuning/ranges.h"
 
-#define NTH "[select_keys f32 sequence softmax]\n"
-#define GOOD "128 8 1: 64 ref_heap@1 1024 -\n"
+#define NTH "[collect_logits f32 sequence softmax]\n"
+#define GOOD "128 8 1: 64 ref_slots6@1 1024 -\n"
 
 /* ----------------------------------------------------------- of decisions -- */
 
@@ -142,8 +142,8 @@ Test(ranges, lines_kept) {
     DROPS("", 0, 0);
     DROPS(NTH, 0, 0);
     DROPS(NTH GOOD, 1, 0);
-    DROPS(NTH "128 8 1: 1 ref_heap@1 2 ref_quickselect@1\n"
-              "128 8 2: 1073741824 ref_heap@1\n",
+    DROPS(NTH "128 8 1: 1 ref_slots6@1 2 ref_slots10@1\n"
+              "128 8 2: 1073741824 ref_slots6@1\n",
           3, 0);
     DROPS(NTH "128 8 1:\n", 0, 0);
     DROPS(NTH "128 8 1: 1 - 2 -\n", 0, 0);
@@ -159,42 +159,42 @@ Test(ranges, syntax) {
         " 256 8 1:\n",
         "-256 8 1:\n",
         "0256 8 1:\n",
-        "256  8 1: 1 ref_heap@1\n",
-        "256 8 1; 1 ref_heap@1\n",
-        "256 8 1:  1 ref_heap@1\n",
-        "256 8 1: 1 ref_heap@1 \n",
+        "256  8 1: 1 ref_slots6@1\n",
+        "256 8 1; 1 ref_slots6@1\n",
+        "256 8 1:  1 ref_slots6@1\n",
+        "256 8 1: 1 ref_slots6@1 \n",
         "256 8 1: 1\n",
         "256 8 1: 1 \n",
-        "256 8 1: ref_heap@1\n",
-        "256 8 1: 1 ref_heap\n",
-        "256 8 1: 1 ref_heap@\n",
+        "256 8 1: ref_slots6@1\n",
+        "256 8 1: 1 ref_slots6\n",
+        "256 8 1: 1 ref_slots6@\n",
         "256 8 1: 1 @1\n",
         "256 8 1: 1 --\n",
         "256 8 1: 1 -2\n",
-        "256 8 1: 0 ref_heap@1\n",
-        "256 8 1: 3 ref_heap@1\n",
-        "256 8 1: -1 ref_heap@1\n",
-        "256 8 1: 2147483648 ref_heap@1\n",
-        "256 8 1: 18446744073709551617 ref_heap@1\n",
-        "256 8 1: 2 ref_heap@1 1 ref_heap@1\n",
-        "256 8 1: 2 ref_heap@1 2 ref_quickselect@1\n",
-        "256 8 1: 1 ref_heap@1\r\n",
-        "256 8 1:\t1 ref_heap@1\n",
+        "256 8 1: 0 ref_slots6@1\n",
+        "256 8 1: 3 ref_slots6@1\n",
+        "256 8 1: -1 ref_slots6@1\n",
+        "256 8 1: 2147483648 ref_slots6@1\n",
+        "256 8 1: 18446744073709551617 ref_slots6@1\n",
+        "256 8 1: 2 ref_slots6@1 1 ref_slots6@1\n",
+        "256 8 1: 2 ref_slots6@1 2 ref_slots10@1\n",
+        "256 8 1: 1 ref_slots6@1\r\n",
+        "256 8 1:\t1 ref_slots6@1\n",
         "[\n",
         "[]\n",
-        "[select_keys]\n",
-        "[select_keys f32 sequence]\n",
-        "[select_keys f32 sequence softmax\n",
-        "[select_keys f32 sequence softmax] \n",
-        "[select_keys f32 sequence softmax 128 8 1]\n",
-        "[select_keys  f32 sequence softmax]\n",
+        "[collect_logits]\n",
+        "[collect_logits f32 sequence]\n",
+        "[collect_logits f32 sequence softmax\n",
+        "[collect_logits f32 sequence softmax] \n",
+        "[collect_logits f32 sequence softmax 128 8 1]\n",
+        "[collect_logits  f32 sequence softmax]\n",
         "measured 0\n",
     };
     const seqtopk_tuning_reader any = seqtopk_tuning_reader_any();
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char choices[512];
         /* What comes before it stays; after a heading that is no good its lines go. */
-        snprintf(choices, sizeof choices, NTH GOOD "%s512 8 1: 1 ref_heap@1\n", bad[i]);
+        snprintf(choices, sizeof choices, NTH GOOD "%s512 8 1: 1 ref_slots6@1\n", bad[i]);
         if (bad[i][0] == '[')
             expect_ranges(choices, &any, 1, (const int[]){7, SEQTOPK_TUNING_SYNTAX, 8, SEQTOPK_TUNING_SYNTAX, 0});
         else
@@ -206,13 +206,13 @@ Test(ranges, syntax) {
 Test(ranges, shapes_and_order) {
     DROPS("[swoop f32 sequence softmax]\n" GOOD NTH GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_OP, 6,
           SEQTOPK_TUNING_UNKNOWN_OP);
-    DROPS("[select_keys f32 online softmax]\n" GOOD NTH GOOD, 1, 5, SEQTOPK_TUNING_SHAPE, 6, SEQTOPK_TUNING_SHAPE);
-    DROPS("[select_keys f32 sequence hardmax]\n" GOOD NTH GOOD, 1, 5, SEQTOPK_TUNING_SHAPE, 6, SEQTOPK_TUNING_SHAPE);
-    DROPS(NTH "0 8 1: 1 ref_heap@1\n" GOOD, 1, 6, SEQTOPK_TUNING_SHAPE);
-    DROPS(NTH "65537 8 1: 1 ref_heap@1\n" GOOD, 1, 6, SEQTOPK_TUNING_SHAPE);
-    DROPS(NTH "128 129 1: 1 ref_heap@1\n" GOOD, 1, 6, SEQTOPK_TUNING_SHAPE);
-    DROPS(NTH "128 8 1025: 1 ref_heap@1\n" GOOD, 1, 6, SEQTOPK_TUNING_SHAPE);
-    DROPS(NTH "99999999999999999999999 8 1: 1 ref_heap@1\n" GOOD, 1, 6, SEQTOPK_TUNING_SHAPE);
+    DROPS("[collect_logits f32 online softmax]\n" GOOD NTH GOOD, 1, 5, SEQTOPK_TUNING_SHAPE, 6, SEQTOPK_TUNING_SHAPE);
+    DROPS("[collect_logits f32 sequence hardmax]\n" GOOD NTH GOOD, 1, 5, SEQTOPK_TUNING_SHAPE, 6, SEQTOPK_TUNING_SHAPE);
+    DROPS(NTH "0 8 1: 1 ref_slots6@1\n" GOOD, 1, 6, SEQTOPK_TUNING_SHAPE);
+    DROPS(NTH "65537 8 1: 1 ref_slots6@1\n" GOOD, 1, 6, SEQTOPK_TUNING_SHAPE);
+    DROPS(NTH "128 129 1: 1 ref_slots6@1\n" GOOD, 1, 6, SEQTOPK_TUNING_SHAPE);
+    DROPS(NTH "128 8 1025: 1 ref_slots6@1\n" GOOD, 1, 6, SEQTOPK_TUNING_SHAPE);
+    DROPS(NTH "99999999999999999999999 8 1: 1 ref_slots6@1\n" GOOD, 1, 6, SEQTOPK_TUNING_SHAPE);
     DROPS(NTH GOOD GOOD, 1, 7, SEQTOPK_TUNING_ORDER);
     DROPS(NTH GOOD NTH GOOD, 1, 7, SEQTOPK_TUNING_ORDER, 8, SEQTOPK_TUNING_ORDER);
     DROPS("[topk_row f32 sequence softmax]\n" NTH GOOD, 0, 6, SEQTOPK_TUNING_ORDER, 7, SEQTOPK_TUNING_ORDER);
@@ -220,12 +220,12 @@ Test(ranges, shapes_and_order) {
 
 /* A row that is no good leaves its range to the model, and the other ranges stand. */
 Test(ranges, rows) {
-#define AND " 2 ref_heap@1\n"
+#define AND " 2 ref_slots6@1\n"
     DROPS(NTH "8 1 1: 1 ref_magic@1" AND, 1, 6, SEQTOPK_TUNING_UNKNOWN_ROW);
-    DROPS(NTH "8 1 1: 1 ref_insertion@1" AND, 1, 6, SEQTOPK_TUNING_UNKNOWN_ROW); /* of another op */
-    DROPS(NTH "8 1 1: 1 seqtopk_select_keys_f32__ref_heap@1" AND, 1, 6, SEQTOPK_TUNING_UNKNOWN_ROW);
-    DROPS(NTH "8 1 1: 1 ref_heap@0" AND, 1, 6, SEQTOPK_TUNING_REVISION);
-    DROPS(NTH "8 1 1: 1 ref_heap@99999999999999999999" AND, 1, 6, SEQTOPK_TUNING_REVISION);
+    DROPS(NTH "8 1 1: 1 ref_lanes@1" AND, 1, 6, SEQTOPK_TUNING_UNKNOWN_ROW); /* of another op */
+    DROPS(NTH "8 1 1: 1 seqtopk_collect_logits_f32__ref_slots6@1" AND, 1, 6, SEQTOPK_TUNING_UNKNOWN_ROW);
+    DROPS(NTH "8 1 1: 1 ref_slots6@0" AND, 1, 6, SEQTOPK_TUNING_REVISION);
+    DROPS(NTH "8 1 1: 1 ref_slots6@99999999999999999999" AND, 1, 6, SEQTOPK_TUNING_REVISION);
     DROPS(NTH "8 1 1: 1 ref_magic@1\n", 0, 6, SEQTOPK_TUNING_UNKNOWN_ROW);
     const seqtopk_tuning_reader nothing_runs = {NULL, NULL, 0};
     expect_ranges(NTH GOOD, &nothing_runs, 0, (const int[]){6, SEQTOPK_TUNING_NOT_USABLE, 0});

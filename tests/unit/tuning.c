@@ -11,10 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NTH_HEAP "seqtopk_select_keys_f32__ref_heap"
-#define NTH_SELECT "seqtopk_select_keys_f32__ref_quickselect"
-#define TOP_HEAP "seqtopk_topk_row_f32__ref_heap"
-#define TOP_INSERTION "seqtopk_topk_row_f32__ref_insertion"
+#define SLOTS_6 "seqtopk_collect_logits_f32__ref_slots6"
+#define SLOTS_10 "seqtopk_collect_logits_f32__ref_slots10"
+#define BLOCK_4096 "block_logits4096"
+#define BLOCK_2048 "block_logits2048"
 
 /* ---------------------------------------------------------------- helpers -- */
 
@@ -78,7 +78,7 @@ static int is_tuned(const seqtopk_plan *plan, const char *op, int64_t tokens) {
 static int is_near(seqtopk_desc desc, const seqtopk_tuning *tuning) {
     desc.tuning = tuning;
     seqtopk_plan *plan = plan_of(&desc);
-    const int tuned = is_tuned(plan, "select_keys", 4096);
+    const int tuned = is_tuned(plan, "block", 4096);
     seqtopk_plan_destroy(plan);
     return tuned;
 }
@@ -145,13 +145,13 @@ Test(tuning, another_machine) {
 
 Test(tuning, dropped_lines_can_be_asked_for) {
     char header[512], choices[1024];
-    const int revision = (int)seqtopk_registry[tuning_row(NTH_HEAP)].revision;
+    const int revision = (int)seqtopk_registry[tuning_row(SLOTS_6)].revision;
     snprintf(header, sizeof header, "seqtopk-tuning 1\nlibrary %s\nmachine %s\n", SEQTOPK_VERSION,
              seqtopk_machine_key());
-    snprintf(
-        choices, sizeof choices,
-        "[select_keys f32 sequence softmax]\n128 8 1: 1 ref_magic@1 2 ref_heap@%d\nnonsense\n256 8 1: 1 ref_heap@%d\n",
-        revision, revision);
+    snprintf(choices, sizeof choices,
+             "[collect_logits f32 sequence softmax]\n128 8 1: 1 ref_magic@1 2 ref_slots6@%d\nnonsense\n256 8 1: 1 "
+             "ref_slots6@%d\n",
+             revision, revision);
     char *text = tuning_forged(header, choices, "", 0, 2);
     seqtopk_tuning *tuning;
     cr_assert_eq(seqtopk_tuning_parse(&tuning, text, strlen(text), NULL), SEQTOPK_OK);
@@ -175,10 +175,10 @@ Test(tuning, dropped_lines_can_be_asked_for) {
 Test(tuning, buckets_of_tokens) {
     seqtopk_tuning_file w;
     seqtopk_tuning_file_init(&w);
-    tuning_add(&w, decision(TOP_HEAP, 64, 64, 8));
-    tuning_add(&w, decision(TOP_INSERTION, 128, 64, 8));
-    tuning_add(&w, decision(TOP_INSERTION, 256, 64, 8));
-    tuning_add(&w, decision(TOP_HEAP, 4096, 64, 8));
+    tuning_add(&w, decision(BLOCK_4096, 64, 64, 8));
+    tuning_add(&w, decision(BLOCK_2048, 128, 64, 8));
+    tuning_add(&w, decision(BLOCK_2048, 256, 64, 8));
+    tuning_add(&w, decision(BLOCK_4096, 4096, 64, 8));
     seqtopk_tuning *tuning = parsed(&w);
     const seqtopk_desc desc = plain_desc(64, 8, tuning);
     seqtopk_plan *plan = plan_of(&desc);
@@ -189,20 +189,20 @@ Test(tuning, buckets_of_tokens) {
     } right[] = {
         {0, NULL, NULL},
         {15, NULL, NULL},
-        {16, TOP_HEAP, "line 6"},
-        {127, TOP_HEAP, "line 6"},
-        {128, TOP_INSERTION, "line 6"},
-        {256, TOP_INSERTION, "line 6"},
-        {2047, TOP_INSERTION, "line 6"}, /* 1024 is as far from 256 as from 4096: the lower */
-        {2048, TOP_HEAP, "line 6"},
-        {4096, TOP_HEAP, "line 6"},
-        {32767, TOP_HEAP, "line 6"},
+        {16, BLOCK_4096, "line 6"},
+        {127, BLOCK_4096, "line 6"},
+        {128, BLOCK_2048, "line 6"},
+        {256, BLOCK_2048, "line 6"},
+        {2047, BLOCK_2048, "line 6"}, /* 1024 is as far from 256 as from 4096: the lower */
+        {2048, BLOCK_4096, "line 6"},
+        {4096, BLOCK_4096, "line 6"},
+        {32767, BLOCK_4096, "line 6"},
         {32768, NULL, NULL},
         {INT32_MAX, NULL, NULL},
     };
     for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
-        const seqtopk_choice choice = choice_at(plan, "topk_row", right[i].tokens);
-        cr_expect_eq(is_tuned(plan, "topk_row", right[i].tokens), right[i].kernel != NULL, "%lld: %s",
+        const seqtopk_choice choice = choice_at(plan, "block", right[i].tokens);
+        cr_expect_eq(is_tuned(plan, "block", right[i].tokens), right[i].kernel != NULL, "%lld: %s",
                      (long long)right[i].tokens, choice.why);
         if (right[i].kernel) {
             char why[32];
@@ -221,19 +221,20 @@ Test(tuning, buckets_of_tokens) {
 Test(tuning, model_between_buckets) {
     seqtopk_tuning_file w;
     seqtopk_tuning_file_init(&w);
-    tuning_add(&w, decision(NTH_SELECT, 65536, 8, 1));
+    tuning_add(&w, decision(SLOTS_10, 65536, 8, 1));
     seqtopk_tuning *tuning = parsed(&w);
     seqtopk_desc desc = plain_desc(8, 1, tuning);
     seqtopk_plan *tuned = plan_of(&desc);
     desc.tuning = seqtopk_tuning_none();
     seqtopk_plan *model = plan_of(&desc);
     for (int64_t tokens = 0; tokens < 16384; tokens += 1 + tokens / 100) {
-        const seqtopk_choice a = choice_at(tuned, "select_keys", tokens), b = choice_at(model, "select_keys", tokens);
+        const seqtopk_choice a = choice_at(tuned, "collect_logits", tokens),
+                             b = choice_at(model, "collect_logits", tokens);
         cr_expect_str_eq(a.kernel, b.kernel, "%lld", (long long)tokens);
         cr_expect_eq(a.tokens_from, b.tokens_from);
     }
-    cr_expect(is_tuned(tuned, "select_keys", 16384) && is_tuned(tuned, "select_keys", 524287) &&
-              !is_tuned(tuned, "select_keys", 524288));
+    cr_expect(is_tuned(tuned, "collect_logits", 16384) && is_tuned(tuned, "collect_logits", 524287) &&
+              !is_tuned(tuned, "collect_logits", 524288));
     for (int32_t i = 1; i < seqtopk_plan_choice_count(tuned); i++) {
         seqtopk_choice a = SEQTOPK_CHOICE_INIT, b = SEQTOPK_CHOICE_INIT;
         cr_assert(!seqtopk_plan_choice(tuned, i - 1, &a) && !seqtopk_plan_choice(tuned, i, &b));
@@ -248,7 +249,7 @@ Test(tuning, model_between_buckets) {
 Test(tuning, nearest_shape) {
     seqtopk_tuning_file w;
     seqtopk_tuning_file_init(&w);
-    tuning_add(&w, decision(NTH_HEAP, 4096, 128, 8));
+    tuning_add(&w, decision(BLOCK_4096, 4096, 128, 8));
     seqtopk_tuning *tuning = parsed(&w);
     seqtopk_desc d = plain_desc(128, 8, NULL);
     cr_expect(is_near(d, tuning));
@@ -282,7 +283,7 @@ Test(tuning, nearest_shape) {
     cr_expect(!is_near(d, tuning));
     d.scope = SEQTOPK_SCOPE_SEQUENCE;
     cr_expect(is_near(d, tuning));
-    /* nth is of keys, whatever the logits are. */
+    /* A size is of no type of logits. */
     d = plain_desc(128, 8, NULL);
     d.dtype = SEQTOPK_DTYPE_F16;
     cr_expect(is_near(d, tuning));
@@ -294,19 +295,18 @@ Test(tuning, nearest_shape) {
 Test(tuning, nearest_of_many) {
     seqtopk_tuning_file w;
     seqtopk_tuning_file_init(&w);
-    tuning_add(&w, decision(NTH_HEAP, 4096, 64, 8));
-    tuning_add(&w, decision(NTH_SELECT, 4096, 256, 8));
+    tuning_add(&w, decision(SLOTS_6, 4096, 64, 8));
+    tuning_add(&w, decision(SLOTS_10, 4096, 256, 8));
     seqtopk_tuning *tuning = parsed(&w);
     static const struct {
         int32_t experts;
         const char *kernel;
-    } right[] = {{32, NTH_HEAP},  {64, NTH_HEAP},    {120, NTH_HEAP},
-                 {128, NTH_HEAP}, {136, NTH_SELECT}, {1000, NTH_SELECT}};
+    } right[] = {{32, SLOTS_6}, {64, SLOTS_6}, {120, SLOTS_6}, {128, SLOTS_6}, {136, SLOTS_10}, {1000, SLOTS_10}};
     for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
         const seqtopk_desc desc = plain_desc(right[i].experts, 8, tuning);
         seqtopk_plan *plan = plan_of(&desc);
-        cr_expect(is_tuned(plan, "select_keys", 4096));
-        cr_expect_str_eq(choice_at(plan, "select_keys", 4096).kernel, right[i].kernel, "%d", (int)right[i].experts);
+        cr_expect(is_tuned(plan, "collect_logits", 4096));
+        cr_expect_str_eq(choice_at(plan, "collect_logits", 4096).kernel, right[i].kernel, "%d", (int)right[i].experts);
         seqtopk_plan_destroy(plan);
     }
     seqtopk_tuning_free(tuning);
@@ -318,15 +318,15 @@ Test(tuning, nearest_is_stale) {
     snprintf(header, sizeof header, "seqtopk-tuning 1\nlibrary %s\nmachine %s\n", SEQTOPK_VERSION,
              seqtopk_machine_key());
     snprintf(choices, sizeof choices,
-             "[select_keys f32 sequence softmax]\n64 8 1: 4096 ref_heap@%d\n128 8 1: 4096 ref_heap@77\n",
-             (int)seqtopk_registry[tuning_row(NTH_HEAP)].revision);
+             "[collect_logits f32 sequence softmax]\n64 8 1: 4096 ref_slots6@%d\n128 8 1: 4096 ref_slots6@77\n",
+             (int)seqtopk_registry[tuning_row(SLOTS_6)].revision);
     char *text = tuning_forged(header, choices, "", 0, 2);
     seqtopk_tuning *tuning;
     cr_assert_eq(seqtopk_tuning_parse(&tuning, text, strlen(text), NULL), SEQTOPK_OK);
     for (int again = 0; again < 2; again++) {
         const seqtopk_desc desc = plain_desc(128, 8, tuning);
         seqtopk_plan *plan = plan_of(&desc);
-        cr_expect_str_eq(choice_at(plan, "select_keys", 4096).why, "tuning line 6");
+        cr_expect_str_eq(choice_at(plan, "collect_logits", 4096).why, "tuning line 6");
         seqtopk_plan_destroy(plan);
     }
     seqtopk_tuning_free(tuning);
@@ -396,26 +396,26 @@ Test(tuning, rows_apply_to_the_plan) {
 Test(tuning, forcing_wins) {
     seqtopk_tuning_file w;
     seqtopk_tuning_file_init(&w);
-    tuning_add(&w, decision(NTH_HEAP, 4096, 128, 8));
-    tuning_add(&w, decision(TOP_HEAP, 4096, 128, 8));
+    tuning_add(&w, decision(SLOTS_6, 4096, 128, 8));
+    tuning_add(&w, decision(BLOCK_4096, 4096, 128, 8));
     seqtopk_tuning *tuning = parsed(&w);
     seqtopk_desc desc = plain_desc(128, 8, tuning);
-    desc.kernel = NTH_SELECT;
+    desc.kernel = SLOTS_10;
     seqtopk_plan *plan = plan_of(&desc);
-    cr_expect_str_eq(choice_at(plan, "select_keys", 4096).kernel, NTH_SELECT);
-    cr_expect_str_eq(choice_at(plan, "select_keys", 4096).why, "forced by desc.kernel");
-    cr_expect(is_tuned(plan, "topk_row", 4096)); /* the other stages are not forced */
+    cr_expect_str_eq(choice_at(plan, "collect_logits", 4096).kernel, SLOTS_10);
+    cr_expect_str_eq(choice_at(plan, "collect_logits", 4096).why, "forced by desc.kernel");
+    cr_expect(is_tuned(plan, "block", 4096)); /* the other stages are not forced */
     seqtopk_plan_destroy(plan);
     desc.kernel = NULL;
     desc.isa = "ref";
     plan = plan_of(&desc);
-    cr_expect_str_eq(choice_at(plan, "select_keys", 4096).kernel, "seqtopk_select_keys_f32__ref_compress");
-    cr_expect_str_eq(choice_at(plan, "select_keys", 4096).why, "forced by desc.isa");
+    cr_expect_str_eq(choice_at(plan, "collect_logits", 4096).kernel, "seqtopk_collect_logits_f32__ref_slots10");
+    cr_expect_str_eq(choice_at(plan, "collect_logits", 4096).why, "forced by desc.isa");
     seqtopk_plan_destroy(plan);
     desc.isa = NULL;
     desc.tuning = seqtopk_tuning_none();
     plan = plan_of(&desc);
-    cr_expect(!is_tuned(plan, "select_keys", 4096));
+    cr_expect(!is_tuned(plan, "collect_logits", 4096));
     seqtopk_plan_destroy(plan);
     seqtopk_tuning_free(tuning);
     seqtopk_tuning_file_free(&w);
@@ -460,8 +460,8 @@ static void *plan_from_shared(void *arg) {
     for (int32_t experts = 8; experts <= 512; experts *= 2) {
         const seqtopk_desc desc = plain_desc(experts, 4, shared);
         seqtopk_plan *plan = plan_of(&desc);
-        strcat(whys, choice_at(plan, "select_keys", 4096).why);
-        strcat(whys, choice_at(plan, "topk_row", 64).why);
+        strcat(whys, choice_at(plan, "collect_logits", 4096).why);
+        strcat(whys, choice_at(plan, "block", 64).why);
         seqtopk_plan_destroy(plan);
     }
     return NULL;
@@ -549,7 +549,7 @@ static void remove_places(const places *p) {
 static const char *file_in_use(const char *kernel) {
     const seqtopk_desc desc = plain_desc(128, 8, NULL);
     seqtopk_plan *plan = plan_of(&desc);
-    const seqtopk_choice choice = choice_at(plan, "select_keys", 4096);
+    const seqtopk_choice choice = choice_at(plan, "collect_logits", 4096);
     static char path[4200];
     path[0] = 0;
     if (kernel) {
@@ -572,23 +572,23 @@ static const char *machine_reason(void) {
 
 Test(tuning, variable_comes_first) {
     const places p = new_places();
-    save_with(NTH_HEAP, p.file);
-    save_with(NTH_SELECT, p.xdg);
+    save_with(SLOTS_6, p.file);
+    save_with(SLOTS_10, p.xdg);
     setenv("SEQTOPK_TUNING", p.file, 1);
-    cr_expect_str_eq(file_in_use(NTH_HEAP), p.file);
+    cr_expect_str_eq(file_in_use(SLOTS_6), p.file);
     cr_expect_not_null(strstr(machine_reason(), "in use"));
     /* Read once: what happens to the file or the variable afterwards is nothing to this process. */
-    save_with(NTH_SELECT, p.file);
+    save_with(SLOTS_10, p.file);
     setenv("SEQTOPK_TUNING", "none", 1);
-    cr_expect_str_eq(file_in_use(NTH_HEAP), p.file);
+    cr_expect_str_eq(file_in_use(SLOTS_6), p.file);
     seqtopk_tuning_free(writable(seqtopk_tuning_machine())); /* stays */
-    cr_expect_str_eq(file_in_use(NTH_HEAP), p.file);
+    cr_expect_str_eq(file_in_use(SLOTS_6), p.file);
     remove_places(&p);
 }
 
 Test(tuning, variable_stands_alone) {
     const places p = new_places();
-    save_with(NTH_SELECT, p.xdg);
+    save_with(SLOTS_10, p.xdg);
     setenv("SEQTOPK_TUNING", p.file, 1); /* which is not there */
     file_in_use(NULL);
     cr_expect_not_null(strstr(machine_reason(), "any.name: there is none"), "%s", machine_reason());
@@ -598,7 +598,7 @@ Test(tuning, variable_stands_alone) {
 
 Test(tuning, variable_says_none) {
     const places p = new_places();
-    save_with(NTH_SELECT, p.xdg);
+    save_with(SLOTS_10, p.xdg);
     setenv("SEQTOPK_TUNING", "none", 1);
     file_in_use(NULL);
     cr_expect_not_null(strstr(machine_reason(), "none"));
@@ -607,25 +607,25 @@ Test(tuning, variable_says_none) {
 
 Test(tuning, xdg_before_home) {
     const places p = new_places();
-    save_with(NTH_HEAP, p.xdg);
-    save_with(NTH_SELECT, p.home);
-    cr_expect_str_eq(file_in_use(NTH_HEAP), p.xdg);
+    save_with(SLOTS_6, p.xdg);
+    save_with(SLOTS_10, p.home);
+    cr_expect_str_eq(file_in_use(SLOTS_6), p.xdg);
     remove_places(&p);
 }
 
 Test(tuning, home_without_xdg) {
     const places p = new_places();
-    save_with(NTH_HEAP, p.home);
+    save_with(SLOTS_6, p.home);
     unsetenv("XDG_CACHE_HOME");
-    cr_expect_str_eq(file_in_use(NTH_HEAP), p.home);
+    cr_expect_str_eq(file_in_use(SLOTS_6), p.home);
     remove_places(&p);
 }
 
 Test(tuning, relative_xdg_is_none) {
     const places p = new_places();
-    save_with(NTH_HEAP, p.home);
+    save_with(SLOTS_6, p.home);
     setenv("XDG_CACHE_HOME", "relative/cache", 1);
-    cr_expect_str_eq(file_in_use(NTH_HEAP), p.home);
+    cr_expect_str_eq(file_in_use(SLOTS_6), p.home);
     remove_places(&p);
 }
 
@@ -643,7 +643,7 @@ Test(tuning, no_place_at_all) {
 /* A file that is no good is passed over, and its reason kept. */
 Test(tuning, damaged_is_passed_over) {
     const places p = new_places();
-    save_with(NTH_HEAP, p.xdg);
+    save_with(SLOTS_6, p.xdg);
     /* Within the machine's line, the third: how long it is differs from machine to machine. */
     char text[4096] = {0};
     FILE *file = fopen(p.xdg, "r");
@@ -667,7 +667,7 @@ Test(tuning, load_names_the_path) {
     const places p = new_places();
     seqtopk_tuning *tuning;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
-    save_with(NTH_HEAP, p.file);
+    save_with(SLOTS_6, p.file);
     cr_assert_eq(seqtopk_tuning_load(&tuning, p.file, &error), SEQTOPK_OK, "%s", error.message);
     seqtopk_tuning_info info = SEQTOPK_TUNING_INFO_INIT;
     cr_assert_eq(seqtopk_tuning_get_info(tuning, &info), SEQTOPK_OK);
@@ -677,7 +677,7 @@ Test(tuning, load_names_the_path) {
     seqtopk_plan *plan = plan_of(&desc);
     char why[300];
     snprintf(why, sizeof why, "tuning file %s line 6", p.file);
-    cr_expect_str_eq(choice_at(plan, "select_keys", 4096).why, why);
+    cr_expect_str_eq(choice_at(plan, "collect_logits", 4096).why, why);
     seqtopk_plan_destroy(plan);
     seqtopk_tuning_free(tuning);
     cr_assert_eq(truncate(p.file, 50), 0);

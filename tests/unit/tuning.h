@@ -38,19 +38,18 @@ static inline void tuning_add(seqtopk_tuning_file *w, seqtopk_measurement tuned)
 /* Four decisions under two headings, with the ends of the ranges. */
 static inline seqtopk_tuning_file tuning_small(void) {
     seqtopk_tuning_file w = tuning_empty();
-    const seqtopk_tuning_shape nth = {
-        SEQTOPK_OP_select_keys, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_SEQUENCE, SEQTOPK_SCORE_SOFTMAX, 128, 8, 1};
-    const seqtopk_tuning_shape top = {
-        SEQTOPK_OP_topk_row, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_TOKEN, SEQTOPK_SCORE_SIGMOID, 64, 6, 2};
-    const int32_t heap = tuning_row("seqtopk_select_keys_f32__ref_heap"),
-                  select = tuning_row("seqtopk_select_keys_f32__ref_quickselect");
-    const int32_t insertion = tuning_row("seqtopk_topk_row_f32__ref_insertion"),
-                  heaps = tuning_row("seqtopk_topk_row_f32__ref_heap");
+    const seqtopk_tuning_shape slots = {
+        SEQTOPK_OP_collect_logits, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_SEQUENCE, SEQTOPK_SCORE_SOFTMAX, 128, 8, 1};
+    const seqtopk_tuning_shape block = {
+        SEQTOPK_OP_block, SEQTOPK_ROW_i32, SEQTOPK_SCOPE_TOKEN, SEQTOPK_SCORE_SIGMOID, 64, 6, 2};
+    const int32_t slots6 = tuning_row("seqtopk_collect_logits_f32__ref_slots6"),
+                  slots10 = tuning_row("seqtopk_collect_logits_f32__ref_slots10");
+    const int32_t small = tuning_row("block_logits2048"), large = tuning_row("block_logits4096");
     const int64_t most = SEQTOPK_TUNING_LARGEST_PS;
-    tuning_add(&w, (seqtopk_measurement){nth, 1024, heap, select, 10, 1, 0, 5000, 6000});
-    tuning_add(&w, (seqtopk_measurement){nth, 2048, select, heap, 0, 0, 0, 9000, 9001});
-    tuning_add(&w, (seqtopk_measurement){top, 1, heaps, -1, SEQTOPK_TUNING_LARGEST_SPREAD, 1, 0, 1, 0});
-    tuning_add(&w, (seqtopk_measurement){top, SEQTOPK_TUNING_LARGEST_TOKENS, insertion, heaps, 7, 0, 0, most, most});
+    tuning_add(&w, (seqtopk_measurement){slots, 1024, slots6, slots10, 10, 1, 0, 5000, 6000});
+    tuning_add(&w, (seqtopk_measurement){slots, 2048, slots10, slots6, 0, 0, 0, 9000, 9001});
+    tuning_add(&w, (seqtopk_measurement){block, 1, large, -1, SEQTOPK_TUNING_LARGEST_SPREAD, 1, 0, 1, 0});
+    tuning_add(&w, (seqtopk_measurement){block, SEQTOPK_TUNING_LARGEST_TOKENS, small, large, 7, 0, 0, most, most});
     return w;
 }
 

@@ -15,18 +15,18 @@ Test(tuning_file, layout) {
     static const char expected[] = "seqtopk-tuning 1\n"
                                    "library 0.0.1\n"
                                    "machine test ref -\n"
-                                   "choices 196\n"
-                                   "[select_keys f32 sequence softmax]\n"
-                                   "128 8 1: 256 ref_heap@1 2048 ref_quickselect@1 16384 -\n"
-                                   "[topk_row f32 token sigmoid]\n"
-                                   "64 6 2: 1 ref_heap@1 8 - 268435456 ref_insertion@1\n"
+                                   "choices 193\n"
+                                   "[collect_logits f32 sequence softmax]\n"
+                                   "128 8 1: 256 ref_slots6@1 2048 ref_slots10@1 16384 -\n"
+                                   "[block i32 token sigmoid]\n"
+                                   "64 6 2: 1 logits4096@1 8 - 268435456 logits2048@1\n"
                                    "measured 0123456789abcdef\n"
-                                   "[select_keys f32 sequence softmax 128 8 1]\n"
-                                   "1024 ref_heap@1 5000 10 ref_quickselect 6000 clear\n"
-                                   "2048 ref_quickselect@1 9000 0 ref_heap 9001 close\n"
-                                   "[topk_row f32 token sigmoid 64 6 2]\n"
-                                   "1 ref_heap@1 1 1000000 alone\n"
-                                   "1073741824 ref_insertion@1 1000000000000000 7 ref_heap 1000000000000000 close\n"
+                                   "[collect_logits f32 sequence softmax 128 8 1]\n"
+                                   "1024 ref_slots6@1 5000 10 ref_slots10 6000 clear\n"
+                                   "2048 ref_slots10@1 9000 0 ref_slots6 9001 close\n"
+                                   "[block i32 token sigmoid 64 6 2]\n"
+                                   "1 logits4096@1 1 1000000 alone\n"
+                                   "1073741824 logits2048@1 1000000000000000 7 logits4096 1000000000000000 close\n"
                                    "end 4 ";
     cr_expect_eq(strlen(text), sizeof expected - 1 + 17);
     memcpy(strstr(text, "measured ") + 9, "0123456789abcdef", 16);
@@ -330,8 +330,8 @@ Test(tuning_file, too_large) {
 
 /* ------------------------------------------------------------------ lines -- */
 
-#define NTH "[select_keys f32 sequence softmax 128 8 1]\n"
-#define GOOD "1024 ref_heap@1 5000 10 ref_quickselect 6000 clear\n"
+#define NTH "[collect_logits f32 sequence softmax 128 8 1]\n"
+#define GOOD "1024 ref_slots6@1 5000 10 ref_slots10 6000 clear\n"
 
 /* Parses HEAD, no choices, `lines` and an end line; expects so many decisions, and these notes, a 0 last: the line, not
  * counting those of the choices, and the reason. */
@@ -367,9 +367,9 @@ Test(tuning_file, lines_kept) {
     KEEPS("", 0);
     KEEPS(NTH, 0);
     KEEPS(NTH GOOD, 1);
-    KEEPS(NTH "1 ref_heap@1 1 0 alone\n" GOOD, 2);
+    KEEPS(NTH "1 ref_slots6@1 1 0 alone\n" GOOD, 2);
     /* The runner-up is gone: what it lost to still won. */
-    KEEPS(NTH "1 ref_heap@1 1 0 avx9_magic 2 close\n", 1);
+    KEEPS(NTH "1 ref_slots6@1 1 0 avx9_magic 2 close\n", 1);
 }
 
 Test(tuning_file, lines_dropped) {
@@ -382,32 +382,32 @@ Test(tuning_file, lines_dropped) {
         "-" GOOD,
         "+" GOOD,
         "0" GOOD,
-        "1024  ref_heap@1 5000 10 alone\n",
+        "1024  ref_slots6@1 5000 10 alone\n",
         "1024 @1 5000 10 alone\n",
-        "1024 ref_heap 5000 10 alone\n",
-        "1024 ref_heap@ 5000 10 alone\n",
-        "1024 ref_heap@1\n",
-        "1024 ref_heap@1 5000\n",
-        "1024 ref_heap@1 5000 10\n",
-        "1024 ref_heap@1 5000 10 \n",
-        "1024 ref_heap@1 5e3 10 alone\n",
-        "1024 ref_heap@1 5,0 10 alone\n",
-        "1024 ref_heap@1 5000 10 alone \n",
-        "1024 ref_heap@1 5000 10 alone\r\n",
-        "1024 ref_heap@1 5000 10 ref_quickselect\n",
-        "1024 ref_heap@1 5000 10 ref_quickselect 6000\n",
-        "1024 ref_heap@1 5000 10 ref_quickselect 6000 sure\n",
-        "1024 ref_heap@1 5000 10 ref_quickselect 6000 clear close\n",
-        "1024\tref_heap@1 5000 10 alone\n",
+        "1024 ref_slots6 5000 10 alone\n",
+        "1024 ref_slots6@ 5000 10 alone\n",
+        "1024 ref_slots6@1\n",
+        "1024 ref_slots6@1 5000\n",
+        "1024 ref_slots6@1 5000 10\n",
+        "1024 ref_slots6@1 5000 10 \n",
+        "1024 ref_slots6@1 5e3 10 alone\n",
+        "1024 ref_slots6@1 5,0 10 alone\n",
+        "1024 ref_slots6@1 5000 10 alone \n",
+        "1024 ref_slots6@1 5000 10 alone\r\n",
+        "1024 ref_slots6@1 5000 10 ref_slots10\n",
+        "1024 ref_slots6@1 5000 10 ref_slots10 6000\n",
+        "1024 ref_slots6@1 5000 10 ref_slots10 6000 sure\n",
+        "1024 ref_slots6@1 5000 10 ref_slots10 6000 clear close\n",
+        "1024\tlogits4096@1 5000 10 alone\n",
         "[\n",
         "[]\n",
-        "[select_keys]\n",
-        "[select_keys f32 sequence softmax 128 8]\n",
-        "[select_keys f32 sequence softmax 128 8 1\n",
-        "[select_keys f32 sequence softmax 128 8 1] \n",
-        "[select_keys f32 sequence softmax 128 8 1 1]\n",
-        "[select_keys  f32 sequence softmax 128 8 1]\n",
-        "[select_keys f32 sequence softmax -128 8 1]\n",
+        "[collect_logits]\n",
+        "[collect_logits f32 sequence softmax 128 8]\n",
+        "[collect_logits f32 sequence softmax 128 8 1\n",
+        "[collect_logits f32 sequence softmax 128 8 1] \n",
+        "[collect_logits f32 sequence softmax 128 8 1 1]\n",
+        "[collect_logits  f32 sequence softmax 128 8 1]\n",
+        "[collect_logits f32 sequence softmax -128 8 1]\n",
         " [x]\n",
         "end 1\n",
     };
@@ -415,7 +415,7 @@ Test(tuning_file, lines_dropped) {
         const seqtopk_tuning_reader any = seqtopk_tuning_reader_any();
         char lines[512];
         /* What comes before it stays; after a heading that is no good its decisions go. */
-        snprintf(lines, sizeof lines, NTH GOOD "%s2048 ref_heap@1 5000 10 alone\n", syntax[i]);
+        snprintf(lines, sizeof lines, NTH GOOD "%s2048 ref_slots6@1 5000 10 alone\n", syntax[i]);
         if (syntax[i][0] == '[')
             expect_notes(lines, strlen(lines), &any, 1,
                          (const int[]){6, SEQTOPK_TUNING_SYNTAX, 7, SEQTOPK_TUNING_SYNTAX, 0});
@@ -429,21 +429,23 @@ Test(tuning_file, lines_dropped) {
 }
 
 Test(tuning_file, headings_dropped) {
-    static const char *const ops[] = {
-        "[swoop f32 sequence softmax 128 8 1]\n",       "[select_keys bf16 sequence softmax 128 8 1]\n",
-        "[select_keys i32 sequence softmax 128 8 1]\n", "[select_keys f64 sequence softmax 128 8 1]\n",
-        "[n f32 sequence softmax 128 8 1]\n",           "[nthx f32 sequence softmax 128 8 1]\n"};
-    static const char *const shapes[] = {"[select_keys f32 online softmax 128 8 1]\n",
-                                         "[select_keys f32 sequence hardmax 128 8 1]\n",
-                                         "[select_keys f32 sequence softmax 0 8 1]\n",
-                                         "[select_keys f32 sequence softmax 65537 8 1]\n",
-                                         "[select_keys f32 sequence softmax 128 0 1]\n",
-                                         "[select_keys f32 sequence softmax 128 129 1]\n",
-                                         "[select_keys f32 sequence softmax 128 8 0]\n",
-                                         "[select_keys f32 sequence softmax 128 8 1025]\n",
-                                         "[select_keys f32 sequence softmax 99999999999999999999999 8 1]\n",
-                                         "[select_keys f32 sequence softmax 128 99999999999999999999999 1]\n",
-                                         "[select_keys f32 sequence softmax 18446744073709551744 8 1]\n"};
+    static const char *const ops[] = {"[swoop f32 sequence softmax 128 8 1]\n",
+                                      "[select_keys bf16 sequence softmax 128 8 1]\n",
+                                      "[collect_logits i32 sequence softmax 128 8 1]\n",
+                                      "[collect_logits f64 sequence softmax 128 8 1]\n",
+                                      "[n f32 sequence softmax 128 8 1]\n",
+                                      "[nthx f32 sequence softmax 128 8 1]\n"};
+    static const char *const shapes[] = {"[collect_logits f32 online softmax 128 8 1]\n",
+                                         "[collect_logits f32 sequence hardmax 128 8 1]\n",
+                                         "[collect_logits f32 sequence softmax 0 8 1]\n",
+                                         "[collect_logits f32 sequence softmax 65537 8 1]\n",
+                                         "[collect_logits f32 sequence softmax 128 0 1]\n",
+                                         "[collect_logits f32 sequence softmax 128 129 1]\n",
+                                         "[collect_logits f32 sequence softmax 128 8 0]\n",
+                                         "[collect_logits f32 sequence softmax 128 8 1025]\n",
+                                         "[collect_logits f32 sequence softmax 99999999999999999999999 8 1]\n",
+                                         "[collect_logits f32 sequence softmax 128 99999999999999999999999 1]\n",
+                                         "[collect_logits f32 sequence softmax 18446744073709551744 8 1]\n"};
     const seqtopk_tuning_reader any = seqtopk_tuning_reader_any();
     char lines[512];
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
@@ -459,17 +461,17 @@ Test(tuning_file, headings_dropped) {
 
 Test(tuning_file, numbers_dropped) {
     static const char *const bad[] = {
-        "0 ref_heap@1 5000 10 alone\n",
-        "3 ref_heap@1 5000 10 alone\n",
-        "2147483648 ref_heap@1 5000 10 alone\n",
-        "18446744073709551617 ref_heap@1 5000 10 alone\n",
-        "1024 ref_heap@1 0 10 alone\n",
-        "1024 ref_heap@1 1000000000000001 10 alone\n",
-        "1024 ref_heap@1 18446744073709551617 10 alone\n",
-        "1024 ref_heap@1 5000 1000001 alone\n",
-        "1024 ref_heap@1 5000 4294967296 alone\n",
-        "1024 ref_heap@1 5000 10 ref_quickselect 0 clear\n",
-        "1024 ref_heap@1 5000 10 ref_quickselect 99999999999999999999999 clear\n",
+        "0 ref_slots6@1 5000 10 alone\n",
+        "3 ref_slots6@1 5000 10 alone\n",
+        "2147483648 ref_slots6@1 5000 10 alone\n",
+        "18446744073709551617 ref_slots6@1 5000 10 alone\n",
+        "1024 ref_slots6@1 0 10 alone\n",
+        "1024 ref_slots6@1 1000000000000001 10 alone\n",
+        "1024 ref_slots6@1 18446744073709551617 10 alone\n",
+        "1024 ref_slots6@1 5000 1000001 alone\n",
+        "1024 ref_slots6@1 5000 4294967296 alone\n",
+        "1024 ref_slots6@1 5000 10 ref_slots10 0 clear\n",
+        "1024 ref_slots6@1 5000 10 ref_slots10 99999999999999999999999 clear\n",
     };
     const seqtopk_tuning_reader any = seqtopk_tuning_reader_any();
     char lines[512];
@@ -482,16 +484,16 @@ Test(tuning_file, numbers_dropped) {
 Test(tuning_file, rows_dropped) {
     DROPS(NTH "1 ref_magic@1 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW);
     DROPS(NTH "1 alone@1 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW);
-    DROPS(NTH "1 ref_insertion@1 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW); /* of another op */
-    DROPS(NTH "1 seqtopk_select_keys_f32__ref_heap@1 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW);
-    DROPS(NTH "1 ref_heap@1 5000 10 ref_heap 6000 clear\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW);
-    DROPS(NTH "1 ref_heap@0 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_REVISION);
-    DROPS(NTH "1 ref_heap@2 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_REVISION);
-    DROPS(NTH "1 ref_heap@99999999999999999999 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_REVISION);
+    DROPS(NTH "1 ref_lanes@1 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW); /* of another op */
+    DROPS(NTH "1 seqtopk_collect_logits_f32__ref_slots6@1 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW);
+    DROPS(NTH "1 ref_slots6@1 5000 10 ref_slots6 6000 clear\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW);
+    DROPS(NTH "1 ref_slots6@0 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_REVISION);
+    DROPS(NTH "1 ref_slots6@2 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_REVISION);
+    DROPS(NTH "1 ref_slots6@99999999999999999999 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_REVISION);
     /* Duplicates: the first counts. */
     DROPS(NTH GOOD GOOD, 1, 6, SEQTOPK_TUNING_ORDER);
-    DROPS(NTH GOOD "512 ref_heap@1 5000 10 alone\n2048 ref_heap@1 5000 10 alone\n", 2, 6, SEQTOPK_TUNING_ORDER);
-    DROPS(NTH GOOD NTH "2048 ref_heap@1 5000 10 alone\n", 1, 6, SEQTOPK_TUNING_ORDER, 7, SEQTOPK_TUNING_ORDER);
+    DROPS(NTH GOOD "512 ref_slots6@1 5000 10 alone\n2048 ref_slots6@1 5000 10 alone\n", 2, 6, SEQTOPK_TUNING_ORDER);
+    DROPS(NTH GOOD NTH "2048 ref_slots6@1 5000 10 alone\n", 1, 6, SEQTOPK_TUNING_ORDER, 7, SEQTOPK_TUNING_ORDER);
     DROPS("[topk_row f32 sequence softmax 128 8 1]\n" NTH GOOD, 0, 5, SEQTOPK_TUNING_ORDER, 6, SEQTOPK_TUNING_ORDER);
     /* What was dropped is not there for the next. */
     DROPS(NTH "1024 ref_magic@1 5000 10 alone\n" GOOD, 1, 5, SEQTOPK_TUNING_UNKNOWN_ROW);

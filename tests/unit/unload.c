@@ -20,14 +20,14 @@ static void save_tuning(const char *path) {
     seqtopk_tuning_file w;
     seqtopk_error error = SEQTOPK_ERROR_INIT;
     seqtopk_measurement tuned = {.tokens = 4096,
-                                 .row = tuning_row("seqtopk_select_keys_f32__ref_heap"),
+                                 .row = tuning_row("seqtopk_collect_logits_f32__ref_slots6"),
                                  .runner_up = -1,
                                  .clear = 1,
                                  .ps = 1000};
     seqtopk_tuning_file_init(&w);
     for (int32_t experts = 8; experts <= 4096; experts *= 2) {
         tuned.shape = (seqtopk_tuning_shape){
-            SEQTOPK_OP_select_keys, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_SEQUENCE, SEQTOPK_SCORE_SOFTMAX, experts, 8, 1};
+            SEQTOPK_OP_collect_logits, SEQTOPK_ROW_f32, SEQTOPK_SCOPE_SEQUENCE, SEQTOPK_SCORE_SOFTMAX, experts, 8, 1};
         tuning_add(&w, tuned);
     }
     cr_assert_eq(seqtopk_store_save(&w, path, &error), SEQTOPK_OK, "%s", error.message);

@@ -80,7 +80,7 @@ static inline uint16_t vec_bits16_nlt(const vec *x, vec limit) {
 static inline uint64_t vec_first_bit(uint64_t bits) { return bits ? (uint64_t)__builtin_ctzll(bits) : 64; }
 
 /* The lanes of a mask, moved together to the front, and the others after them. */
-static inline vec vec_part(vec a, uint32_t mask) {
+static inline vec vec_compress(vec a, uint32_t mask) {
 #define LANE(n) 4 * (n), 4 * (n) + 1, 4 * (n) + 2, 4 * (n) + 3
 #define ROW(a, b, c, d)                                                                                                \
     { LANE(a), LANE(b), LANE(c), LANE(d) }
@@ -92,8 +92,6 @@ static inline vec vec_part(vec a, uint32_t mask) {
 #undef LANE
     return vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(a), vld1q_u8(lanes[mask])));
 }
-
-static inline vec vec_compress(vec a, uint32_t mask) { return vec_part(a, mask); }
 
 static inline vec vec_load_u16(const uint16_t *p) { return vreinterpretq_f32_u32(vmovl_u16(vld1_u16(p))); }
 static inline void vec_store_u16(uint16_t *p, vec a) { vst1_u16(p, vmovn_u32(vreinterpretq_u32_f32(a))); }
@@ -128,12 +126,6 @@ static inline void vec_store_first(float *p, vec a, int n) {
     }
     if (n & 1)
         vst1q_lane_f32(p, a, 0);
-}
-
-static inline void vec_store_split(float *left, float *right, vec a, uint32_t mask) {
-    const vec parted = vec_part(a, mask);
-    vst1q_f32(left, parted);
-    vst1q_f32(right - 4, parted);
 }
 
 /* The lanes `stride` away by exclusive or; stride is a constant once loops are unrolled. */

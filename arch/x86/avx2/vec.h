@@ -84,7 +84,7 @@ static inline uint64_t vec_first_bit(uint64_t bits) { return _tzcnt_u64(bits); }
  * The lanes of a mask, moved together to the front, and the others after them. A lane's number takes a byte of the
  * table, which is 2 KiB so: rows of eight 32-bit numbers would leave the cache.
  */
-static inline vec vec_part(vec a, uint32_t mask) {
+static inline vec vec_compress(vec a, uint32_t mask) {
 #define BIT(m, b) ((uint64_t)(m) >> (b)&1)
 #define BELOW(m, b) (__builtin_popcount((m) & ((1u << (b)) - 1)))
 /* Where lane b goes, as bits of its byte there. */
@@ -104,8 +104,6 @@ static inline vec vec_part(vec a, uint32_t mask) {
     const __m128i row = _mm_loadl_epi64((const __m128i *)(const void *)(lanes + mask));
     return _mm256_permutevar8x32_ps(a, _mm256_cvtepu8_epi32(row));
 }
-
-static inline vec vec_compress(vec a, uint32_t mask) { return vec_part(a, mask); }
 
 static inline vec vec_load_u16(const uint16_t *p) {
     return _mm256_castsi256_ps(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
@@ -137,12 +135,6 @@ static inline vec vec_load_first(const float *p, int n) {
 static inline void vec_store_first(float *p, vec a, int n) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), a);
-}
-
-static inline void vec_store_split(float *left, float *right, vec a, uint32_t mask) {
-    const vec parted = vec_part(a, mask);
-    _mm256_storeu_ps(left, parted);
-    _mm256_storeu_ps(right - 8, parted);
 }
 
 /* The lanes `stride` away by exclusive or; stride is a constant once loops are unrolled. */

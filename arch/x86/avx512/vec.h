@@ -186,12 +186,6 @@ static inline void vec_store_first(float *p, vec a, int n) {
     _mm512_mask_storeu_ps(p, (__mmask16)_bzhi_u32(0xffff, (unsigned)n), a);
 }
 
-static inline void vec_store_split(float *left, float *right, vec a, uint32_t mask) {
-    const int rest = 16 - __builtin_popcount(mask);
-    _mm512_storeu_ps(left, _mm512_maskz_compress_ps((__mmask16)mask, a));
-    vec_store_first(right - rest, _mm512_maskz_compress_ps((__mmask16)~mask, a), rest);
-}
-
 /* A load waits for a masked store before it whose vector reaches into its own, masked out or not. */
 #define VEC_LOAD_FEW load_few
 #define VEC_STORE_FEW store_few
