@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What public functions refuse, beside what the tests of each subject have: functions of the header, one after another. */
+#include "../random.h"
 #include "unit.h"
 
 #include <math.h>
@@ -135,8 +136,6 @@ Test(refusals, queries) {
     unit_free(u);
 }
 
-/* --------------------------------------------------------------- teams -- */
-
 /* A team of two whose other rank says the same as this one. */
 typedef struct collectives {
     int calls, failing; /* from which call on they fail; 0: none does */
@@ -158,6 +157,101 @@ static int none_before(void *context, int64_t *words, int64_t n) {
 static seqtopk_status route_team(unit *u, const seqtopk_team *team, size_t scratch) {
     return seqtopk_route_team(u->plan, &u->in, &u->out, u->scratch, scratch, team, NULL, &u->error);
 }
+
+/* ---------------------------------------------------------- descriptions -- */
+
+Test(refusals, descriptions) {
+    unit *u = unit_new();
+    const seqtopk_desc good = u->desc;
+#define BAD(status, words, ...)                                                                                        \
+    do {                                                                                                               \
+        u->desc = good;                                                                                                \
+        __VA_ARGS__;                                                                                                   \
+        EXPECT_SAYS(u, unit_plan(u), status, words);                                                                   \
+        cr_expect_null(u->plan);                                                                                       \
+    } while (0)
+    BAD(SEQTOPK_E_VALUE, "desc.threads is 1025", u->desc.threads = 1025);
+    BAD(SEQTOPK_E_VALUE, "desc.norm_floor is inf", u->desc.norm_floor = INFINITY);
+    BAD(SEQTOPK_E_VALUE, "desc.norm_jitter is inf", u->desc.norm_jitter = INFINITY);
+    BAD(SEQTOPK_E_VALUE, "desc.norm_jitter is -1", u->desc.norm_jitter = -1);
+    BAD(SEQTOPK_E_VALUE, "desc.shared_experts is -1", u->desc.shared_experts = -1);
+    BAD(SEQTOPK_E_VALUE, "desc.shared_experts is 8", u->desc.shared_experts = 8);
+    BAD(SEQTOPK_E_VALUE, "desc.null_experts is -1", u->desc.null_experts = -1);
+    BAD(SEQTOPK_E_VALUE, "desc.null_experts is 8", u->desc.null_experts = 8);
+    BAD(SEQTOPK_E_VALUE, "desc.max_experts is -1", u->desc.max_experts = -1);
+    /* What prunes a token's experts, and bounds that are of sequence scope. */
+    BAD(SEQTOPK_E_VALUE, "in token scope leave them 0", u->desc.scope = SEQTOPK_SCOPE_TOKEN, u->desc.max_experts = 3);
+    BAD(SEQTOPK_E_VALUE, "in token scope leave them 0", u->desc.scope = SEQTOPK_SCOPE_TOKEN, u->desc.min_experts = 1);
+    BAD(SEQTOPK_E_VALUE, "in token scope leave them 0", u->desc.scope = SEQTOPK_SCOPE_TOKEN, u->desc.min_p = 0.5f,
+        u->desc.min_experts = 1, u->desc.max_experts = 3);
+    BAD(SEQTOPK_E_VALUE, "desc.min_p is -1", u->desc.min_p = -1);
+    BAD(SEQTOPK_E_VALUE, "desc.min_p is 2", u->desc.min_p = 2);
+    BAD(SEQTOPK_E_VALUE, "top_p -1", u->desc.top_p = -1);
+    BAD(SEQTOPK_E_VALUE, "top_p 2", u->desc.top_p = 2);
+    BAD(SEQTOPK_E_VALUE, "nan", u->desc.top_p = NAN);
+    BAD(SEQTOPK_E_UNSUPPORTED, "SPARSEMIXER", u->desc.norm = SEQTOPK_NORM_SPARSEMIXER, u->desc.groups = 2,
+        u->desc.group_top_k = 1);
+    BAD(SEQTOPK_E_UNSUPPORTED, "SPARSEMIXER", u->desc.norm = SEQTOPK_NORM_SPARSEMIXER, u->desc.shared_experts = 1);
+#undef BAD
+    u->desc = good;
+    u->desc.norm = SEQTOPK_NORM_SPARSEMIXER;
+    u->desc.shared_experts = 1;
+    u->desc.shared_weight = 0.5f;
+    cr_expect_eq(unit_plan(u), SEQTOPK_OK, "%s", u->error.message);
+    unit_free(u);
+}
+
+Test(refusals, inputs_and_outputs) {
+    unit *u = unit_new();
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    const seqtopk_input in = u->in;
+    const seqtopk_output out = u->out;
+    static const int32_t of[UNIT_TOKENS] = {0, 0, 1, 1}, lens[] = {0, 2, 4};
+    static const int32_t given[UNIT_TOKENS * 2] = {0, 1, 0, 1, 0, 1, 0, 1};
+    static float floats[UNIT_CELLS];
+    static int32_t ints[UNIT_CELLS];
+#define BAD(status, words, ...)                                                                                        \
+    do {                                                                                                               \
+        u->in = in;                                                                                                    \
+        u->out = out;                                                                                                  \
+        __VA_ARGS__;                                                                                                   \
+        EXPECT_SAYS(u, unit_route(u), status, words);                                                                  \
+    } while (0)
+    BAD(SEQTOPK_E_VALUE, "input.sequences is -1", u->in.token_seq = of, u->in.sequences = -1);
+    BAD(SEQTOPK_E_SHAPE, "leave one NULL", u->in.token_seq = of, u->in.cu_seqlens = lens, u->in.sequences = 2);
+    BAD(SEQTOPK_E_VALUE, "output.runners is 0", u->out.runner_ids = ints);
+    BAD(SEQTOPK_E_VALUE, "output.runners is 9", u->out.runner_ids = ints, u->out.runners = 9);
+    BAD(SEQTOPK_E_UNSUPPORTED, "output.sequence_margins", u->out.sequence_margins = floats, u->in.given_ids = given,
+        u->in.given_width = 2);
+    BAD(SEQTOPK_E_UNSUPPORTED, "output.row_lse", u->out.row_lse = floats);
+    BAD(SEQTOPK_E_UNSUPPORTED, "output.null_weights", u->out.null_weights = floats);
+    BAD(SEQTOPK_E_OVERFLOW, "more than int32 can index", u->out.block_slots = ints, u->out.block_size = INT32_MAX);
+    seqtopk_team alone = SEQTOPK_TEAM_INIT;
+    alone.size = 1;
+    u->in = in;
+    u->out = out;
+    u->out.sequence_margins = floats;
+    EXPECT_SAYS(u, route_team(u, &alone, UNIT_SCRATCH), SEQTOPK_E_UNSUPPORTED, "output.sequence_margins");
+    u->out = out;
+#define PART(plan, step, part, parts)                                                                                  \
+    seqtopk_route_part(plan, &u->in, &u->out, u->scratch, UNIT_SCRATCH, step, part, parts, &u->error)
+    EXPECT_SAYS(u, PART(u->plan, 0, -1, 2), SEQTOPK_E_VALUE, "part -1 of 2");
+    EXPECT_SAYS(u, PART(u->plan, 0, 2, 2), SEQTOPK_E_VALUE, "part 2 of 2");
+    EXPECT_SAYS(u, PART(u->plan, 0, 0, 0), SEQTOPK_E_VALUE, "part 0 of 0");
+    EXPECT_SAYS(u, PART(u->plan, 0, 0, 1025), SEQTOPK_E_VALUE, "part 0 of 1025");
+    EXPECT_SAYS(u, PART(u->plan, -1, 0, 1), SEQTOPK_E_VALUE, "step");
+    EXPECT_SAYS(u, PART(u->plan, 99, 0, 1), SEQTOPK_E_VALUE, "step");
+    EXPECT_SAYS(u, PART(NULL, 0, 0, 1), SEQTOPK_E_NULL, "plan is NULL");
+#undef PART
+    /* The same in token scope, and what a NaN does to steps that follow. */
+    u->desc.scope = SEQTOPK_SCOPE_TOKEN;
+    cr_assert_eq(unit_plan(u), SEQTOPK_OK);
+    BAD(SEQTOPK_E_UNSUPPORTED, "output.sequence_margins", u->out.sequence_margins = floats);
+#undef BAD
+    unit_free(u);
+}
+
+/* --------------------------------------------------------------- teams -- */
 
 Test(refusals, teams) {
     unit *u = unit_new();
@@ -281,6 +375,25 @@ Test(refusals, exchanges) {
     x.turn = 1LL << 31;
     EXPECT_SAYS(u, MAKE(&x, 4, u->token_offsets, u->expert_ids, u->scratch, size), SEQTOPK_E_VALUE, "turn");
     x.turn = 0;
+    static const int32_t late[UNIT_EXPERTS + 1] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+    x.copy_offsets = late;
+    EXPECT_SAYS(u, MAKE(&x, 4, u->token_offsets, u->expert_ids, u->scratch, UNIT_SCRATCH), SEQTOPK_E_SHAPE,
+                "copy_offsets[1]");
+    x.copy_offsets = NULL;
+    static const int32_t below[UNIT_EXPERTS] = {0, -1};
+    x.places = below;
+    EXPECT_SAYS(u, MAKE(&x, 4, u->token_offsets, u->expert_ids, u->scratch, size), SEQTOPK_E_VALUE, "places[1]");
+    x.places = places;
+    x.once = 1;
+    x.row_slots = u->padded_ids;
+    x.slot_rows = u->expert_slots;
+    EXPECT_SAYS(u, MAKE(&x, 4, u->token_offsets, u->expert_ids, u->scratch, size), SEQTOPK_E_NULL, "row_offsets");
+    x.row_slots = NULL;
+    cr_expect_eq(MAKE(&x, 4, u->token_offsets, u->expert_ids, u->scratch, size), SEQTOPK_OK, "without rows of pairs");
+    x.once = 0;
+    u->token_offsets[0] = 1;
+    EXPECT_SAYS(u, MAKE(&x, 4, u->token_offsets, u->expert_ids, u->scratch, size), SEQTOPK_E_SHAPE, "token_offsets[1]");
+    u->token_offsets[0] = 0;
     u->expert_ids[1] = -1;
     EXPECT_SAYS(u, MAKE(&x, 4, u->token_offsets, u->expert_ids, u->scratch, size), SEQTOPK_E_VALUE, "expert_ids[1]");
 #undef MAKE
@@ -327,21 +440,156 @@ Test(refusals, life_of_a_sequence) {
     unit_free(u);
 }
 
+/* Where numbers of a saved sequence stand, as src/cache/save.c writes them. */
+enum {
+    BLOB_VERSION = 8,
+    BLOB_ORDER = 12,
+    BLOB_LAYERS = 16,
+    BLOB_FROM = 24,
+    BLOB_TO = 32,
+    BLOB_CHECKSUM = 40,
+    BLOB_HEAD = 56
+};
+enum { BLOB_NOTES = BLOB_HEAD + 32 }; /* of the first layer, behind what it says of itself */
+
+static uint64_t hash_of(uint64_t sum, const char *data, size_t size) {
+    for (; size >= 8; size -= 8, data += 8) {
+        uint64_t word;
+        memcpy(&word, data, sizeof word);
+        sum = (sum ^ word) * UINT64_C(0x100000001b3);
+        sum ^= sum >> 32;
+    }
+    for (; size > 0; size--, data++)
+        sum = (sum ^ (unsigned char)*data) * UINT64_C(0x100000001b3);
+    return sum;
+}
+
+/* Makes a changed blob look whole. */
+static void sign(char *blob, size_t size) {
+    uint64_t sum = 0;
+    memcpy(blob + BLOB_CHECKSUM, &sum, sizeof sum);
+    sum = hash_of(hash_of(UINT64_C(0xcbf29ce484222325), blob, BLOB_HEAD), blob + BLOB_HEAD, size - BLOB_HEAD);
+    memcpy(blob + BLOB_CHECKSUM, &sum, sizeof sum);
+}
+
+/* A blob with one number put in place of another, and a checksum that is right. */
+static seqtopk_status load_forged(unit *u, seqtopk_cache *cache, const char *blob, size_t size, size_t at,
+                                  const void *number, size_t bytes) {
+    char *forged = malloc(size);
+    cr_assert(forged);
+    memcpy(forged, blob, size);
+    memcpy(forged + at, number, bytes);
+    sign(forged, size);
+    const seqtopk_status status = seqtopk_cache_load(cache, 1, forged, size, &u->error);
+    free(forged);
+    return status;
+}
+
 Test(refusals, blobs) {
     unit *u = unit_new();
     seqtopk_cache *cache = online(u, SEQTOPK_CACHE_EXACT, 0, 0);
     const size_t size = seqtopk_cache_save_size(cache, 0, 0, 4);
-    cr_assert_eq(seqtopk_cache_save(cache, 0, 0, 4, u->scratch, size, &u->error), SEQTOPK_OK);
-    EXPECT_SAYS(u, seqtopk_cache_load(cache, 1, u->scratch, 8, &u->error), SEQTOPK_E_FILE, "begins otherwise");
-    u->scratch[8] ^= 2;
-    EXPECT_SAYS(u, seqtopk_cache_load(cache, 1, u->scratch, size, &u->error), SEQTOPK_E_FILE, "version 3");
-    u->scratch[8] ^= 2;
-    u->scratch[12] ^= 1;
-    EXPECT_SAYS(u, seqtopk_cache_load(cache, 1, u->scratch, size, &u->error), SEQTOPK_E_FILE, "byte order");
-    u->scratch[12] ^= 1;
-    cr_expect_eq(seqtopk_cache_load(cache, 1, u->scratch, size, &u->error), SEQTOPK_OK, "%s", u->error.message);
+    char *blob = malloc(size + 8);
+    cr_assert(blob);
+    cr_assert_eq(seqtopk_cache_save(cache, 0, 0, 4, blob, size, &u->error), SEQTOPK_OK);
+    EXPECT_SAYS(u, seqtopk_cache_load(cache, 1, blob, 8, &u->error), SEQTOPK_E_FILE, "begins otherwise");
+#define FORGED(at, type, number, status, words)                                                                        \
+    do {                                                                                                               \
+        const type number_ = number;                                                                                   \
+        EXPECT_SAYS(u, load_forged(u, cache, blob, size, at, &number_, sizeof number_), status, words);                \
+    } while (0)
+    FORGED(BLOB_VERSION, uint32_t, 3, SEQTOPK_E_FILE, "version 3");
+    FORGED(BLOB_ORDER, uint32_t, 0x04030201, SEQTOPK_E_FILE, "byte order");
+    FORGED(BLOB_LAYERS, int32_t, 3, SEQTOPK_E_SHAPE, "3 layers");
+    FORGED(BLOB_FROM, int64_t, -1, SEQTOPK_E_SHAPE, "[-1, 4)");
+    FORGED(BLOB_FROM, int64_t, 5, SEQTOPK_E_SHAPE, "[5, 4)");
+    FORGED(BLOB_TO, int64_t, INT64_MAX, SEQTOPK_E_SHAPE, "at most 2147483647");
+    FORGED(BLOB_TO, int64_t, 5, SEQTOPK_E_FILE, "token 4 of layer 0");
+    FORGED(BLOB_TO, int64_t, INT32_MAX, SEQTOPK_E_SHAPE, "other experts, budgets or bounds");
+    FORGED(BLOB_HEAD, int32_t, 9, SEQTOPK_E_SHAPE, "other experts");
+    FORGED(BLOB_NOTES, uint32_t, 2, SEQTOPK_E_FILE, "token 0 of layer 0 cannot be");
+    FORGED(BLOB_NOTES + 4, uint32_t, 5, SEQTOPK_E_FILE, "token 0 of layer 0 cannot be");
+    FORGED(BLOB_NOTES + 8, float, NAN, SEQTOPK_E_FILE, "token 0 of layer 0 has no keys");
+    FORGED(BLOB_NOTES + 8, float, INFINITY, SEQTOPK_E_FILE, "has no keys");
+    FORGED(BLOB_NOTES + 8, float, -100, SEQTOPK_E_FILE, "has no keys");
+#undef FORGED
+    /* Longer than its tokens, whole otherwise. */
+    const uint64_t longer = size + 8;
+    memset(blob + size, 0, 8);
+    memcpy(blob + BLOB_CHECKSUM + 8, &longer, sizeof longer);
+    sign(blob, size + 8);
+    EXPECT_SAYS(u, seqtopk_cache_load(cache, 1, blob, size + 8, &u->error), SEQTOPK_E_FILE, "more bytes");
+    for (int32_t l = 0; l < 2; l++)
+        cr_expect_eq(seqtopk_cache_length(cache, l, 1), 0, "nothing of a bad blob is taken");
+    memcpy(blob + BLOB_CHECKSUM + 8, &(uint64_t){size}, sizeof(uint64_t));
+    sign(blob, size);
+    cr_expect_eq(seqtopk_cache_load(cache, 1, blob, size, &u->error), SEQTOPK_OK, "%s", u->error.message);
     seqtopk_cache_destroy(cache);
+    free(blob);
     unit_free(u);
+}
+
+/* Blobs that lie in many ways under right checksums: what is taken can be stepped on, cut and saved again, with ids that are. */
+Test(refusals, blobs_that_lie, .timeout = 60) {
+    enum { FORGERIES = 4000 };
+    int taken = 0;
+    random_state random;
+    random_seed(&random, 7);
+    for (int is_compact = 0; is_compact < 2; is_compact++) {
+        unit *u = unit_new();
+        seqtopk_cache *cache = online(u, is_compact ? SEQTOPK_CACHE_COMPACT : SEQTOPK_CACHE_EXACT, 0, 0);
+        seqtopk_cache_rows rows = SEQTOPK_CACHE_ROWS_INIT;
+        static const int32_t second[UNIT_TOKENS] = {1, 1, 1, 1};
+        rows.sequences = second;
+        const size_t size = seqtopk_cache_save_size(cache, 0, 0, 4);
+        char *blob = malloc(size), *forged = malloc(size);
+        cr_assert(blob && forged);
+        cr_assert_eq(seqtopk_cache_save(cache, 0, 0, 4, blob, size, &u->error), SEQTOPK_OK, "%s", u->error.message);
+        /* Compact, most of it is counts of empty bins: the head, what stands before them, and the notes at the end. */
+        const size_t some = is_compact ? 256 : size;
+        for (int i = 0; i < FORGERIES; i++) {
+            static const uint32_t oddities[] = {0,           1,           2,           UINT32_MAX, INT32_MAX,
+                                                0x80000000u, 0x7f800000u, 0xff800000u, 0x7fc00000u};
+            memcpy(forged, blob, size);
+            for (int changes = 1 + (int)random_below(&random, 3); changes > 0; changes--) {
+                const size_t at =
+                    4 * (random_below(&random, 2) || !is_compact ? random_below(&random, (uint32_t)some / 4)
+                                                                 : random_below(&random, (uint32_t)size / 4));
+                const uint32_t odd =
+                    random_below(&random, 2) ? oddities[random_below(&random, 9)] : random_below(&random, UINT32_MAX);
+                memcpy(forged + at, &odd, sizeof odd);
+            }
+            memcpy(forged, blob, 16); /* the magic, or nothing is looked at */
+            memcpy(forged + BLOB_CHECKSUM + 8, &(uint64_t){size}, sizeof(uint64_t));
+            sign(forged, size);
+            cr_assert_eq(seqtopk_cache_clear(cache, 1, NULL), SEQTOPK_OK);
+            const seqtopk_status status = seqtopk_cache_load(cache, 1, forged, size, &u->error);
+            if (status) {
+                cr_assert(status == SEQTOPK_E_FILE || status == SEQTOPK_E_SHAPE, "%s", u->error.message);
+                continue;
+            }
+            taken++;
+            for (rows.layer = 0; rows.layer < 2; rows.layer++) {
+                cr_assert_eq(seqtopk_cache_step(cache, &rows, &u->in, &u->out, u->scratch, UNIT_SCRATCH, &u->error),
+                             SEQTOPK_OK, "%s", u->error.message);
+                for (int j = 0; j < u->token_offsets[UNIT_TOKENS]; j++)
+                    cr_assert(u->expert_ids[j] >= 0 && u->expert_ids[j] < UNIT_EXPERTS);
+                for (int t = 0; t < UNIT_TOKENS; t++)
+                    cr_assert(u->token_offsets[t + 1] - u->token_offsets[t] >= 1 &&
+                              u->token_offsets[t + 1] - u->token_offsets[t] <= 4);
+            }
+            const int64_t length = seqtopk_cache_length(cache, 0, 1);
+            const size_t again = seqtopk_cache_save_size(cache, 1, 0, length);
+            cr_assert(again > 0 && again <= UNIT_SCRATCH);
+            cr_assert_eq(seqtopk_cache_save(cache, 1, 0, length, u->scratch, again, &u->error), SEQTOPK_OK);
+            cr_assert_eq(seqtopk_cache_truncate(cache, 1, length - 1, &u->error), SEQTOPK_OK, "%s", u->error.message);
+        }
+        seqtopk_cache_destroy(cache);
+        free(blob);
+        free(forged);
+        unit_free(u);
+    }
+    cr_expect_gt(taken, 0);
 }
 
 Test(refusals, statistics) {
@@ -387,6 +635,28 @@ Test(refusals, steps_of_a_cache) {
             EXPECT_SAYS(u, PART(cache, step, part, 2), SEQTOPK_E_NONFINITE, "");
             cr_expect_eq(u->error.token, 0);
         }
+    u->logits[3] = 0;
+    /* Space for a route, and not for what a cache keeps of it. */
+    const size_t enough = seqtopk_cache_scratch_size(cache, UNIT_TOKENS, 1);
+    int told = 0;
+    cr_assert(enough <= UNIT_SCRATCH);
+    for (size_t size = 64; size < enough; size += 64) {
+        const seqtopk_status status = seqtopk_cache_step(cache, &rows, &u->in, &u->out, u->scratch, size, &u->error);
+        cr_assert(status == SEQTOPK_OK || status == SEQTOPK_E_CAPACITY, "%zu bytes: %s", size, u->error.message);
+        told += strstr(u->error.message, "seqtopk_cache_scratch_size") != NULL;
+        cr_assert_eq(seqtopk_cache_truncate(cache, 0, UNIT_TOKENS, NULL), SEQTOPK_OK);
+    }
+    cr_expect_gt(told, 0);
+    /* One token, which goes another way. */
+    static const int32_t strangers[] = {-1, 3};
+    u->in.tokens = 1;
+    for (int i = 0; i < 2; i++) {
+        rows.sequences = strangers + i;
+        EXPECT_SAYS(u, seqtopk_cache_step(cache, &rows, &u->in, &u->out, u->scratch, UNIT_SCRATCH, &u->error),
+                    SEQTOPK_E_VALUE, "sequences 0 to 2");
+    }
+    rows.sequences = NULL;
+    u->in.tokens = UNIT_TOKENS;
     static const int64_t positions[UNIT_TOKENS] = {9, 10, 11, 12};
     rows.positions = positions;
     EXPECT_SAYS(u, PART(cache, 0, 0, 2), SEQTOPK_E_SHAPE, "are missing");
