@@ -226,6 +226,8 @@ Test(refusals, inputs_and_outputs) {
     BAD(SEQTOPK_E_UNSUPPORTED, "output.row_lse", u->out.row_lse = floats);
     BAD(SEQTOPK_E_UNSUPPORTED, "output.null_weights", u->out.null_weights = floats);
     BAD(SEQTOPK_E_OVERFLOW, "more than int32 can index", u->out.block_slots = ints, u->out.block_size = INT32_MAX);
+    BAD(SEQTOPK_E_OVERFLOW, "more than int32 can index", u->in.tokens = 1 << 29, u->out.capacity = 1LL << 31,
+        u->out.padded_ids = ints, u->out.padded_width = 8, u->out.block_slots = ints, u->out.block_size = 1);
     seqtopk_team alone = SEQTOPK_TEAM_INIT;
     alone.size = 1;
     u->in = in;
@@ -624,6 +626,19 @@ Test(refusals, steps_of_a_cache) {
     rows.layer = -1;
     EXPECT_SAYS(u, PART(cache, 0, 0, 2), SEQTOPK_E_VALUE, "cache_rows.layer");
     rows.layer = 0;
+    rows.take = SEQTOPK_TAKE_JOINT;
+    for (int is_ledger = 0; is_ledger < 2; is_ledger++) {
+        seqtopk_cache_desc desc = SEQTOPK_CACHE_DESC_INIT;
+        seqtopk_cache *other = NULL;
+        desc.layers = desc.sequences = 1;
+        desc.plan = u->plan;
+        desc.is_ledger = is_ledger;
+        desc.mode = is_ledger ? SEQTOPK_CACHE_EXACT : SEQTOPK_CACHE_THRESHOLD;
+        cr_assert_eq(seqtopk_cache_create(&other, &desc, &u->error), SEQTOPK_OK, "%s", u->error.message);
+        EXPECT_SAYS(u, PART(other, 0, 0, 1), SEQTOPK_E_UNSUPPORTED, "ledger or a threshold");
+        seqtopk_cache_destroy(other);
+    }
+    rows.take = SEQTOPK_TAKE_CAUSAL;
     /* What the first part finds, all are told from the next step on. */
     u->logits[3] = NAN;
     cr_expect_eq(PART(cache, 0, 1, 2), SEQTOPK_OK);
