@@ -795,13 +795,11 @@ static void check_topk_row_of(const rows_case *c, op_case *k, const seqtopk_row 
 
 /* The token's pairs as they should be: what a kernel does with rows that it leaves to how->list_row. */
 static const topk_lists *whole_rows;
-static int64_t whole_rows_listed;
 
 static int64_t list_whole_row(const void *context, int64_t token, int64_t at) {
     const op_case *k = context;
     const int64_t from = whole_rows->offsets[token];
     const int64_t n = (token + 1 < k->last ? whole_rows->offsets[token + 1] : whole_rows->at) - from;
-    whole_rows_listed++;
     memcpy(k->lists.ids + at, whole_rows->ids + from, (size_t)n * sizeof(int32_t));
     memcpy(k->lists.keys + at, whole_rows->keys + from, (size_t)n * sizeof(float));
     if (k->lists.scores)
