@@ -534,18 +534,29 @@ static float some_bound(const float *keys, size_t n) {
     return pick == 0 || !(fabsf(key) <= 1e30f) ? -1e30f : pick == 1 ? 1e30f : key;
 }
 
-/* How many of a row's candidates stand before e. */
-static int32_t stands_before(const float *row, int32_t experts, int32_t e) {
-    int32_t before = 0;
-    for (int32_t other = 0; other < experts; other++)
-        before += row[other] > row[e] || (row[other] == row[e] && other < e);
-    return before;
+/* The first of a row that stands behind `after` in the order; -1: behind none. `experts`: there is no more. */
+static int32_t next_in_order(const float *row, int32_t experts, int32_t after) {
+    int32_t best = experts;
+    for (int32_t e = 0; e < experts; e++)
+        if (e != after && (after < 0 || row[e] < row[after] || (row[e] == row[after] && e > after)) &&
+            (best == experts || row[e] > row[best]))
+            best = e;
+    return best;
+}
+
+/* The last of a row's first n candidates; -1: there are none. */
+static int32_t nth_in_order(const float *row, int32_t experts, int32_t n) {
+    int32_t last = -1;
+    for (int32_t next; n > 0 && (next = next_in_order(row, experts, last)) < experts; n--)
+        last = next;
+    return last;
 }
 
 /* A row's candidates, from *at on: in order, with their keys, and none missing that reaches `low` or is of the first `min`. */
 static int check_row(const op_case *k, const float *row, int64_t t, int64_t *at) {
     const seqtopk_candidates *found = &k->candidates;
     const int64_t end = *at + found->counts[t];
+    const int32_t last = nth_in_order(row, k->experts, k->min);
     int32_t next = 0, missed = 0, wrong = 0;
     if (!check_that(found->counts[t] >= 0 && end <= found->size, "token %lld: %d candidates", (long long)t,
                     (int)found->counts[t]))
@@ -556,7 +567,8 @@ static int check_row(const op_case *k, const float *row, int64_t t, int64_t *at)
             ++*at;
             next = e + 1;
         } else {
-            missed += row[e] != -INFINITY && (row[e] >= k->low || stands_before(row, k->experts, e) < k->min);
+            const int is_first = last >= 0 && (row[e] > row[last] || (row[e] == row[last] && e <= last));
+            missed += row[e] != -INFINITY && (row[e] >= k->low || is_first);
         }
     }
     check_that(*at == end, "token %lld: ids do not ascend below E (after %d)", (long long)t, (int)next);
@@ -783,13 +795,11 @@ static void check_topk_row_of(const rows_case *c, op_case *k, const seqtopk_row 
 
 /* The token's pairs as they should be: what a kernel does with rows that it leaves to how->list_row. */
 static const topk_lists *whole_rows;
-static int64_t whole_rows_listed;
 
 static int64_t list_whole_row(const void *context, int64_t token, int64_t at) {
     const op_case *k = context;
     const int64_t from = whole_rows->offsets[token];
     const int64_t n = (token + 1 < k->last ? whole_rows->offsets[token + 1] : whole_rows->at) - from;
-    whole_rows_listed++;
     memcpy(k->lists.ids + at, whole_rows->ids + from, (size_t)n * sizeof(int32_t));
     memcpy(k->lists.keys + at, whole_rows->keys + from, (size_t)n * sizeof(float));
     if (k->lists.scores)

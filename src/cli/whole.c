@@ -13,8 +13,8 @@ bool seqtopk_whole_open(seqtopk_whole *file, const char *path) {
     file->path = path;
     file->temporary[0] = 0;
     if (stat(path, &is) != 0 || S_ISREG(is.st_mode)) {
-        const int size = snprintf(file->temporary, PATH_MAX, "%s.%ld", path, (long)getpid());
-        if (size >= PATH_MAX) {
+        const int size = snprintf(file->temporary, SEQTOPK_WHOLE_PATH, "%s.%ld", path, (long)getpid());
+        if (size >= SEQTOPK_WHOLE_PATH) {
             errno = ENAMETOOLONG;
             return false;
         }

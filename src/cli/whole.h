@@ -3,15 +3,17 @@
 #ifndef SEQTOPK_CLI_WHOLE_H
 #define SEQTOPK_CLI_WHOLE_H
 
-#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
+
+/* Not PATH_MAX, which only POSIX's limits.h has: the struct is the same for whoever includes this. */
+enum { SEQTOPK_WHOLE_PATH = 4096 };
 
 typedef struct seqtopk_whole {
     FILE *out;
     const char *path;
-    char temporary
-        [PATH_MAX]; /* empty: what stands at the path is no regular file (a pipe, a device) and is written to */
+    /* Empty: what stands at the path is no regular file (a pipe, a device) and is written to. */
+    char temporary[SEQTOPK_WHOLE_PATH];
 } seqtopk_whole;
 
 /* false: `errno` says why. */

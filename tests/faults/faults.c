@@ -304,7 +304,7 @@ static int in_a_child(int i, long nth, int for_good) {
     const pid_t child = fork();
     int status = 0;
     if (child == 0)
-        _exit(!try_nth(operations[i].run, nth, for_good, operations[i].does_without) ? 2 : 0);
+        exit(!try_nth(operations[i].run, nth, for_good, operations[i].does_without) ? 2 : 0);
     if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status))
         return 1;
     return WEXITSTATUS(status);

@@ -2,6 +2,7 @@
 /* Loans of threads that keep what they say, and such as do not. */
 #include "unit.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -174,6 +175,78 @@ Test(lend, tasks_that_have_not_ended) {
     cr_expect_eq(lend(b, none), SEQTOPK_E_VALUE);
     cr_expect_not_null(strstr(b->error.message, "0 of its 4 tasks"), "%s", b->error.message);
     cr_expect_eq(lend(b, backwards), SEQTOPK_OK, "the next is as good as ever");
+    big_free(b);
+}
+
+/* A step of a cache, of three sequences, in every order that loans may have: what one thread gives, and what is then kept. */
+Test(lend, steps_of_a_cache) {
+    void (*const loans[])(void *, int32_t, task_fn *, void *) = {backwards, twice, beside, twice_at_once};
+    enum { WIDEST = TOP_K + 2, LOANS = sizeof loans / sizeof *loans };
+    static int32_t of[TOKENS], offsets[2][TOKENS + 1], ids[2][TOKENS * WIDEST];
+    static float weights[2][TOKENS * WIDEST];
+    seqtopk_desc desc = SEQTOPK_DESC_INIT;
+    seqtopk_cache_desc cache_desc = SEQTOPK_CACHE_DESC_INIT;
+    seqtopk_cache_rows rows = SEQTOPK_CACHE_ROWS_INIT;
+    seqtopk_parallel parallel = SEQTOPK_PARALLEL_INIT;
+    seqtopk_cache *alone = NULL, *lent = NULL;
+    seqtopk_plan *plan;
+    int lends = 0;
+    big *b = big_new();
+    desc.experts = EXPERTS;
+    desc.top_k = TOP_K;
+    desc.scope = SEQTOPK_SCOPE_ONLINE;
+    desc.min_experts = 1;
+    desc.max_experts = WIDEST;
+    cr_assert_eq(seqtopk_plan_create(&plan, &desc, &b->error), SEQTOPK_OK, "%s", b->error.message);
+    cache_desc.layers = 1;
+    cache_desc.sequences = 3;
+    cache_desc.plan = plan;
+    cr_assert_eq(seqtopk_cache_create(&alone, &cache_desc, &b->error), SEQTOPK_OK, "%s", b->error.message);
+    cr_assert_eq(seqtopk_cache_create(&lent, &cache_desc, &b->error), SEQTOPK_OK, "%s", b->error.message);
+    for (uint32_t t = 0; t < TOKENS; t++)
+        of[t] = (int32_t)((t * 2654435761u >> 16) % 3);
+    rows.sequences = of;
+    b->out.capacity = TOKENS * WIDEST;
+    free(b->scratch);
+    b->size = seqtopk_cache_scratch_size(alone, TOKENS, PARTS);
+    b->scratch = malloc(b->size);
+    cr_assert(b->scratch);
+    parallel.threads = PARTS;
+    parallel.context = &lends;
+    for (int i = 0; i < LOANS; i++) {
+        for (int k = 0; k < 2; k++) {
+            b->out.token_offsets = offsets[k];
+            b->out.expert_ids = ids[k];
+            b->out.weights = weights[k];
+            parallel.parallel_for = loans[i];
+            cr_assert_eq(k == 0 ? seqtopk_cache_step(alone, &rows, &b->in, &b->out, b->scratch, b->size, &b->error)
+                                : seqtopk_cache_step_parallel(lent, &rows, &b->in, &b->out, b->scratch, b->size,
+                                                              &parallel, &b->error),
+                         SEQTOPK_OK, "loan %d: %s", i, b->error.message);
+        }
+        const size_t pairs = (size_t)offsets[0][TOKENS];
+        cr_expect_eq(lends, (i + 1) * (seqtopk_cache_parts(lent) - 1), "the first step is the calling thread's");
+        cr_expect(!memcmp(offsets[0], offsets[1], sizeof *offsets) && !memcmp(ids[0], ids[1], pairs * sizeof **ids) &&
+                      !memcmp(weights[0], weights[1], pairs * sizeof **weights),
+                  "loan %d", i);
+    }
+    const int64_t tokens = seqtopk_cache_length(lent, 0, 1);
+    b->logits[(TOKENS - 1) * EXPERTS] = NAN;
+    cr_expect_eq(seqtopk_cache_step_parallel(lent, &rows, &b->in, &b->out, b->scratch, b->size, &parallel, &b->error),
+                 SEQTOPK_E_NONFINITE);
+    cr_expect_eq(b->error.token, TOKENS - 1);
+    rows.take = (seqtopk_take)7;
+    cr_expect_eq(seqtopk_cache_step_parallel(lent, &rows, &b->in, &b->out, b->scratch, b->size, &parallel, &b->error),
+                 SEQTOPK_E_VALUE);
+    rows.take = SEQTOPK_TAKE_CAUSAL;
+    of[TOKENS / 2] = 3;
+    cr_expect_eq(seqtopk_cache_step_parallel(lent, &rows, &b->in, &b->out, b->scratch, b->size, &parallel, &b->error),
+                 SEQTOPK_E_VALUE);
+    cr_expect_eq(b->error.token, TOKENS / 2);
+    cr_expect_eq(seqtopk_cache_length(lent, 0, 1), tokens, "what failed has changed nothing");
+    seqtopk_cache_destroy(alone);
+    seqtopk_cache_destroy(lent);
+    seqtopk_plan_destroy(plan);
     big_free(b);
 }
 
