@@ -2,6 +2,8 @@
 /* histogram and offset_experts. */
 #include "arch/kernels.h"
 
+#include <string.h>
+
 void seqtopk_histogram_i32__ref_scan(const int32_t *ids, int64_t n, int32_t experts, int32_t *histogram) {
     (void)experts;
     for (int64_t i = 0; i < n; i++)
