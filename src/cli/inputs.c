@@ -18,6 +18,17 @@ static int load(const char *path, seqtopk_npy *array) {
     return RUN;
 }
 
+/* An array that is looked at once: what is of use, `take` puts into *inputs. */
+static int load_and(int (*take)(const char *path, const seqtopk_npy *array, seqtopk_cli_inputs *inputs),
+                    const char *path, seqtopk_cli_inputs *inputs) {
+    seqtopk_npy array;
+    int status = load(path, &array);
+    if (status == RUN)
+        status = take(path, &array, inputs);
+    seqtopk_npy_free(&array);
+    return status;
+}
+
 /* ---------------------------------------------------------------- logits -- */
 
 static int logits_dtype(const char *path, int wanted, seqtopk_cli_inputs *inputs) {
@@ -133,7 +144,7 @@ static int64_t integer_at(const seqtopk_npy *array, int64_t i) {
     return 0; /* who asks has looked that it is of integers */
 }
 
-static int check_offsets(const char *path, const seqtopk_npy *array, seqtopk_cli_inputs *inputs) {
+static int take_offsets(const char *path, const seqtopk_npy *array, seqtopk_cli_inputs *inputs) {
     char shape[SEQTOPK_NPY_SHAPE_TEXT];
     if (array->dtype != SEQTOPK_NPY_I4 && array->dtype != SEQTOPK_NPY_I8)
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: holds %s; cu_seqlens are int32 or int64", path,
@@ -171,15 +182,6 @@ static int check_offsets(const char *path, const seqtopk_npy *array, seqtopk_cli
     return RUN;
 }
 
-static int load_offsets(const char *path, seqtopk_cli_inputs *inputs) {
-    seqtopk_npy array;
-    int status = load(path, &array);
-    if (status == RUN)
-        status = check_offsets(path, &array, inputs);
-    seqtopk_npy_free(&array);
-    return status;
-}
-
 static int load_sequences(const seqtopk_cli_sources *sources, seqtopk_cli_inputs *inputs) {
     const char *flag = sources->lengths ? "--lengths" : "--cu-seqlens";
     if (sources->lengths && sources->cu_seqlens)
@@ -190,12 +192,13 @@ static int load_sequences(const seqtopk_cli_sources *sources, seqtopk_cli_inputs
         return seqtopk_cli_fail(
             SEQTOPK_EXIT_USAGE,
             "route: %s with logits [S, T, E]: the file's shape is its sequences already; leave it out", flag);
-    return sources->lengths ? parse_lengths(sources->lengths, inputs) : load_offsets(sources->cu_seqlens, inputs);
+    return sources->lengths ? parse_lengths(sources->lengths, inputs)
+                            : load_and(take_offsets, sources->cu_seqlens, inputs);
 }
 
 /* --------------------------------------------------------- mask and bias -- */
 
-static int check_mask(const char *path, const seqtopk_npy *mask, seqtopk_cli_inputs *inputs) {
+static int take_mask(const char *path, const seqtopk_npy *mask, seqtopk_cli_inputs *inputs) {
     const seqtopk_npy *logits = &inputs->logits;
     char have[SEQTOPK_NPY_SHAPE_TEXT], all[SEQTOPK_NPY_SHAPE_TEXT];
     if (mask->dtype == SEQTOPK_NPY_F4 || mask->dtype == SEQTOPK_NPY_F2)
@@ -215,18 +218,6 @@ static int check_mask(const char *path, const seqtopk_npy *mask, seqtopk_cli_inp
     for (int64_t t = 0; t < inputs->tokens; t++)
         inputs->unmasked += inputs->token_mask[t] = integer_at(mask, t) != 0;
     return RUN;
-}
-
-static int load_mask(const char *path, seqtopk_cli_inputs *inputs) {
-    inputs->unmasked = inputs->tokens;
-    if (!path)
-        return RUN;
-    seqtopk_npy mask;
-    int status = load(path, &mask);
-    if (status == RUN)
-        status = check_mask(path, &mask, inputs);
-    seqtopk_npy_free(&mask);
-    return status;
 }
 
 static int load_bias(const char *path, int64_t shared, seqtopk_cli_inputs *inputs) {
@@ -254,7 +245,7 @@ static int load_bias(const char *path, int64_t shared, seqtopk_cli_inputs *input
 
 /* ------------------------------------------------------- a given selection -- */
 
-static int check_given(const char *path, const seqtopk_npy *given, seqtopk_cli_inputs *inputs) {
+static int take_given(const char *path, const seqtopk_npy *given, seqtopk_cli_inputs *inputs) {
     const seqtopk_npy *logits = &inputs->logits;
     char have[SEQTOPK_NPY_SHAPE_TEXT], all[SEQTOPK_NPY_SHAPE_TEXT];
     if (given->dtype != SEQTOPK_NPY_I4 && given->dtype != SEQTOPK_NPY_I8)
@@ -283,17 +274,6 @@ static int check_given(const char *path, const seqtopk_npy *given, seqtopk_cli_i
     return RUN;
 }
 
-static int load_given(const char *path, seqtopk_cli_inputs *inputs) {
-    if (!path)
-        return RUN;
-    seqtopk_npy given;
-    int status = load(path, &given);
-    if (status == RUN)
-        status = check_given(path, &given, inputs);
-    seqtopk_npy_free(&given);
-    return status;
-}
-
 /* ----------------------------------------------------------------- whole -- */
 
 int seqtopk_cli_inputs_load(const seqtopk_cli_sources *sources, int dtype, seqtopk_cli_inputs *inputs) {
@@ -301,12 +281,13 @@ int seqtopk_cli_inputs_load(const seqtopk_cli_sources *sources, int dtype, seqto
     int status = load_logits(sources->logits, dtype, sources->rows_later, inputs);
     if (status == RUN)
         status = load_sequences(sources, inputs);
-    if (status == RUN)
-        status = load_mask(sources->mask, inputs);
+    inputs->unmasked = inputs->tokens;
+    if (status == RUN && sources->mask)
+        status = load_and(take_mask, sources->mask, inputs);
     if (status == RUN)
         status = load_bias(sources->bias, sources->shared, inputs);
-    if (status == RUN)
-        status = load_given(sources->given, inputs);
+    if (status == RUN && sources->given)
+        status = load_and(take_given, sources->given, inputs);
     return status;
 }
 

@@ -43,21 +43,17 @@ static const seqtopk_options options = {
     sizeof rows / sizeof *rows,
 };
 
-/* One model as the list has it, and its desc. */
-typedef struct entry {
-    const seqtopk_preset_row *row;
-    seqtopk_desc desc;
-} entry;
-
-static entry entry_of(int32_t index, int parity) {
-    entry e = {seqtopk_presets + index, SEQTOPK_DESC_INIT};
-    seqtopk_desc_preset(e.row->name, (seqtopk_parity)parity, &e.desc, NULL);
-    return e;
-}
-
 /* ----------------------------------------------------------------- words -- */
 
 enum { CELL = 56 };
+
+/* One model as the list has it, its desc, and what is printed of that: "-" is nothing. */
+typedef struct entry {
+    const seqtopk_preset_row *row;
+    seqtopk_desc desc;
+    char score[SEQTOPK_WORD], norm[SEQTOPK_WORD], group_score[SEQTOPK_WORD];
+    char groups[CELL], eps[CELL], floor[CELL], scale[CELL], form[CELL];
+} entry;
 
 /* As it would be typed: 1e-20 and not 9.99999968e-21. */
 static const char *number(float value, char text[CELL]) {
@@ -74,35 +70,17 @@ static double typed(float value) {
     return strtod(number(value, text), NULL);
 }
 
-static const char *score_of(const entry *e, char text[SEQTOPK_WORD]) {
-    return seqtopk_options_word(SEQTOPK_WORDS_SCORE, (int)e->desc.score, text);
-}
-
-static const char *norm_of(const entry *e, char text[SEQTOPK_WORD]) {
-    return seqtopk_options_word(SEQTOPK_WORDS_NORM, (int)e->desc.norm - SEQTOPK_NORM_NONE, text);
-}
-
-static const char *group_score_of(const entry *e, char text[SEQTOPK_WORD]) {
-    return e->desc.groups > 1 ? seqtopk_options_word(SEQTOPK_WORDS_GROUP_SCORE, (int)e->desc.group_score, text) : NULL;
-}
-
-static const char *groups_of(const entry *e, char text[CELL]) {
-    char word[SEQTOPK_WORD];
-    if (e->desc.groups > 1 && e->desc.group_quota)
-        snprintf(text, CELL, "%" PRId32 " of each of %" PRId32, e->desc.group_quota, e->desc.groups);
-    else if (e->desc.groups > 1)
-        snprintf(text, CELL, "%" PRId32 " of %" PRId32 ", %s", e->desc.group_top_k, e->desc.groups,
-                 group_score_of(e, word));
-    else
-        snprintf(text, CELL, "-");
-    return text;
-}
-
-/* What a router says beside score, groups and norm; "-": nothing. */
-static const char *form_of(const entry *e, char text[CELL]) {
+static void write_groups(entry *e) {
     const seqtopk_desc *d = &e->desc;
+    if (d->groups > 1 && d->group_quota)
+        snprintf(e->groups, CELL, "%" PRId32 " of each of %" PRId32, d->group_quota, d->groups);
+    else if (d->groups > 1)
+        snprintf(e->groups, CELL, "%" PRId32 " of %" PRId32 ", %s", d->group_top_k, d->groups, e->group_score);
+}
+
+/* What a router says beside score, groups and norm. */
+static void write_form(const seqtopk_desc *d, char text[CELL]) {
     char value[CELL];
-    snprintf(text, CELL, "-");
     if (d->key_from == SEQTOPK_KEY_FROM_LOGIT)
         snprintf(text, CELL, "key from the logit");
     if (d->logit_scale > 0)
@@ -115,15 +93,23 @@ static const char *form_of(const entry *e, char text[CELL]) {
         snprintf(text, CELL, "%" PRId32 " shared experts", d->shared_experts);
     if (d->norm_jitter > 0)
         snprintf(text, CELL, "jitter %.20s", number(d->norm_jitter, value));
-    return text;
 }
 
-/* Of norm SUM. */
-static const char *guard(const entry *e, float value, char text[CELL]) {
-    if (e->desc.norm == SEQTOPK_NORM_SUM && value > 0)
-        return number(value, text);
-    snprintf(text, CELL, "-");
-    return text;
+static entry entry_of(int32_t index, int parity) {
+    entry e = {seqtopk_presets + index, SEQTOPK_DESC_INIT, "", "", "", "-", "-", "-", "", "-"};
+    const seqtopk_desc *d = &e.desc;
+    seqtopk_desc_preset(e.row->name, (seqtopk_parity)parity, &e.desc, NULL);
+    seqtopk_options_word(SEQTOPK_WORDS_SCORE, (int)d->score, e.score);
+    seqtopk_options_word(SEQTOPK_WORDS_NORM, (int)d->norm - SEQTOPK_NORM_NONE, e.norm);
+    seqtopk_options_word(SEQTOPK_WORDS_GROUP_SCORE, (int)d->group_score, e.group_score);
+    write_groups(&e);
+    if (d->norm == SEQTOPK_NORM_SUM && d->norm_eps > 0)
+        number(d->norm_eps, e.eps);
+    if (d->norm == SEQTOPK_NORM_SUM && d->norm_floor > 0)
+        number(d->norm_floor, e.floor);
+    number(d->scale, e.scale);
+    write_form(d, e.form);
+    return e;
 }
 
 static const char *parity_text(int parity) {
@@ -134,7 +120,6 @@ static const char *parity_text(int parity) {
 /* ------------------------------------------------------------ for people -- */
 
 static void print_table(int parity) {
-    char score[SEQTOPK_WORD], norm[SEQTOPK_WORD], groups[CELL], eps[CELL], floor[CELL], scale[CELL];
     int width = 0;
     for (int32_t i = 0; i < seqtopk_presets_size; i++)
         width = (int)strlen(seqtopk_presets[i].name) > width ? (int)strlen(seqtopk_presets[i].name) : width;
@@ -143,29 +128,27 @@ static void print_table(int parity) {
     for (int32_t i = 0; i < seqtopk_presets_size; i++) {
         const entry e = entry_of(i, parity);
         printf("%-*s %5" PRId32 " %3" PRId32 "  %-12s %-4s  %-12s %-7s  %-6s %-13s %-6s %s%s\n", width, e.row->name,
-               e.desc.experts, e.desc.top_k, score_of(&e, score), e.row->is_biased ? "+" : "-", groups_of(&e, groups),
-               norm_of(&e, norm), guard(&e, e.desc.norm_eps, eps), guard(&e, e.desc.norm_floor, floor),
-               number(e.desc.scale, scale), *e.row->second_source ? "2" : "1", e.row->is_tuned ? "       *" : "");
+               e.desc.experts, e.desc.top_k, e.score, e.row->is_biased ? "+" : "-", e.groups, e.norm, e.eps, e.floor,
+               e.scale, *e.row->second_source ? "2" : "1", e.row->is_tuned ? "       *" : "");
     }
     printf("\n%" PRId32 " models; eps and floor as in %s. seqtopk models NAME shows the sources of one.\n",
            seqtopk_presets_size, parity_text(parity));
 }
 
 static void print_one(const entry *e, int parity) {
-    char score[SEQTOPK_WORD], norm[SEQTOPK_WORD], groups[CELL], eps[CELL], floor[CELL], scale[CELL];
     const seqtopk_preset_row *row = e->row;
     printf("model      %s%s%s\n", row->name, *row->also ? ", or " : "", row->also);
     printf("experts    %" PRId32 ", K %" PRId32 "\n", e->desc.experts, e->desc.top_k);
-    printf("score      %s%s\n", score_of(e, score), row->is_biased ? " + bias" : "");
-    printf("groups     %s\n", groups_of(e, groups));
-    printf("norm       %s", norm_of(e, norm));
+    printf("score      %s%s\n", e->score, row->is_biased ? " + bias" : "");
+    printf("groups     %s\n", e->groups);
+    printf("norm       %s", e->norm);
     if (e->desc.norm == SEQTOPK_NORM_SUM)
-        printf(", eps %s, floor %s%s, as in %s", guard(e, e->desc.norm_eps, eps), guard(e, e->desc.norm_floor, floor),
-               e->desc.norm_skip_top1 ? ", not where K is 1" : "", parity_text(parity));
+        printf(", eps %s, floor %s%s, as in %s", e->eps, e->floor, e->desc.norm_skip_top1 ? ", not where K is 1" : "",
+               parity_text(parity));
     putchar('\n');
-    printf("scale      %s\n", number(e->desc.scale, scale));
-    if (strcmp(form_of(e, groups), "-"))
-        printf("form       %s\n", groups);
+    printf("scale      %s\n", e->scale);
+    if (strcmp(e->form, "-") != 0)
+        printf("form       %s\n", e->form);
     printf("source     %s\nnumbers    %s\n", row->source, row->numbers);
     printf("second     %s\n", *row->second_source ? row->second_source : "nobody was found yet who says so too");
     if (*row->note)
@@ -174,17 +157,15 @@ static void print_one(const entry *e, int parity) {
 
 /* The cells are plain words: nothing in them means anything to Markdown. */
 static void print_markdown(int parity) {
-    char score[SEQTOPK_WORD], norm[SEQTOPK_WORD], groups[CELL], eps[CELL], floor[CELL], scale[CELL], form[CELL];
     puts("| model | E / K | score | groups | norm | eps | floor | scale | form | source | second source | note |\n"
          "|---|---|---|---|---|---|---|---|---|---|---|---|");
     for (int32_t i = 0; i < seqtopk_presets_size; i++) {
         const entry e = entry_of(i, parity);
         const seqtopk_preset_row *row = e.row;
         printf("| %s%s%s | %" PRId32 " / %" PRId32 " | %s%s | %s | %s | %s | %s | %s | %s | %s%s%s | %s | %s |\n",
-               row->name, *row->also ? ", " : "", row->also, e.desc.experts, e.desc.top_k, score_of(&e, score),
-               row->is_biased ? " + bias" : "", groups_of(&e, groups), norm_of(&e, norm),
-               guard(&e, e.desc.norm_eps, eps), guard(&e, e.desc.norm_floor, floor), number(e.desc.scale, scale),
-               form_of(&e, form), row->source, strcmp(row->source, row->numbers) ? "; numbers: " : "",
+               row->name, *row->also ? ", " : "", row->also, e.desc.experts, e.desc.top_k, e.score,
+               row->is_biased ? " + bias" : "", e.groups, e.norm, e.eps, e.floor, e.scale, e.form, row->source,
+               strcmp(row->source, row->numbers) ? "; numbers: " : "",
                strcmp(row->source, row->numbers) ? row->numbers : "",
                *row->second_source ? row->second_source : "**none**", row->note);
     }
@@ -200,12 +181,12 @@ static void json_one(seqtopk_json *json, const entry *e) {
     seqtopk_json_text(json, "also", *row->also ? row->also : NULL);
     seqtopk_json_int(json, "experts", e->desc.experts);
     seqtopk_json_int(json, "top_k", e->desc.top_k);
-    seqtopk_json_text(json, "score", score_of(e, word));
+    seqtopk_json_text(json, "score", e->score);
     seqtopk_json_bool(json, "bias", row->is_biased);
     seqtopk_json_int(json, "groups", e->desc.groups > 1 ? e->desc.groups : 1);
     seqtopk_json_int(json, "group_top_k", e->desc.groups > 1 ? e->desc.group_top_k : 1);
-    seqtopk_json_text(json, "group_score", group_score_of(e, word));
-    seqtopk_json_text(json, "norm", norm_of(e, word));
+    seqtopk_json_text(json, "group_score", e->desc.groups > 1 ? e->group_score : NULL);
+    seqtopk_json_text(json, "norm", e->norm);
     seqtopk_json_real(json, "eps", typed(e->desc.norm_eps));
     seqtopk_json_real(json, "floor", typed(e->desc.norm_floor));
     seqtopk_json_bool(json, "norm_skip_top1", e->desc.norm_skip_top1);

@@ -268,52 +268,62 @@ static bool truncated(const seqtopk_npy *array, uint64_t got, char *message) {
               got);
 }
 
-/*
- * Not by mmap: a file that shrinks meanwhile would be a SIGBUS, and its elements need not be aligned. The data are
- * allocated after the file's size has confirmed the header's, so that a forged shape costs nothing.
- */
-static bool load(int fd, seqtopk_npy *array, uint8_t *head, size_t head_size, char *message) {
+static bool goes_on(const seqtopk_npy *array, char *message) {
+    return no(message, "goes on behind the %zu bytes of data that its header says", array->data_size);
+}
+
+enum { HEAD = SEQTOPK_NPY_HEADER_MOST + 12 };
+
+/* The header, against the size of the file. *have: how many bytes of data stand in `head` behind it. */
+static bool read_head(int fd, bool has_places, seqtopk_npy *array, uint8_t *head, size_t *have, char *message) {
     struct stat st;
     if (fstat(fd, &st))
         return no(message, "%s", strerror(errno));
-    int64_t got = read_fully(fd, head, head_size);
+    if (has_places && !S_ISREG(st.st_mode))
+        return no(message, "is no file of which each rank can read its own rows");
+    const int64_t got = read_fully(fd, head, HEAD);
     if (got < 0)
         return no(message, "%s", strerror(errno));
     if (!seqtopk_npy_parse(head, (size_t)got, array, message))
         return false;
+    *have = (size_t)got - array->data_offset;
+    const uint64_t size = S_ISREG(st.st_mode) && st.st_size >= got ? (uint64_t)st.st_size - array->data_offset
+                          : *have > array->data_size               ? *have
+                                                                   : array->data_size; /* not known yet */
+    if (size < array->data_size)
+        return truncated(array, size, message);
+    return size == array->data_size || goes_on(array, message);
+}
 
-    size_t have = (size_t)got - array->data_offset;
-    if (S_ISREG(st.st_mode) && (uint64_t)st.st_size >= (uint64_t)got &&
-        (uint64_t)st.st_size - array->data_offset < array->data_size)
-        return truncated(array, (uint64_t)st.st_size - array->data_offset, message);
-    if (have > array->data_size)
-        return no(message, "goes on behind the %zu bytes of data that its header says", array->data_size);
-
+/*
+ * Not by mmap: a file that shrinks meanwhile would be a SIGBUS, and its elements need not be aligned. The data are
+ * allocated after the file's size has confirmed the header's, so that a forged shape costs nothing.
+ */
+static bool read_data(int fd, seqtopk_npy *array, const uint8_t *begin, size_t have, char *message) {
+    uint8_t more;
     array->data = malloc(array->data_size ? array->data_size : 1);
     if (!array->data)
         return no(message, "no memory for its %zu bytes", array->data_size);
-    memcpy(array->data, head + array->data_offset, have);
-    got = read_fully(fd, (uint8_t *)array->data + have, array->data_size - have);
-    if (got < 0)
-        return no(message, "%s", strerror(errno));
-    if ((size_t)got < array->data_size - have)
+    memcpy(array->data, begin, have);
+    const int64_t got = read_fully(fd, (uint8_t *)array->data + have, array->data_size - have);
+    if (got >= 0 && (size_t)got < array->data_size - have)
         return truncated(array, have + (uint64_t)got, message);
-    got = read_fully(fd, head, 1);
-    if (got < 0)
+    const int64_t behind = got < 0 ? got : read_fully(fd, &more, 1);
+    if (behind < 0)
         return no(message, "%s", strerror(errno));
-    if (got)
-        return no(message, "goes on behind the %zu bytes of data that its header says", array->data_size);
-    return true;
+    return behind == 0 || goes_on(array, message);
 }
 
-bool seqtopk_npy_load(const char *path, seqtopk_npy *array, char message[SEQTOPK_NPY_MESSAGE]) {
+static bool open_array(const char *path, bool has_places, seqtopk_npy *array, char *message) {
     memset(array, 0, sizeof *array);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return no(message, "%s", strerror(errno));
-    size_t head_size = SEQTOPK_NPY_HEADER_MOST + 12;
-    uint8_t *head = malloc(head_size);
-    bool ok = head ? load(fd, array, head, head_size, message) : no(message, "no memory");
+    uint8_t *head = malloc(HEAD);
+    size_t have = 0;
+    bool ok = head ? read_head(fd, has_places, array, head, &have, message) : no(message, "no memory");
+    if (ok && !has_places)
+        ok = read_data(fd, array, head + array->data_offset, have, message);
     free(head);
     close(fd);
     if (!ok)
@@ -321,35 +331,12 @@ bool seqtopk_npy_load(const char *path, seqtopk_npy *array, char message[SEQTOPK
     return ok;
 }
 
-static bool open_header(int fd, seqtopk_npy *array, uint8_t *head, size_t head_size, char *message) {
-    struct stat st;
-    if (fstat(fd, &st))
-        return no(message, "%s", strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return no(message, "is no file of which each rank can read its own rows");
-    const int64_t got = read_fully(fd, head, head_size);
-    if (got < 0)
-        return no(message, "%s", strerror(errno));
-    if (!seqtopk_npy_parse(head, (size_t)got, array, message))
-        return false;
-    const uint64_t have = (uint64_t)st.st_size - array->data_offset;
-    if (have < array->data_size)
-        return truncated(array, have, message);
-    return have == array->data_size ||
-           no(message, "goes on behind the %zu bytes of data that its header says", array->data_size);
+bool seqtopk_npy_load(const char *path, seqtopk_npy *array, char message[SEQTOPK_NPY_MESSAGE]) {
+    return open_array(path, false, array, message);
 }
 
 bool seqtopk_npy_open(const char *path, seqtopk_npy *array, char message[SEQTOPK_NPY_MESSAGE]) {
-    memset(array, 0, sizeof *array);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return no(message, "%s", strerror(errno));
-    const size_t head_size = SEQTOPK_NPY_HEADER_MOST + 12;
-    uint8_t *head = malloc(head_size);
-    const bool ok = head ? open_header(fd, array, head, head_size, message) : no(message, "no memory");
-    free(head);
-    close(fd);
-    return ok;
+    return open_array(path, true, array, message);
 }
 
 bool seqtopk_npy_read_at(const char *path, const seqtopk_npy *array, size_t from, void *bytes, size_t size,

@@ -2,6 +2,8 @@
 #include "options.h"
 #include "cli.h"
 
+#include "src/plan/presets.h"
+
 #include <errno.h>
 #include <float.h>
 #include <inttypes.h>
@@ -73,35 +75,12 @@ static int place_of(const char *words, const char *word) {
     }
 }
 
-static size_t distance(const char *a, const char *b) {
-    enum { MOST = 32 };
-    size_t row[MOST + 1], n = strlen(b);
-    if (n > MOST || strlen(a) > MOST)
-        return MOST;
-    for (size_t j = 0; j <= n; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= n; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            if (best > row[j] + 1)
-                best = row[j] + 1;
-            if (best > row[j - 1] + 1)
-                best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[n];
-}
-
 const char *seqtopk_options_nearest(const char *word, const char *const *names, size_t count) {
     const char *nearest = NULL;
-    size_t least = 3;
+    int least = 3;
     for (size_t i = 0; i < count; i++) {
-        size_t d = distance(word, names[i]);
-        if (d < least && d < strlen(names[i])) {
+        const int d = seqtopk_edits(word, names[i]);
+        if (d < least && d < (int)strlen(names[i])) {
             least = d;
             nearest = names[i];
         }

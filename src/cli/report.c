@@ -12,21 +12,13 @@
 
 /* ----------------------------------------------------- a plan's decisions -- */
 
-/* Whether choice `index` is the one that serves its stage at so many tokens. */
+/* Whether choice `index` is the one that serves its stage at so many tokens. Those of a stage follow one another, by T. */
 static bool serves(const seqtopk_plan *plan, int32_t index, int64_t tokens, seqtopk_choice *choice) {
+    seqtopk_choice next = SEQTOPK_CHOICE_INIT;
     if (seqtopk_plan_choice(plan, index, choice) != SEQTOPK_OK)
         return false;
-    if (tokens < 0)
-        return true;
-    if (choice->tokens_from > tokens)
-        return false;
-    for (int32_t i = 0; i < seqtopk_plan_choice_count(plan); i++) {
-        seqtopk_choice other = SEQTOPK_CHOICE_INIT;
-        if (i != index && seqtopk_plan_choice(plan, i, &other) == SEQTOPK_OK && !strcmp(other.op, choice->op) &&
-            other.tokens_from <= tokens && other.tokens_from > choice->tokens_from)
-            return false;
-    }
-    return true;
+    const bool is_last = seqtopk_plan_choice(plan, index + 1, &next) != SEQTOPK_OK || strcmp(next.op, choice->op) != 0;
+    return tokens < 0 || (choice->tokens_from <= tokens && (is_last || next.tokens_from > tokens));
 }
 
 void seqtopk_cli_choices_text(const seqtopk_plan *plan, int64_t tokens) {

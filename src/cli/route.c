@@ -160,29 +160,22 @@ static int route(const job *j, const char *path) {
 
 /* ---------------------------------------------------------------- timing -- */
 
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
+static void call_route(void *context) { route_once(context, NULL); }
 
 /* The median over up to a tenth of a second: few runs of a large route, many of a small one. The first run was `first`;
  * it found cold caches and counts only where it is the only one. Every run writes the same bits over the last. */
-static double median(const job *j, double first, int32_t *repetitions) {
-    enum { MOST = 101 };
-    const double budget = 0.1e9;
-    double samples[MOST], spent = first;
-    int32_t n = 0;
-    while (n < MOST && spent + first < budget) {
-        double start = seqtopk_measure_now();
-        route_once(j, NULL);
-        samples[n] = seqtopk_measure_now() - start;
-        spent += samples[n++];
-    }
-    if (n == 0)
-        samples[n++] = first;
-    *repetitions = n;
-    qsort(samples, (size_t)n, sizeof *samples, ascending);
-    return n % 2 ? samples[n / 2] : (samples[n / 2 - 1] + samples[n / 2]) / 2;
+static double median(job *j, double first, int32_t *repetitions) {
+    const double seconds = 0.1;
+    *repetitions = 1;
+    seqtopk_measure *item = 2 * first < 1e9 * seconds ? calloc(1, sizeof *item) : NULL;
+    if (!item)
+        return first;
+    *item = (seqtopk_measure){.call = call_route, .context = j, .share = 1};
+    seqtopk_measure_all(item, 1, seconds, NULL);
+    const double ns = item->median;
+    *repetitions = item->samples * (int32_t)item->calls;
+    free(item);
+    return ns;
 }
 
 /* --------------------------------------------------------------- command -- */

@@ -38,27 +38,34 @@ int32_t seqtopk_preset_find(const char *name) {
     return -1;
 }
 
-/*
- * How unlike two names are: the edits from one to the other, less the letters that they begin with alike, since models
- * of a family do, and less those of a word that stands whole within the name ("k2" in kimi-k2).
- */
 enum { LONGEST = 64 };
-static int unlike(const char *word, const char *name) {
-    int row[LONGEST + 1], within = 0, alike = 0;
-    const int n = (int)strlen(name) < LONGEST ? (int)strlen(name) : LONGEST;
-    int m = 0;
+static int length_of(const char *name) { return strlen(name) < LONGEST ? (int)strlen(name) : LONGEST; }
+
+int seqtopk_edits(const char *word, const char *name) {
+    int row[LONGEST + 1];
+    const int m = length_of(word), n = length_of(name);
     for (int j = 0; j <= n; j++)
         row[j] = j;
-    for (; m < LONGEST && word[m]; m++) {
+    for (int i = 0; i < m; i++) {
         int diagonal = row[0];
-        row[0] = m + 1;
+        row[0] = i + 1;
         for (int j = 1; j <= n; j++) {
-            int best = diagonal + (lower(word[m]) != name[j - 1]);
+            int best = diagonal + (lower(word[i]) != name[j - 1]);
             diagonal = row[j];
             best = best < row[j] + 1 ? best : row[j] + 1;
             row[j] = best < row[j - 1] + 1 ? best : row[j - 1] + 1;
         }
     }
+    return row[n];
+}
+
+/*
+ * How unlike two names are: the edits from one to the other, less the letters that they begin with alike, since models
+ * of a family do, and less those of a word that stands whole within the name ("k2" in kimi-k2).
+ */
+static int unlike(const char *word, const char *name) {
+    const int m = length_of(word), n = length_of(name);
+    int within = 0, alike = 0;
     while (alike < m && alike < n && lower(word[alike]) == name[alike])
         alike++;
     for (int from = 0; from + m <= n && !within; from++) {
@@ -67,7 +74,7 @@ static int unlike(const char *word, const char *name) {
             i++;
         within = i == m ? m : 0;
     }
-    return row[n] - alike - within;
+    return seqtopk_edits(word, name) - alike - within;
 }
 
 /* Goes through the degrees of likeness one by one, so that nothing has to be sorted or kept. */

@@ -33,6 +33,10 @@ extern const int32_t seqtopk_presets_size;
 /* The row of that name, or of that other name, in upper or lower case; -1: there is none. */
 int32_t seqtopk_preset_find(const char *name);
 
+/* How many letters are put in, left out or changed to make `name` of `word`, whose capitals count as small ones: of the first
+ * 64 of each. */
+int seqtopk_edits(const char *word, const char *name);
+
 /* A few names, " a, b, c", those first that are most like `name`. Returns `text`. */
 enum { SEQTOPK_PRESETS_NEAREST = 64 };
 const char *seqtopk_presets_nearest(const char *name, char text[SEQTOPK_PRESETS_NEAREST]);

@@ -22,10 +22,13 @@ static const seqtopk_cut only_the_certain = {INFINITY, INT32_MAX - 1, INT64_MAX}
 /* Keeps the best `budget` keys. */
 static void prune(reservoir *r) {
     const seqtopk_kth kth = r->select(r->keys, r->size, r->budget, r->work);
-    int64_t kept = 0, ties = r->budget - kth.above;
-    for (int64_t i = 0; i < r->size; i++)
-        if (r->keys[i] > kth.key || (r->keys[i] == kth.key && ties-- > 0))
-            r->keys[kept++] = r->keys[i];
+    int64_t kept = 0;
+    for (int64_t i = 0; i < r->size; i++) { /* no branch: which are kept cannot be foretold */
+        r->keys[kept] = r->keys[i];
+        kept += r->keys[i] > kth.key;
+    }
+    while (kept < r->budget)
+        r->keys[kept++] = kth.key;
     r->floor = kth.key;
     r->size = kept;
 }

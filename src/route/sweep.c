@@ -9,14 +9,6 @@
 #include <math.h>
 #include <string.h>
 
-/*
- * Collects a run's candidates down to run->low; where they do not all fit, candidates->size ends as -1. The rows
- * before token *looked have their log-sum-exp from an earlier pass; *looked moves on. Returns the first bad token, or
- * -1.
- */
-typedef int64_t sweep_fn(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
-                         seqtopk_candidates *candidates, int64_t *looked);
-
 static int64_t collect_logits(const seqtopk_call *call, int64_t first, int64_t last, float low,
                               seqtopk_candidates *candidates) {
     return call->kernels->collect_logits(&call->rows, first, last, low, call->plan->min_experts, candidates);
@@ -132,25 +124,7 @@ int64_t seqtopk_collect_bounded(const seqtopk_call *call, int64_t first, int64_t
     return -1;
 }
 
-static int64_t sweep_by(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
-                        seqtopk_collect_fn *collect, seqtopk_candidates *candidates) {
-    return candidates->order == candidates->keys
-               ? collect_ready(call, first, last, run->low, collect, candidates)
-               : seqtopk_collect_bounded(call, first, last, run->low, collect, candidates);
-}
-
-static int64_t sweep_logits(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
-                            seqtopk_candidates *candidates, int64_t *looked) {
-    (void)looked;
-    return sweep_by(call, first, last, run, collect_logits, candidates);
-}
-
-static int64_t sweep_scores(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
-                            seqtopk_candidates *candidates, int64_t *looked) {
-    (void)looked;
-    return sweep_by(call, first, last, run, collect_scores, candidates);
-}
-
+/* The rows before token *looked have their log-sum-exp from an earlier pass; *looked moves on. */
 static int64_t sweep_keys(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
                           seqtopk_candidates *candidates, int64_t *looked) {
     const int64_t block = seqtopk_call_block(call);
@@ -166,13 +140,23 @@ static int64_t sweep_keys(const seqtopk_call *call, int64_t first, int64_t last,
     return -1;
 }
 
+/* Collects a run's candidates down to run->low, by `collect` or, if that is NULL, from keys; where they do not all fit,
+ * candidates->size ends as -1. Returns the first bad token, or -1. */
+static int64_t sweep(const seqtopk_call *call, int64_t first, int64_t last, const seqtopk_run *run,
+                     seqtopk_collect_fn *collect, seqtopk_candidates *candidates, int64_t *looked) {
+    return !collect ? sweep_keys(call, first, last, run, candidates, looked)
+           : candidates->order == candidates->keys
+               ? collect_ready(call, first, last, run->low, collect, candidates)
+               : seqtopk_collect_bounded(call, first, last, run->low, collect, candidates);
+}
+
 /*
  * Where a bound lets in more candidates than fit, or, if this run is the whole sequence, fewer than the budget,
  * another is estimated for a share of candidates between the shares that turned out too small and too large. Each pass
  * costs as much as the first, and the staged way ten times as much: hence up to four passes.
  */
-static int64_t collect_estimated(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, sweep_fn *sweep,
-                                 seqtopk_run *run) {
+static int64_t collect_estimated(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
+                                 seqtopk_collect_fn *collect, seqtopk_run *run) {
     enum { TURNS = 4 };
     int64_t begin, end, looked = first;
     double share = 1.0, too_little = 0.0, too_much = 0.0;
@@ -183,13 +167,13 @@ static int64_t collect_estimated(const seqtopk_call *call, int64_t s, int64_t fi
     if (call->lows) {
         seqtopk_candidates candidates = seqtopk_run_candidates(call, s, call->part, first, last);
         run->low = call->lows[s];
-        const int64_t bad = sweep(call, first, last, run, &candidates, &looked);
+        const int64_t bad = sweep(call, first, last, run, collect, &candidates, &looked);
         run->size = candidates.size;
         return bad >= 0 || run->size >= 0 ? bad : seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_SAMPLE);
     }
     for (int turn = 0; turn < TURNS && seqtopk_estimate_bound(call, begin, end, share, &run->low); turn++) {
         seqtopk_candidates candidates = seqtopk_run_candidates(call, s, call->part, first, last);
-        const int64_t bad = sweep(call, first, last, run, &candidates, &looked);
+        const int64_t bad = sweep(call, first, last, run, collect, &candidates, &looked);
         run->size = candidates.size;
         if (bad >= 0 || (run->size >= 0 && !(is_whole && run->size < budget)))
             return bad;
@@ -206,14 +190,14 @@ static int64_t collect_estimated(const seqtopk_call *call, int64_t s, int64_t fi
 
 int64_t seqtopk_sweep_logits_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
                                      seqtopk_run *run) {
-    return collect_estimated(call, s, first, last, sweep_logits, run);
+    return collect_estimated(call, s, first, last, collect_logits, run);
 }
 
 int64_t seqtopk_sweep_scores_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
                                      seqtopk_run *run) {
-    return collect_estimated(call, s, first, last, sweep_scores, run);
+    return collect_estimated(call, s, first, last, collect_scores, run);
 }
 
 int64_t seqtopk_sweep_keys_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
-    return collect_estimated(call, s, first, last, sweep_keys, run);
+    return collect_estimated(call, s, first, last, NULL, run);
 }
