@@ -90,19 +90,21 @@ seqtopk_py_routing *seqtopk_py_routing_make(const seqtopk_plan *plan, int64_t to
         return NULL;
     size_t at[SEQTOPK_PY_LIST_COUNT], size = 0;
     for (int i = 0; i < SEQTOPK_PY_LIST_COUNT; i++) {
+        if (!(lists[i].part & wish->want))
+            continue;
         at[i] = size;
-        if (lists[i].part & wish->want)
-            size += ((size_t)count(lists[i].shape, &z) * kind_size[lists[i].kind] + 15) & ~(size_t)15;
+        size += ((size_t)count(lists[i].shape, &z) * kind_size[lists[i].kind] + 15) & ~(size_t)15;
     }
     seqtopk_py_routing *r = PyObject_NewVar(seqtopk_py_routing, &seqtopk_py_routing_type, (Py_ssize_t)size);
     if (!r)
         return NULL;
     *output = (seqtopk_output)SEQTOPK_OUTPUT_INIT;
     for (int i = 0; i < SEQTOPK_PY_LIST_COUNT; i++) {
+        if (!(lists[i].part & wish->want))
+            continue;
         r->at[i] = at[i];
         /* All of the fields that lists.h names are pointers to elements. */
-        if (lists[i].part & wish->want)
-            *(void **)(void *)((char *)output + lists[i].field) = r->data + at[i];
+        *(void **)(void *)((char *)output + lists[i].field) = r->data + at[i];
     }
     r->tokens = tokens;
     r->sequences = wish->sequences;
