@@ -140,7 +140,8 @@ static sizes sizes_of(const seqtopk_py_routing *r) {
                    .blocks = r->block_size ? r->block_total / r->block_size : 0};
 }
 
-static PyObject *ndarray, *dtypes[KINDS];
+/* Found at the first need, by several threads maybe, who find the same. */
+static PyObject *_Atomic ndarray, *_Atomic dtypes[KINDS];
 
 static int find_numpy(void) {
     static const char *const names[KINDS] = {"int32", "int64", "float32", "bool"};
@@ -218,8 +219,8 @@ static PyObject *lend(seqtopk_py_routing *r, const list *of, const dlpack_exchan
 
 /* torch.Tensor's own door, or by way of NumPy where it has none (before 2.10). */
 static PyObject *tensor(seqtopk_py_routing *r, const list *l, size_t at) {
-    static const dlpack_exchange *exchange;
-    static PyObject *from_numpy;
+    static const dlpack_exchange *_Atomic exchange;
+    static PyObject *_Atomic from_numpy;
     if (!exchange && !from_numpy) {
         PyObject *torch = PyImport_ImportModule("torch"), *type = NULL;
         if (!torch)
