@@ -10,40 +10,51 @@ itself, and the call with token_offsets, expert_ids and weights taken as tensors
 
 import argparse
 import functools
+import importlib
 import time
 import types
 
 import seqtopk
 import torch
-from transformers.models.deepseek_v3 import modeling_deepseek_v3
-from transformers.models.olmoe import modeling_olmoe
-
 
 def microseconds(call, seconds):
+    """The least of rounds of a millisecond, or of one call: shorter than what a busy machine gives a program at a time."""
     call()
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
-        begin, n = time.perf_counter(), 0
-        while n < 3 or time.perf_counter() - begin < seconds / 20:
+        begin, now, n = time.perf_counter(), 0.0, 0
+        while now < 0.001:
             call()
             n += 1
-        best = min(best, (time.perf_counter() - begin) / n)
+            now = time.perf_counter() - begin
+        best = min(best, now / n)
     return best * 1e6
 
 
-def olmoe():
-    """64 experts, K 8, softmax."""
-    config = types.SimpleNamespace(num_experts_per_tok=8, num_experts=64, norm_topk_prob=False, hidden_size=64)
-    return modeling_olmoe, modeling_olmoe.OlmoeTopKRouter(config), 64, {"preset": "olmoe"}
+# preset: (module of transformers, the router's class, experts, K, what else its class asks the configuration for)
+SIGMOID = {"n_group": 1, "topk_group": 1, "norm_topk_prob": True}
+ROUTERS = {
+    "olmoe": ("olmoe", "OlmoeTopKRouter", 64, 8, {"norm_topk_prob": False}),
+    "qwen3-moe": ("qwen3_moe", "Qwen3MoeTopKRouter", 128, 8, {"norm_topk_prob": True}),
+    "mixtral": ("mixtral", "MixtralTopKRouter", 8, 2, {}),
+    "deepseek-v3": ("deepseek_v3", "DeepseekV3TopkRouter", 256, 8,
+                    {**SIGMOID, "n_group": 8, "topk_group": 4, "routed_scaling_factor": 2.5}),
+    "gpt-oss": ("gpt_oss", "GptOssTopKRouter", 128, 4, {}),
+    "glm-4.5": ("glm4_moe", "Glm4MoeTopkRouter", 160, 8, {**SIGMOID, "routed_scaling_factor": 2.5}),
+}
 
 
-def deepseek_v3():
-    """256 experts in 8 groups of which 4 stay, K 8, sigmoid, bias."""
-    config = types.SimpleNamespace(num_experts_per_tok=8, num_local_experts=256, hidden_size=256, n_group=8, topk_group=4,
-                                   norm_topk_prob=True, routed_scaling_factor=2.5)
-    router = modeling_deepseek_v3.DeepseekV3TopkRouter(config)
-    router.e_score_correction_bias.normal_(0, 0.01)
-    return modeling_deepseek_v3, router, 256, {"preset": "deepseek-v3", "bias": router.e_score_correction_bias}
+def make(preset):
+    """The module, whose F is to be replaced, the router, and what seqtopk.route is told."""
+    folder, name, experts, k, more = ROUTERS[preset]
+    module = importlib.import_module(f"transformers.models.{folder}.modeling_{folder}")
+    config = types.SimpleNamespace(hidden_size=experts, num_experts=experts, num_local_experts=experts,
+                                   num_experts_per_tok=k, **more)
+    router = getattr(module, name)(config)
+    words = {"preset": preset}
+    if hasattr(router, "e_score_correction_bias"):
+        words["bias"] = router.e_score_correction_bias.normal_(0, 0.01)
+    return module, router, experts, words
 
 
 def lists(logits, words):
@@ -69,15 +80,15 @@ def main():
     seconds = parser.parse_args().seconds
     print("| router | T | transformers | TopK: the call | with lists | times | SeqTopK [1, K + 2]: the call | with lists | "
           "times |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|")
-    for make in (olmoe, deepseek_v3):
-        module, router, experts, words = make()
+    for preset in ROUTERS:
+        module, router, experts, words = make(preset)
         functional = module.F
         for tokens in (1, 512, 4096):
             logits = torch.randn(tokens, experts)
-            module.F = types.SimpleNamespace(linear=lambda hidden, weight: logits)
+            module.F = types.SimpleNamespace(linear=lambda *arguments: logits)
             theirs = by_torch(lambda: router(logits), seconds)
             module.F = functional
-            row = f"| {make.__name__.replace('_', '-')} | {tokens} | {theirs:.1f} |"
+            row = f"| {preset} | {tokens} | {theirs:.1f} |"
             for more in ({"scope": "token"}, {"min": 1, "max": "k+2"}):
                 call = microseconds(functools.partial(seqtopk.route, logits, **words, **more), seconds)
                 taken = microseconds(lambda: lists(logits, {**words, **more}), seconds)

@@ -13,6 +13,7 @@ typedef struct door {
 } door;
 
 enum { DOORS = 8 };
+static seqtopk_py_lock doors_lock;
 static door doors[DOORS];
 static int doors_used, doors_next;
 
@@ -33,25 +34,46 @@ const dlpack_exchange *seqtopk_py_exchange_of(PyTypeObject *type) {
 
 /* torch.Tensor or made from it: whether results are to be tensors. */
 static int is_of_torch(PyTypeObject *type) {
-    PyObject *modules = PyImport_GetModuleDict(), *torch = PyDict_GetItemString(modules, "torch");
+    PyObject *torch = PyMapping_GetItemString(PyImport_GetModuleDict(), "torch");
     PyObject *tensor = torch ? PyObject_GetAttrString(torch, "Tensor") : NULL;
     int is_torch = tensor && PyType_Check(tensor) && PyType_IsSubtype(type, (PyTypeObject *)tensor);
+    Py_XDECREF(torch);
     Py_XDECREF(tensor);
     PyErr_Clear();
     return is_torch;
 }
 
-static const door *door_of(PyTypeObject *type) {
-    for (int i = 0; i < doors_used; i++)
-        if (doors[i].type == type)
-            return &doors[i];
-    door *d = &doors[doors_next];
+static int find_door(PyTypeObject *type, door *found) {
+    int i = 0;
+    SEQTOPK_PY_LOCK(&doors_lock);
+    while (i < doors_used && doors[i].type != type)
+        i++;
+    if (i < doors_used)
+        *found = doors[i];
+    const int is_known = i < doors_used;
+    SEQTOPK_PY_UNLOCK(&doors_lock);
+    return is_known;
+}
+
+/* Two threads may add the same one: it is found once, and makes room for others like any. */
+static void add_door(const door *d) {
+    Py_INCREF((PyObject *)d->type);
+    SEQTOPK_PY_LOCK(&doors_lock);
+    const door old = doors[doors_next];
+    doors[doors_next] = *d;
     doors_next = (doors_next + 1) % DOORS;
     if (doors_used < DOORS)
         doors_used++;
-    Py_XDECREF((PyObject *)d->type);
-    Py_INCREF((PyObject *)type);
-    *d = (door){.type = type, .exchange = seqtopk_py_exchange_of(type), .is_torch = is_of_torch(type)};
+    SEQTOPK_PY_UNLOCK(&doors_lock);
+    Py_XDECREF((PyObject *)old.type);
+}
+
+static door door_of(PyTypeObject *type) {
+    door d;
+    if (!find_door(type, &d)) {
+        d = (door){.type = type, .exchange = seqtopk_py_exchange_of(type), .is_torch = is_of_torch(type)};
+        add_door(&d);
+    }
     return d;
 }
 
@@ -177,12 +199,12 @@ static int take_capsule(seqtopk_py_array *array, PyObject *object, const char *n
 }
 
 static int open(seqtopk_py_array *array, PyObject *object, const char *name) {
-    const door *d = door_of(Py_TYPE(object));
-    array->is_torch = d->is_torch;
-    if (d->exchange) {
+    const door d = door_of(Py_TYPE(object));
+    array->is_torch = d.is_torch;
+    if (d.exchange) {
         dlpack_tensor tensor;
         memset(&tensor, 0, sizeof tensor);
-        if (d->exchange->look_at(object, &tensor) == 0)
+        if (d.exchange->look_at(object, &tensor) == 0)
             return take_dlpack(array, &tensor, name);
         /* torch says so in a page of C++ frames. */
         PyErr_Format(PyExc_TypeError, "%s: a dense tensor in memory is wanted, and this one is not (meta, sparse?)",

@@ -38,12 +38,15 @@ static int want_one(PyObject *word, unsigned *want) {
 static int read_want(PyObject *object, unsigned *want) {
     if (PyUnicode_Check(object))
         return want_one(object, want);
-    PyObject *words = PySequence_Fast(object, "want: a word or several are wanted");
-    if (!words)
+    PyObject *words = PySequence_Tuple(object);
+    if (!words) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError))
+            PyErr_SetString(PyExc_TypeError, "want: a word or several are wanted");
         return -1;
+    }
     int status = 0;
-    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(words) && status == 0; i++)
-        status = want_one(PySequence_Fast_GET_ITEM(words, i), want);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(words) && status == 0; i++)
+        status = want_one(PyTuple_GET_ITEM(words, i), want);
     Py_DECREF(words);
     return status;
 }

@@ -46,30 +46,6 @@ static const char *const parities[] = {"hf", "vllm", "llama.cpp"};
             return -1;                                                                                                 \
     } while (0)
 
-/* The preset that was asked for last, by the same object: a constant of somebody's loop. */
-static struct {
-    PyObject *name; /* held */
-    seqtopk_parity parity;
-    seqtopk_desc desc;
-} latest;
-
-static seqtopk_status look_up(PyObject *name, const char *text, seqtopk_parity parity, seqtopk_desc *desc,
-                              seqtopk_error *error) {
-    if (name == latest.name && parity == latest.parity) {
-        *desc = latest.desc;
-        return SEQTOPK_OK;
-    }
-    seqtopk_status status = seqtopk_desc_preset(text, parity, desc, error);
-    if (status == SEQTOPK_OK) {
-        Py_INCREF(name);
-        Py_XDECREF(latest.name);
-        latest.name = name;
-        latest.parity = parity;
-        latest.desc = *desc;
-    }
-    return status;
-}
-
 static int preset(PyObject *name, PyObject *const *values, int64_t experts, seqtopk_desc *desc) {
     seqtopk_parity parity = SEQTOPK_PARITY_HUGGING_FACE;
     WORD(parity, parities, seqtopk_parity, parity);
@@ -80,7 +56,7 @@ static int preset(PyObject *name, PyObject *const *values, int64_t experts, seqt
         return -1;
     }
     seqtopk_error error = SEQTOPK_ERROR_INIT;
-    seqtopk_status status = look_up(name, text, parity, desc, &error);
+    seqtopk_status status = seqtopk_desc_preset(text, parity, desc, &error);
     if (status != SEQTOPK_OK) {
         seqtopk_py_raise(status, &error);
         return -1;

@@ -90,19 +90,21 @@ seqtopk_py_routing *seqtopk_py_routing_make(const seqtopk_plan *plan, int64_t to
         return NULL;
     size_t at[SEQTOPK_PY_LIST_COUNT], size = 0;
     for (int i = 0; i < SEQTOPK_PY_LIST_COUNT; i++) {
+        if (!(lists[i].part & wish->want))
+            continue;
         at[i] = size;
-        if (lists[i].part & wish->want)
-            size += ((size_t)count(lists[i].shape, &z) * kind_size[lists[i].kind] + 15) & ~(size_t)15;
+        size += ((size_t)count(lists[i].shape, &z) * kind_size[lists[i].kind] + 15) & ~(size_t)15;
     }
     seqtopk_py_routing *r = PyObject_NewVar(seqtopk_py_routing, &seqtopk_py_routing_type, (Py_ssize_t)size);
     if (!r)
         return NULL;
     *output = (seqtopk_output)SEQTOPK_OUTPUT_INIT;
     for (int i = 0; i < SEQTOPK_PY_LIST_COUNT; i++) {
+        if (!(lists[i].part & wish->want))
+            continue;
         r->at[i] = at[i];
         /* All of the fields that lists.h names are pointers to elements. */
-        if (lists[i].part & wish->want)
-            *(void **)(void *)((char *)output + lists[i].field) = r->data + at[i];
+        *(void **)(void *)((char *)output + lists[i].field) = r->data + at[i];
     }
     r->tokens = tokens;
     r->sequences = wish->sequences;
@@ -138,7 +140,8 @@ static sizes sizes_of(const seqtopk_py_routing *r) {
                    .blocks = r->block_size ? r->block_total / r->block_size : 0};
 }
 
-static PyObject *ndarray, *dtypes[KINDS];
+/* Found at the first need, by several threads maybe, who find the same. */
+static PyObject *_Atomic ndarray, *_Atomic dtypes[KINDS];
 
 static int find_numpy(void) {
     static const char *const names[KINDS] = {"int32", "int64", "float32", "bool"};
@@ -216,8 +219,8 @@ static PyObject *lend(seqtopk_py_routing *r, const list *of, const dlpack_exchan
 
 /* torch.Tensor's own door, or by way of NumPy where it has none (before 2.10). */
 static PyObject *tensor(seqtopk_py_routing *r, const list *l, size_t at) {
-    static const dlpack_exchange *exchange;
-    static PyObject *from_numpy;
+    static const dlpack_exchange *_Atomic exchange;
+    static PyObject *_Atomic from_numpy;
     if (!exchange && !from_numpy) {
         PyObject *torch = PyImport_ImportModule("torch"), *type = NULL;
         if (!torch)

@@ -5,9 +5,9 @@
 #include <string.h>
 
 enum { KEPT = 64 };
+static seqtopk_py_lock lock; /* guards all of these, and the counts of all plans */
 static seqtopk_py_plan *kept[KEPT];
 static int kept_count;
-static seqtopk_py_plan *latest; /* most calls are like the one before */
 static uint64_t calls;
 
 static void destroy(seqtopk_py_plan *p) {
@@ -25,8 +25,6 @@ static int vacate(void) {
             oldest = i;
     seqtopk_py_plan *p = kept[oldest];
     p->is_kept = 0;
-    if (latest == p)
-        latest = NULL;
     if (p->holders == 0)
         destroy(p);
     return oldest;
@@ -46,33 +44,55 @@ static seqtopk_py_plan *make(const seqtopk_desc *desc) {
         seqtopk_py_raise(status, &error);
         return NULL;
     }
-    p->is_kept = 1;
-    kept[vacate()] = p;
     return p;
 }
 
-static seqtopk_py_plan *find(const seqtopk_desc *desc) {
-    if (latest && memcmp(&latest->desc, desc, sizeof *desc) == 0)
-        return latest;
-    for (int i = 0; i < kept_count; i++)
-        if (memcmp(&kept[i]->desc, desc, sizeof *desc) == 0)
-            return kept[i];
-    return NULL;
-}
-
-seqtopk_py_plan *seqtopk_py_plan_get(const seqtopk_desc *desc) {
-    seqtopk_py_plan *p = find(desc);
-    if (!p)
-        p = make(desc);
-    if (!p)
-        return NULL;
-    latest = p;
+/* With the lock. */
+static seqtopk_py_plan *hold(seqtopk_py_plan *p) {
     p->used = ++calls;
     p->holders++;
     return p;
 }
 
+static seqtopk_py_plan *find(const seqtopk_desc *desc) {
+    seqtopk_py_plan *found = NULL;
+    SEQTOPK_PY_LOCK(&lock);
+    for (int i = 0; i < kept_count && !found; i++)
+        if (memcmp(&kept[i]->desc, desc, sizeof *desc) == 0)
+            found = hold(kept[i]);
+    SEQTOPK_PY_UNLOCK(&lock);
+    return found;
+}
+
+/* Two threads may keep a plan each for one description: the later is not found, and goes as any that is not used. */
+static seqtopk_py_plan *keep(seqtopk_py_plan *p) {
+    SEQTOPK_PY_LOCK(&lock);
+    p->is_kept = 1;
+    kept[vacate()] = hold(p);
+    SEQTOPK_PY_UNLOCK(&lock);
+    return p;
+}
+
+seqtopk_py_plan *seqtopk_py_plan_get(const seqtopk_desc *desc) {
+    seqtopk_py_plan *p = find(desc);
+    if (!p && (p = make(desc)) != NULL)
+        keep(p);
+    return p;
+}
+
+seqtopk_py_plan *seqtopk_py_plan_hold(seqtopk_py_plan *p) {
+    SEQTOPK_PY_LOCK(&lock);
+    hold(p);
+    SEQTOPK_PY_UNLOCK(&lock);
+    return p;
+}
+
 void seqtopk_py_plan_drop(seqtopk_py_plan *p) {
-    if (p && --p->holders == 0 && !p->is_kept)
+    if (!p)
+        return;
+    SEQTOPK_PY_LOCK(&lock);
+    const int is_last = --p->holders == 0 && !p->is_kept;
+    SEQTOPK_PY_UNLOCK(&lock);
+    if (is_last)
         destroy(p);
 }

@@ -5,7 +5,7 @@
 #include "call.h"
 #include "describe.h"
 #include "errors.h"
-#include "plans.h"
+#include "recall.h"
 #include "work.h"
 
 #define ROUTE_NAMES(X)                                                                                                 \
@@ -175,6 +175,20 @@ static PyObject *route(const seqtopk_plan *plan, seqtopk_py_call *call, const se
     return scratch && !PyErr_Occurred() ? seqtopk_py_raise(status, &error) : NULL;
 }
 
+static seqtopk_py_plan *find_plan(const seqtopk_py_call *call, PyObject *const *values) {
+    const int64_t experts = call->logits.shape[1];
+    const seqtopk_dtype dtype = (seqtopk_dtype)call->logits.type; /* the same order */
+    seqtopk_py_plan *plan = seqtopk_py_recall(values, experts, dtype);
+    seqtopk_desc desc;
+    if (plan || seqtopk_py_describe(values, experts, &desc) < 0)
+        return plan;
+    desc.dtype = dtype;
+    plan = seqtopk_py_plan_get(&desc);
+    if (plan)
+        seqtopk_py_remember(values, experts, dtype, plan);
+    return plan;
+}
+
 PyObject *seqtopk_py_route(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *names) {
     (void)module;
     PyObject *values[ARGS];
@@ -182,22 +196,17 @@ PyObject *seqtopk_py_route(PyObject *module, PyObject *const *args, Py_ssize_t n
     if (seqtopk_py_bind(&signature, args, n, names, values) < 0 || seqtopk_py_call_open(&call, values[ARG_logits]) < 0)
         return NULL;
     more m = {0};
-    seqtopk_desc desc;
-    seqtopk_py_plan *plan = NULL;
     PyObject *routing = NULL;
     seqtopk_team team;
-    if (seqtopk_py_describe(values + ARG_k, call.logits.shape[1], &desc) == 0 &&
-        seqtopk_py_call_read(&call, values + ARG_token_mask) == 0 &&
+    seqtopk_py_plan *plan = find_plan(&call, values + ARG_k);
+    if (plan && seqtopk_py_call_read(&call, values + ARG_token_mask) == 0 &&
         (!values[ARG_cu_seqlens] || read_sequences(&call, values[ARG_cu_seqlens], &m) == 0) &&
         read_given(&call, values[ARG_given_ids], values[ARG_given_offsets], &m) == 0 &&
         (!values[ARG_team] || read_team(values[ARG_team], &team) == 0)) {
         call.wish.is_shared = values[ARG_team] != NULL;
-        desc.dtype = (seqtopk_dtype)call.logits.type; /* the same order */
-        plan = seqtopk_py_plan_get(&desc);
-        if (plan)
-            routing = route(plan->plan, &call, values[ARG_team] ? &team : NULL);
-        seqtopk_py_plan_drop(plan);
+        routing = route(plan->plan, &call, values[ARG_team] ? &team : NULL);
     }
+    seqtopk_py_plan_drop(plan);
     seqtopk_py_array_close(&m.sequences);
     seqtopk_py_array_close(&m.ids);
     seqtopk_py_array_close(&m.offsets);

@@ -43,6 +43,7 @@ void *seqtopk_py_scratch(size_t size) {
 
 /* -- threads --------------------------------------------------------------------------------------------------------- */
 
+static seqtopk_py_lock team_lock; /* guards all of these */
 static int32_t threads = 1;
 static seqtopk_cli_team *team;
 static int32_t team_threads;
@@ -50,15 +51,25 @@ static int is_lent;
 
 /* A child has none of its parent's threads; what they were kept in is left behind. */
 static void forget_team(void) {
+    team_lock = (seqtopk_py_lock){0}; /* whoever had it is not there either */
     team = NULL;
     is_lent = 0;
 }
 
-int32_t seqtopk_py_threads(void) { return threads; }
+int32_t seqtopk_py_threads(void) {
+    SEQTOPK_PY_LOCK(&team_lock);
+    const int32_t n = threads;
+    SEQTOPK_PY_UNLOCK(&team_lock);
+    return n;
+}
 
-void seqtopk_py_set_threads(int32_t n) { threads = n; }
+void seqtopk_py_set_threads(int32_t n) {
+    SEQTOPK_PY_LOCK(&team_lock);
+    threads = n;
+    SEQTOPK_PY_UNLOCK(&team_lock);
+}
 
-int seqtopk_py_borrow_threads(seqtopk_parallel *parallel) {
+static int borrow(seqtopk_parallel *parallel) {
     if (threads == 1 || is_lent)
         return 0;
     if (team && team_threads != threads) {
@@ -75,7 +86,18 @@ int seqtopk_py_borrow_threads(seqtopk_parallel *parallel) {
     return 1;
 }
 
-void seqtopk_py_return_threads(void) { is_lent = 0; }
+int seqtopk_py_borrow_threads(seqtopk_parallel *parallel) {
+    SEQTOPK_PY_LOCK(&team_lock);
+    const int is_shared = borrow(parallel);
+    SEQTOPK_PY_UNLOCK(&team_lock);
+    return is_shared;
+}
+
+void seqtopk_py_return_threads(void) {
+    SEQTOPK_PY_LOCK(&team_lock);
+    is_lent = 0;
+    SEQTOPK_PY_UNLOCK(&team_lock);
+}
 
 int seqtopk_py_work_ready(void) {
     if (pthread_key_create(&scratch_key, free_scratch) == 0 && pthread_atfork(NULL, NULL, forget_team) == 0)

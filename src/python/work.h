@@ -19,8 +19,8 @@ int32_t seqtopk_py_threads(void);
 void seqtopk_py_set_threads(int32_t threads);
 
 /*
- * The module's threads, for one call at a time: 0 if there are none, or another call has them, and then one works alone. All
- * with the GIL held; between the two it may be let go.
+ * The module's threads, for one call at a time: 0 if there are none, or another call has them, and then one works alone.
+ * Between the two the GIL may be let go.
  */
 int seqtopk_py_borrow_threads(seqtopk_parallel *parallel);
 void seqtopk_py_return_threads(void);

@@ -15,7 +15,7 @@ import harness
 from harness import check
 
 ROOT = harness.HERE.parents[1]
-need = harness.need("torch", "transformers", "matplotlib", "numpy")
+need = harness.need("torch", "transformers", "matplotlib", "numpy", "accelerate")
 
 
 def main():

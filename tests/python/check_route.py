@@ -9,6 +9,7 @@ import inspect
 import os
 import signal
 import sys
+import sysconfig
 import threading
 import time
 
@@ -203,6 +204,41 @@ def check_threads(rng):
         raises(ValueError, ["threads", "1 to 1024"], lambda: seqtopk.set_num_threads(bad))
 
 
+def check_eight_at_once(rng):
+    """Threads that make, find and drop plans, caches and results at once; where there is no GIL, none comes back."""
+    logits = rng.standard_normal((40, 64), dtype=np.float32)
+    calls = [(logits[: 1 + i % 40].astype(np.float16 if i % 3 == 0 else np.float32),
+              dict(k=1 + i % 8, min=1, max="k+2", scale=0.5 + i // 8, want=["experts", "pairs"][: i % 3])) for i in range(90)]
+    calls += [(logits, {"preset": "olmoe"}), (logits[:1], {"preset": "olmoe", "scope": "token"})]
+    calls.append((rng.standard_normal((1000, 64), dtype=np.float32), {"k": 8}))  # long: by the module's threads
+    bits = lambda r: (r.token_offsets.tobytes(), r.expert_ids.tobytes(), r.weights.tobytes())
+    wanted = [bits(seqtopk.route(rows, **words)) for rows, words in calls]
+    wrong, done, start = [], [], threading.Barrier(8)
+
+    def work(seed):
+        order = np.random.default_rng(seed).permutation(4 * len(calls)) % len(calls)
+        start.wait()
+        for turn, i in enumerate(order):
+            rows, words = calls[i]
+            if bits(seqtopk.route(rows, **words)) != wanted[i]:
+                wrong.append(i)
+            if turn % 40 == 0:
+                seqtopk.set_num_threads(1 + turn // 40 % 3)
+                cache = seqtopk.Cache(experts=64, k=4, min=1, max="k+2", scale=float(seed + turn))
+                cache.step(0, logits)
+        done.append(seed)
+
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    seqtopk.set_num_threads(1)
+    check(len(done) == 8 and not wrong, f"eight threads at once: {len(done)} came to their end, calls {wrong[:9]} differ")
+    without = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    check(not without or sys._is_gil_enabled() == (os.environ.get("PYTHON_GIL") == "1"), "the GIL came back")
+
+
 def check_fork(rng):
     """A child has none of its parent's threads, and makes its own."""
     logits = rng.standard_normal((3000, 64), dtype=np.float32)
@@ -309,6 +345,7 @@ def main():
     check_signatures()
     check_memory(rng)
     check_threads(rng)
+    check_eight_at_once(rng)
     check_fork(rng)
     check_leaks(rng)
     check_errors(rng)
