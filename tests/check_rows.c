@@ -832,9 +832,9 @@ static topk_lists expect_topk_scores(const rows_case *c, seqtopk_key key, int32_
 }
 
 static void check_topk_scores_of(rows_case *c, const float *bias, seqtopk_key key) {
-    static const int32_t top_ks[] = {1, 2, 6, 8, 9, 12, 16, 22, 33, 64};
+    static const int32_t top_ks[] = {1, 2, 3, 4, 6, 8, 9, 12, 16, 22, 33, 64};
     const float *given = c->rows.bias;
-    const int32_t wish = top_ks[random_below(&run.random, 10)];
+    const int32_t wish = top_ks[random_below(&run.random, 12)];
     c->rows.bias = NULL;
     float *scores = reference_keys(c, SEQTOPK_KEY_SCORE);
     c->rows.bias = bias;

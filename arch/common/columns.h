@@ -8,6 +8,9 @@
 /* The most keys of a row. */
 enum { COLUMN_MOST = 128 };
 
+/* Of so few experts, and winners, each is compared with all others (few_columns.inc). */
+enum { FEW_EXPERTS = 16, FEW_WINNERS = 4 };
+
 /* Rows of 16, `stride` apart, become columns. */
 static inline __attribute__((always_inline)) void transpose16(const float *rows, int64_t stride,
                                                               float (*columns)[LANES]) {

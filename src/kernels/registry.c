@@ -20,8 +20,10 @@ static int always(const seqtopk_desc *desc) {
 /* It keeps a group's best two, and a bit in a word for each group. */
 static int pairs_of_groups(const seqtopk_desc *desc) { return desc->group_n <= 2 && desc->groups <= 64; }
 
+#if SEQTOPK_WITH_AVX512
 /* A comparison for each, and their cursors in one vector. */
 static int few_experts(const seqtopk_desc *desc) { return desc->experts <= 16; }
+#endif
 
 const seqtopk_row seqtopk_registry[] = {
 #define SEQTOPK_KERNEL(op, dtype, isa, algorithm, revision, applies, about)                                            \

@@ -55,15 +55,16 @@ static int32_t list_offsets(const seqtopk_call *call, int32_t *cursors, int32_t 
     return n;
 }
 
-/* slots [n] = what: by copies of what is there already, which are made of the widest vectors. */
+/* slots [n] = what: by copies of what is there already, which are made of the widest vectors, a cache line each. */
 static void fill(int32_t *slots, int32_t n, int32_t what) {
-    enum { FEW = 64 };
-    int32_t at = 0;
-    for (; at < n && at < FEW; at++)
-        slots[at] = what;
-    for (int32_t more; at < n; at += more) {
-        more = n - at < at ? n - at : at;
-        memcpy(slots + at, slots, (size_t)more * sizeof *slots);
+    enum { LINE = 16, FEW = 4 * LINE };
+    const int32_t odd = (int32_t)(-((uintptr_t)slots / sizeof *slots) % LINE); /* before the first whole line */
+    const int32_t few = n < odd + FEW ? n : odd + FEW;
+    for (int32_t i = 0; i < few; i++)
+        slots[i] = what;
+    for (int32_t at = few, more; at < n; at += more) {
+        more = n - at < at - odd ? n - at : at - odd;
+        memcpy(slots + at, slots + odd, (size_t)more * sizeof *slots);
     }
 }
 
