@@ -28,9 +28,6 @@ static inline void count_token(seqtopk_candidates *candidates, int64_t token, in
     candidates->tied += is_tied;
 }
 
-/* Whether nothing has to be sorted: all candidates stay, and one of them at the most is certain. */
-static inline int is_within(const batch *b, int32_t n) { return n <= b->max && b->min < 2; }
-
 /* Keys and ids of n candidates, and nothing beyond: there may stand others that are still to be read. */
 static inline void write_few(const seqtopk_candidates *candidates, int64_t at, vec keys, vec ids, int n) {
     int32_t some[VEC_LANES];
