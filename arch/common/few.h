@@ -15,7 +15,7 @@ typedef int32_t lane_ints __attribute__((vector_size(4 * VEC_LANES), aligned(4),
 /* How many of keys [n] are above each lane of x [vecs]: none waits for another. */
 static inline __attribute__((always_inline)) void count_lanes_above(const vec *x, const int vecs, const float *keys,
                                                                     const int n, vec *above) {
-    lane_ints counts[4];
+    lane_ints counts[2 * VECS];
     for (int v = 0; v < vecs; v++)
         counts[v] = (lane_ints){0};
     for (int i = 0; i < n; i++) {
