@@ -47,6 +47,8 @@ static const seqtopk_option rows[] = {
      "bool or integers, [T] or [S, T]: tokens at 0 are not routed"},
     {SEQTOPK_OPTION_TEXT, false, "bias", "FILE.npy", AT(sources.bias), 0, 0,
      "selection bias, float32 [E]; weights do not see it"},
+    {SEQTOPK_OPTION_TEXT, false, "factors", "FILE.npy", AT(sources.factors), 0, 0,
+     "float32 [E]: a last factor of each expert's weights"},
     {.kind = SEQTOPK_OPTION_HEADING, .help = "Output"},
     {SEQTOPK_OPTION_TEXT, false, "out", "DIR", AT(out), 0, 0, "write the lists into this directory, as route does"},
     {SEQTOPK_OPTION_TEXT, false, "plot", "FILE.svg", AT(plot), 0, 0, "draw experts and time over the sequence"},

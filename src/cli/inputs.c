@@ -196,7 +196,7 @@ static int load_sequences(const seqtopk_cli_sources *sources, seqtopk_cli_inputs
                             : load_and(take_offsets, sources->cu_seqlens, inputs);
 }
 
-/* --------------------------------------------------------- mask and bias -- */
+/* ------------------------------------------------ mask, bias, factors -- */
 
 static int take_mask(const char *path, const seqtopk_npy *mask, seqtopk_cli_inputs *inputs) {
     const seqtopk_npy *logits = &inputs->logits;
@@ -220,26 +220,28 @@ static int take_mask(const char *path, const seqtopk_npy *mask, seqtopk_cli_inpu
     return RUN;
 }
 
-static int load_bias(const char *path, int64_t shared, seqtopk_cli_inputs *inputs) {
-    const int64_t experts = inputs->experts - shared;
+/* A number for each expert; `excludes`: -inf is one. */
+static int load_experts(const char *path, const char *what, const char *of, int64_t experts, bool excludes,
+                        seqtopk_npy *array) {
+    char shape[SEQTOPK_NPY_SHAPE_TEXT];
     if (!path)
         return RUN;
-    seqtopk_npy *bias = &inputs->bias;
-    char shape[SEQTOPK_NPY_SHAPE_TEXT];
-    int status = load(path, bias);
+    int status = load(path, array);
     if (status != RUN)
         return status;
-    if (bias->dtype != SEQTOPK_NPY_F4)
-        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: holds %s; a bias is float32", path,
-                                seqtopk_npy_dtype_name(bias->dtype));
-    if (bias->ndim != 1 || bias->count != experts)
-        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: has the shape %s; a bias is [E], here (%" PRId64 ",)", path,
-                                seqtopk_npy_shape_text(bias, shape), experts);
-    const float *values = bias->data;
+    if (array->dtype != SEQTOPK_NPY_F4)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: holds %s; %s float32", path,
+                                seqtopk_npy_dtype_name(array->dtype), what);
+    if (array->ndim != 1 || array->count != experts)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: has the shape %s; %s [E], here (%" PRId64 ",)", path,
+                                seqtopk_npy_shape_text(array, shape), what, experts);
+    const float *values = array->data;
     for (int64_t e = 0; e < experts; e++)
-        if (isnan(values[e]) || values[e] == INFINITY)
-            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: the bias of expert %" PRId64 " is %s", path, e,
-                                    isnan(values[e]) ? "NaN" : "+inf");
+        if (!isfinite(values[e]) && !(excludes && values[e] == -INFINITY))
+            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: the %s of expert %" PRId64 " is %s", path, of, e,
+                                    isnan(values[e])   ? "NaN"
+                                    : values[e] > 0.0f ? "+inf"
+                                                       : "-inf");
     return RUN;
 }
 
@@ -285,7 +287,11 @@ int seqtopk_cli_inputs_load(const seqtopk_cli_sources *sources, int dtype, seqto
     if (status == RUN && sources->mask)
         status = load_and(take_mask, sources->mask, inputs);
     if (status == RUN)
-        status = load_bias(sources->bias, sources->shared, inputs);
+        status =
+            load_experts(sources->bias, "a bias is", "bias", inputs->experts - sources->shared, true, &inputs->bias);
+    if (status == RUN)
+        status = load_experts(sources->factors, "factors are", "factor", inputs->experts + sources->beside, false,
+                              &inputs->factors);
     if (status == RUN && sources->given)
         status = load_and(take_given, sources->given, inputs);
     return status;
@@ -294,6 +300,7 @@ int seqtopk_cli_inputs_load(const seqtopk_cli_sources *sources, int dtype, seqto
 void seqtopk_cli_inputs_free(seqtopk_cli_inputs *inputs) {
     seqtopk_npy_free(&inputs->logits);
     seqtopk_npy_free(&inputs->bias);
+    seqtopk_npy_free(&inputs->factors);
     free(inputs->cu_seqlens);
     free(inputs->token_mask);
     free(inputs->given);
@@ -307,6 +314,7 @@ seqtopk_input seqtopk_cli_inputs_view(const seqtopk_cli_inputs *inputs) {
     input.sequences = inputs->cu_seqlens ? (int32_t)inputs->sequences : 0;
     input.token_mask = inputs->token_mask;
     input.bias = inputs->bias.data;
+    input.expert_factors = inputs->factors.data;
     input.given_ids = inputs->given;
     input.given_width = (int32_t)inputs->given_width;
     return input;

@@ -8,9 +8,10 @@
 #include <seqtopk/seqtopk.h>
 
 typedef struct seqtopk_cli_sources {
-    const char *logits, *lengths, *cu_seqlens, *mask, *bias, *given; /* all but logits may be NULL */
-    int64_t shared;                                                  /* experts that the bias is not of */
-    int rows_later;                                                  /* of the logits only what they are: no data */
+    const char *logits, *lengths, *cu_seqlens, *mask, *bias, *factors, *given; /* all but logits may be NULL */
+    int64_t shared;                                                            /* experts that the bias is not of, */
+    int64_t beside; /* and those that factors are of, and logits are not */
+    int rows_later; /* of the logits only what they are: no data */
 } seqtopk_cli_sources;
 
 typedef struct seqtopk_cli_inputs {
@@ -18,10 +19,10 @@ typedef struct seqtopk_cli_inputs {
     seqtopk_dtype dtype;
     int64_t tokens, experts, sequences;
     int64_t unmasked;
-    int32_t *cu_seqlens; /* [sequences + 1], or NULL for one sequence */
-    uint8_t *token_mask; /* [tokens] or NULL */
-    seqtopk_npy bias;    /* data NULL without */
-    int32_t *given;      /* [tokens, given_width] or NULL */
+    int32_t *cu_seqlens;       /* [sequences + 1], or NULL for one sequence */
+    uint8_t *token_mask;       /* [tokens] or NULL */
+    seqtopk_npy bias, factors; /* data NULL without */
+    int32_t *given;            /* [tokens, given_width] or NULL */
     int64_t given_width;
 } seqtopk_cli_inputs;
 

@@ -123,6 +123,7 @@ int seqtopk_cli_model_load(const seqtopk_options *options, uint64_t *given, seqt
                            seqtopk_cli_model *model) {
     int status = seqtopk_cli_model_take(options, given, cli, &top_k, model);
     sources->shared = cli->fields.shared_weight != 0 ? 0 : cli->fields.shared_experts;
+    sources->beside = cli->fields.shared_experts - sources->shared;
     if (status == SEQTOPK_OPTIONS_RUN)
         status = seqtopk_cli_inputs_load(sources, cli->dtype, inputs);
     if (status == SEQTOPK_OPTIONS_RUN && model->name && inputs->experts != model->experts)

@@ -40,6 +40,8 @@ static const seqtopk_option rows[] = {
      "bool or integers, [T] or [S, T]: tokens at 0 are not routed"},
     {SEQTOPK_OPTION_TEXT, false, "bias", "FILE.npy", AT(sources.bias), 0, 0,
      "selection bias, float32 [E]; weights do not see it"},
+    {SEQTOPK_OPTION_TEXT, false, "factors", "FILE.npy", AT(sources.factors), 0, 0,
+     "float32 [E]: a last factor of each expert's weights"},
     {SEQTOPK_OPTION_TEXT, false, "given", "FILE.npy", AT(sources.given), 0, 0,
      "int [T, N] or [S, T, N], -1 for none: these are weighed and listed"},
     {.kind = SEQTOPK_OPTION_HEADING, .help = "Machines"},

@@ -165,11 +165,12 @@ static void choose_op(seqtopk_draft *d, seqtopk_op op, const usable_rows *usable
     }
     seqtopk_decision model = ask_model(d, op, usable, f);
     const seqtopk_tuning_line *tuned = d->tuning ? seqtopk_tuning_look_up(d->tuning, &d->desc, op) : NULL;
-    for (int32_t r = -1; r < (tuned ? tuned->ranges : 0); r++) { /* below the first range the model chooses */
+    const int32_t ranges = tuned ? tuned->ranges : 0;
+    for (int32_t r = -1; r < ranges; r++) { /* below the first range the model chooses */
         const int32_t tuned_row = r < 0 ? -1 : tuned->range[r].row;
         const seqtopk_row *row = tuned_row < 0 ? NULL : seqtopk_registry + tuned_row;
         model.tokens_from = r < 0 ? 0 : tokens_from(tuned->range + r);
-        if (tuned && r + 1 < tuned->ranges && tokens_from(tuned->range + r + 1) <= model.tokens_from)
+        if (r + 1 < ranges && tokens_from(tuned->range + r + 1) <= model.tokens_from)
             continue; /* for no T at all */
         if (row && seqtopk_isa_runs(row->isa) && fits(row, &d->desc, reach))
             decide(d, op, (seqtopk_decision){row, NULL, model.tokens_from, model.contenders, tuned->number});

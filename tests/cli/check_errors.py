@@ -215,6 +215,9 @@ def side_files(c):
         ("--bias", np.zeros((1, 8), np.float32), ["(1, 8)"]),
         ("--bias", np.zeros(8), ["<f8"]),
         ("--bias", np.zeros(8, np.float16), ["float16"]),
+        ("--factors", np.zeros(7, np.float32), ["(7,)", "(8,)"]),
+        ("--factors", np.zeros(8), ["<f8"]),
+        ("--factors", np.float32([1, 1, 1, -np.inf, 1, 1, 1, 1]), ["expert 3", "-inf"]),
         ("--given", np.zeros((11, 2), np.int32), ["(11, 2)", "(12, 8)"]),
         ("--given", np.zeros(12, np.int32), ["(12,)"]),
         ("--given", np.zeros((12, 0), np.int64), ["(12, 0)"]),
@@ -228,7 +231,7 @@ def side_files(c):
     c.fails(2, ["--margins", "--scope sequence"], "route", x, "--top-k", 2, "--margins", "--scope", "token")
     c.fails(2, ["--count-all", "--team"], "route", x, "--top-k", 2, "--count-all")
     c.fails(2, ["--margins", "--given"], "route", x, "--top-k", 2, "--margins", "--given", twice)
-    for flag in ("--cu-seqlens", "--mask", "--bias", "--given"):
+    for flag in ("--cu-seqlens", "--mask", "--bias", "--factors", "--given"):
         c.fails(1, ["nowhere.npy"], "route", x, "--top-k", 2, flag, c.folder / "nowhere.npy")
     c.fails(1, ["side.npy", "(4, 3)"], "route", x3, "--top-k", 2, "--mask", c.file("side.npy", np.ones((4, 3), bool)))
     c.works("route", x3, "--top-k", 2, "--mask", c.file("side.npy", np.ones((3, 4), bool)))

@@ -300,6 +300,23 @@ def margins(command, environment, folder, rng):
     return good and np.float32(out["least_margin"]) == found.min()
 
 
+def factors(command, environment, folder, rng):
+    """--factors: the same experts, each with its weight times its factor."""
+    np.save(folder / "logits.npy", rng.normal(0, 1, (50, 12)).astype(np.float32))
+    by = rng.normal(1, 0.5, 12).astype(np.float32)
+    np.save(folder / "factors.npy", by)
+    lists = []
+    for number, flags in enumerate(([], ["--factors", str(folder / "factors.npy")])):
+        out = folder / f"factors-{number}"
+        done = subprocess.run(command + ["route", str(folder / "logits.npy"), "--top-k", "3", "--scope", "token", "--norm",
+                                         "sum", "--out", str(out)] + flags, capture_output=True, env=environment)
+        if done.returncode:
+            return False
+        lists.append([np.load(out / name) for name in ("expert_ids.npy", "weights.npy")])
+    (ids, weights), (same_ids, multiplied) = lists
+    return (ids == same_ids).all() and (weights * by[ids] == multiplied).all()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seqtopk")
@@ -329,6 +346,9 @@ def main():
         synthetic(run, rng, args.cases)
         if not margins(command, environment, run.folder, rng):
             print("FAILED: --margins")
+            run.count["wrong"] += 1
+        if not factors(command, environment, run.folder, rng):
+            print("FAILED: --factors")
             run.count["wrong"] += 1
     count = run.count
     for kernel, cases in run.forced.items():
