@@ -126,7 +126,7 @@ static void check_histogram(const lists *l, op_case c) {
 enum { CURSORS = 1, BEGINS = 2, ENDS = 4, ACTIVE = 8, COUNTS = 16, IN_PLACE = 32, TOLD = 64 };
 
 static void check_list(int is_wanted, const int32_t *list, const int32_t *expected, size_t n, const char *what) {
-    check_that(is_wanted ? memcmp(list, expected, n * 4) == 0 : check_is_rubbish(list, n * 4), what);
+    check_that(is_wanted ? memcmp(list, expected, n * 4) == 0 : check_is_rubbish(list, n * 4), "%s", what);
 }
 
 /* Each of the lists but offsets may be unwanted. */
