@@ -81,10 +81,6 @@ static chunk **chunk_of(const seqtopk_shelf *shelf, int32_t c) {
     return shelf->pages[c / PAGE_CHUNKS]->chunk + c % PAGE_CHUNKS;
 }
 
-static int32_t per_chunk(const seqtopk_shelf *shelf) { return 1 << shelf->log_chunk; }
-static int32_t chunk_with(const seqtopk_shelf *shelf, int64_t i) { return (int32_t)(i >> shelf->log_chunk); }
-static int32_t place_in_chunk(const seqtopk_shelf *shelf, int64_t i) { return (int32_t)i & (per_chunk(shelf) - 1); }
-
 /* Makes page p this shelf's own. */
 static int own_page(seqtopk_shelf *shelf, int32_t p, seqtopk_purse *purse) {
     seqtopk_page *theirs = shelf->pages[p];
@@ -158,10 +154,7 @@ static int add_chunk(seqtopk_shelf *shelf, int32_t capacity, seqtopk_purse *purs
 /* ------------------------------------------------------------------ shelf -- */
 
 void seqtopk_shelf_init(seqtopk_shelf *shelf, int32_t element) {
-    int32_t log = 0;
-    while ((int64_t)element << (log + 1) <= CHUNK_BYTES)
-        log++;
-    *shelf = (seqtopk_shelf){.element = element, .log_chunk = log};
+    *shelf = (seqtopk_shelf){.element = element, .per_chunk = element < CHUNK_BYTES ? CHUNK_BYTES / element : 1};
 }
 
 void seqtopk_shelf_free(seqtopk_shelf *shelf, seqtopk_purse *purse) {
@@ -173,7 +166,7 @@ void seqtopk_shelf_free(seqtopk_shelf *shelf, seqtopk_purse *purse) {
 
 /* Finds where the next element goes, if that is in a chunk of this shelf's own. */
 static void find_room(seqtopk_shelf *shelf) {
-    const int32_t c = chunk_with(shelf, shelf->size), at = place_in_chunk(shelf, shelf->size);
+    const int32_t c = (int32_t)(shelf->size / shelf->per_chunk), at = (int32_t)(shelf->size % shelf->per_chunk);
     shelf->room = 0;
     if (c >= shelf->chunks || !is_own(&shelf->pages[c / PAGE_CHUNKS]->owners))
         return;
@@ -187,11 +180,11 @@ static void find_room(seqtopk_shelf *shelf) {
 /* A shelf's only chunk grows by doubling, so that short sequences take little; the others have their full size at once. */
 static int32_t capacity_for(const seqtopk_shelf *shelf, int32_t c, int64_t end) {
     int64_t capacity = FIRST_BYTES / shelf->element;
-    if (c > 0 || end > per_chunk(shelf))
-        return per_chunk(shelf);
+    if (c > 0 || end > shelf->per_chunk)
+        return shelf->per_chunk;
     for (capacity = capacity < 1 ? 1 : capacity; capacity < end;)
         capacity *= 2;
-    return capacity < per_chunk(shelf) ? (int32_t)capacity : per_chunk(shelf);
+    return capacity < shelf->per_chunk ? (int32_t)capacity : shelf->per_chunk;
 }
 
 int seqtopk_shelf_reserve(seqtopk_shelf *shelf, int64_t at, int64_t n, seqtopk_purse *purse) {
@@ -200,9 +193,9 @@ int seqtopk_shelf_reserve(seqtopk_shelf *shelf, int64_t at, int64_t n, seqtopk_p
     if (n <= 0)
         return 1;
     const int64_t end = at + n;
-    if (end / per_chunk(shelf) >= INT32_MAX - 1)
+    if (end / shelf->per_chunk >= INT32_MAX - 1)
         return 0;
-    for (int32_t c = chunk_with(shelf, at); c <= chunk_with(shelf, end - 1); c++) {
+    for (int32_t c = (int32_t)(at / shelf->per_chunk); c <= (int32_t)((end - 1) / shelf->per_chunk); c++) {
         const int32_t capacity = capacity_for(shelf, c, end);
         if (!(c < shelf->chunks ? own_chunk(shelf, c, capacity, purse) : add_chunk(shelf, capacity, purse)))
             return 0;
@@ -217,7 +210,7 @@ void *seqtopk_shelf_make_room(seqtopk_shelf *shelf, seqtopk_purse *purse) {
 
 void seqtopk_shelf_cut(seqtopk_shelf *shelf, int64_t size, int64_t keep, seqtopk_purse *purse) {
     const int64_t kept = keep > size ? keep : size;
-    const int32_t chunks = chunk_with(shelf, kept + per_chunk(shelf) - 1);
+    const int32_t chunks = (int32_t)((kept + shelf->per_chunk - 1) / shelf->per_chunk);
     shelf->size = size;
     while (shelf->chunks > chunks) {
         const int32_t c = shelf->chunks - 1, p = c / PAGE_CHUNKS;
@@ -236,8 +229,8 @@ void seqtopk_shelf_cut(seqtopk_shelf *shelf, int64_t size, int64_t keep, seqtopk
 }
 
 const void *seqtopk_shelf_at(const seqtopk_shelf *shelf, int64_t i, int64_t *count) {
-    const int32_t c = chunk_with(shelf, i), at = place_in_chunk(shelf, i);
-    const int64_t left = shelf->size - i, here = per_chunk(shelf) - at;
+    const int32_t c = (int32_t)(i / shelf->per_chunk), at = (int32_t)(i % shelf->per_chunk);
+    const int64_t left = shelf->size - i, here = shelf->per_chunk - at;
     *count = left < here ? left : here;
     return (*chunk_of(shelf, c))->data + (size_t)at * (size_t)shelf->element;
 }

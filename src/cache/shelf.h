@@ -31,8 +31,7 @@ typedef struct seqtopk_shelf {
     int64_t room;   /* for so many, in memory that is this shelf's own */
     int32_t chunks; /* that are there, the last of them maybe empty */
     int32_t table;  /* pages that `pages` has space for */
-    int32_t element;
-    int32_t log_chunk; /* a chunk has 2^log_chunk elements */
+    int32_t element, per_chunk;
 } seqtopk_shelf;
 
 /* An empty shelf for elements of so many bytes. */
