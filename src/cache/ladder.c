@@ -10,13 +10,15 @@ enum {
     /* The window's words: enough that a cut that wanders by some ranks a token leaves it after many tokens, few enough that
      * of a new token's hardly any is among them, and to insert one moves little. */
     WINDOW = 256,
-    RATIO_BITS = 2,   /* a rung has 4 times the words of the next smaller one */
-    LEAST_SHARE = 8,  /* a rung is worth its memory where the past has 8 times its words, */
-    FIRST_SHARE = 4,  /* the smallest one earlier */
-    LEAST_READ = 64,  /* words of a refill a token: what costs no more than to look after it, */
-    MOST_READ = 3072, /* and what does not make a step long: a rung that is late is waited for a while */
-    RETIRED = 8192,   /* bytes of what was given up, a token */
-    MOST_QUIET = 64,  /* tokens that rungs are behind the log: to catch up is not to make a step long */
+    RATIO_BITS = 2,  /* a rung has 4 times the words of the next smaller one */
+    LEAST_SHARE = 8, /* a rung is worth its memory where the past has 8 times its words, */
+    FIRST_SHARE = 4, /* the smallest one earlier */
+    LEAST_READ = 64, /* words of a refill a token: what costs no more than to look after it, */
+    MOST_READ =
+        2048,       /* and what does not make a step long. A cut that moves by 10 ranks with every token needs 1,700: of
+                       * what is 32 times a rung, while an eighth and a sixteenth of that are left */
+    RETIRED = 8192, /* bytes of what was given up, a token */
+    MOST_QUIET = 64, /* tokens that rungs are behind the log: to catch up is not to make a step long */
     TRIES = 4
 };
 
@@ -145,6 +147,7 @@ static int begin_refill(seqtopk_ladder *l, int i, int32_t source, uint64_t low, 
     seqtopk_refill *refill = l->refill + i;
     if (!seqtopk_rung_make(&refill->made, low, high, purse))
         return 0;
+    refill->made.sample->gap = 1u << RATIO_BITS * (i + 1); /* as if it had its words: a sample is soon thinned out */
     refill->reader = (seqtopk_reader){.low = low, .high = high};
     refill->source = source;
     refill->is_active = 1;
