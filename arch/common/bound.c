@@ -55,7 +55,9 @@ static inline __attribute__((always_inline)) int move_few(const seqtopk_candidat
     const vec key = vec_load(candidates->keys + from), id = vec_load_u16(candidates->ids + from);
     const uint32_t equal = vec_mask_eq(key, certain) & first_lanes(n);
     vec_store(candidates->order + to, vec_raise(key, is_raised ? 0 : equal & (0u - equal)));
-    if (to + VEC_LANES > unread && to < from) {
+    if (to == from) /* nothing is written where the next token is read at once */
+        return count_bits(equal);
+    if (to + VEC_LANES > unread) {
         write_few(candidates, to, key, id, n);
     } else {
         vec_store(candidates->keys + to, key);
