@@ -28,13 +28,19 @@ static inline void count_token(seqtopk_candidates *candidates, int64_t token, in
     candidates->tied += is_tied;
 }
 
-/* Keys and ids of n candidates, and nothing beyond: there may stand others that are still to be read. */
-static inline void write_few(const seqtopk_candidates *candidates, int64_t at, vec keys, vec ids, int n) {
+/* Writes keys and ids of n candidates to place `to`; from place `unread` on nothing else: there are others' already, or still. */
+static inline __attribute__((always_inline)) void write_few(const seqtopk_candidates *candidates, int64_t to, vec keys,
+                                                            vec ids, int n, int64_t unread) {
+    if (to + VEC_LANES <= unread) {
+        vec_store(candidates->keys + to, keys);
+        vec_store_u16(candidates->ids + to, ids);
+        return;
+    }
     int32_t some[VEC_LANES];
-    vec_store_first(candidates->keys + at, keys, n);
+    vec_store_first(candidates->keys + to, keys, n);
     vec_store_bits(some, ids);
     for (int j = 0; j < n; j++)
-        candidates->ids[at + j] = (uint16_t)some[j];
+        candidates->ids[to + j] = (uint16_t)some[j];
 }
 
 /* The largest of keys [n] in every lane. */
@@ -55,14 +61,8 @@ static inline __attribute__((always_inline)) int move_few(const seqtopk_candidat
     const vec key = vec_load(candidates->keys + from), id = vec_load_u16(candidates->ids + from);
     const uint32_t equal = vec_mask_eq(key, certain) & first_lanes(n);
     vec_store(candidates->order + to, vec_raise(key, is_raised ? 0 : equal & (0u - equal)));
-    if (to == from) /* nothing is written where the next token is read at once */
-        return count_bits(equal);
-    if (to + VEC_LANES > unread) {
-        write_few(candidates, to, key, id, n);
-    } else {
-        vec_store(candidates->keys + to, key);
-        vec_store_u16(candidates->ids + to, id);
-    }
+    if (to != from) /* what the next token's load would wait for */
+        write_few(candidates, to, key, id, n, unread);
     return count_bits(equal);
 }
 
@@ -85,14 +85,12 @@ static inline void write_token(const seqtopk_candidates *candidates, int64_t to,
         const vec key = vec_load(keys + i), id = vec_load_u16(ids + i);
         const uint32_t in = take_first(key, inside, &stay), up = take_first(key, inside, &certain);
         const int count = count_bits(in);
-        if (to + VEC_LANES > unread) {
-            vec_store_first(candidates->order + to, vec_compress(vec_raise(key, up), in), count);
-            write_few(candidates, to, vec_compress(key, in), vec_compress(id, in), count);
-        } else {
-            vec_store(candidates->order + to, vec_compress(vec_raise(key, up), in));
-            vec_store(candidates->keys + to, vec_compress(key, in));
-            vec_store_u16(candidates->ids + to, vec_compress(id, in));
-        }
+        const vec order = vec_compress(vec_raise(key, up), in);
+        if (to + VEC_LANES > unread)
+            vec_store_first(candidates->order + to, order, count);
+        else
+            vec_store(candidates->order + to, order);
+        write_few(candidates, to, vec_compress(key, in), vec_compress(id, in), count, unread);
         to += count;
     }
 }

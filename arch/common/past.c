@@ -13,8 +13,6 @@
 
 #include <math.h>
 
-enum { INTS = VEC_LANES };
-
 /* -------------------------------------------------------------- rank_keys -- */
 
 /* Of so many keys, a multiple of VEC_LANES, behind which nothing is, against each other. Returns whether two of the first n are
@@ -24,28 +22,29 @@ static inline __attribute__((always_inline)) int rank_upto(const float *keys, in
     static const int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     uint32_t alike = 0;
     for (int32_t v = 0; v < vectors; v++) {
-        const lane_floats own = *(const lane_floats *)(keys + v * INTS);
+        const lane_floats own = *(const lane_floats *)(keys + v * VEC_LANES);
         lane_ints rank = {0}, equal = {0}, at = *(const lane_ints *)(numbers + 0);
-        at += v * INTS;
+        at += v * VEC_LANES;
         for (int32_t i = 0; i < n; i++) {
             const lane_floats other = (lane_floats){0} + keys[i];
             const lane_ints same = other == own;
             rank -= (other > own) | (same & (at > i));
             equal -= same;
         }
-        *(lane_ints *)(ranks + v * INTS) = rank;
+        *(lane_ints *)(ranks + v * VEC_LANES) = rank;
         const lane_floats many = __builtin_convertvector(equal, lane_floats);
-        alike |= vec_mask_gt(vec_load((const float *)(const void *)&many), vec_set1(1.0f)) & first_lanes(n - v * INTS);
+        alike |=
+            vec_mask_gt(vec_load((const float *)(const void *)&many), vec_set1(1.0f)) & first_lanes(n - v * VEC_LANES);
     }
     return alike != 0;
 }
 
 int KERNEL(rank_keys, f32, pairs)(const float *keys, int32_t n, int32_t *ranks) {
     float all[SEQTOPK_MOST_RANKED];
-    const int32_t vectors = (n + INTS - 1) / INTS;
+    const int32_t vectors = (n + VEC_LANES - 1) / VEC_LANES;
     for (int32_t v = 0; v < vectors; v++) {
-        const int32_t left = n - v * INTS;
-        vec_store(all + v * INTS, vec_load_first(keys + v * INTS, left < INTS ? left : INTS));
+        const int32_t left = n - v * VEC_LANES;
+        vec_store(all + v * VEC_LANES, vec_load_first(keys + v * VEC_LANES, left < VEC_LANES ? left : VEC_LANES));
     }
 #ifdef VEC_JOIN
     if (n > 0 && n <= LANES) {
@@ -67,8 +66,8 @@ int KERNEL(rank_keys, f32, pairs)(const float *keys, int32_t n, int32_t *ranks) 
 static inline uint32_t ranked_below(const int32_t *ranks, int32_t n, int32_t stays) {
     uint32_t bits = 0;
     for (int v = 0; v < VECS; v++) {
-        const lane_floats own = __builtin_convertvector(*(const lane_ints *)(ranks + v * INTS), lane_floats);
-        bits |= vec_mask_gt(vec_set1((float)stays), vec_load((const float *)(const void *)&own)) << v * INTS;
+        const lane_floats own = __builtin_convertvector(*(const lane_ints *)(ranks + v * VEC_LANES), lane_floats);
+        bits |= vec_mask_gt(vec_set1((float)stays), vec_load((const float *)(const void *)&own)) << v * VEC_LANES;
     }
     return bits & ((1u << n) - 1);
 }
@@ -173,10 +172,7 @@ static limit limit_of(uint64_t word) {
                    least = seqtopk_digits_of(-INFINITY);
     if (digits >= most || digits <= least) /* none reaches it, or all keys that there are */
         return (limit){digits >= most ? INFINITY : -INFINITY, digits >= most ? INT64_MAX : -1};
-    const uint32_t bits = digits & 0x80000000u ? digits ^ 0x80000000u : ~digits;
-    limit to = {.token = seqtopk_token_of(word)};
-    memcpy(&to.key, &bits, sizeof bits);
-    return to;
+    return (limit){numbered(digits), seqtopk_token_of(word)};
 }
 
 /* What a key must be at least to reach a limit: of a token that is not after the limit's, and of one that is. */
