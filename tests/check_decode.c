@@ -289,6 +289,24 @@ static void check_decode_short(void) {
     }
 }
 
+/* Cuts that move by many ranks with every token, where a rung more has just been begun: one trace in fifty once was late. */
+static void check_decode_moving(void) {
+    static const struct moving {
+        kind how;
+        int32_t experts, top_k, min, max;
+    } all[] = {{RISING, 12, 5, 4, 12}, {SWINGING, 12, 5, 4, 12}, {FALLING, 16, 8, 1, 10}};
+    for (size_t m = 0; m < sizeof all / sizeof *all; m++)
+        for (int i = 0; i < (run.quick ? 8 : 40); i++) {
+            const struct moving *a = all + m;
+            trace t;
+            check_context("decode %s E=%d K=%d [%d, %d], a rung more (seed %llu)", kind_names[a->how], (int)a->experts,
+                          (int)a->top_k, (int)a->min, (int)a->max, (unsigned long long)run.seed);
+            make_trace(&t, a->how, 6000, a->experts, a->top_k, a->min, a->max, 0);
+            follow(&t, run.isa, NULL, 0, SEQTOPK_CACHE_EXACT, 0);
+            free_trace(&t);
+        }
+}
+
 void check_decode(void) {
     static const int32_t shapes[][4] = {
         {16, 8, 1, 10}, {8, 2, 0, 4}, {24, 4, 2, 5}, {12, 5, 4, 12}, {6, 2, 1, 2}}; /* E, K, min, max */
@@ -313,6 +331,7 @@ void check_decode(void) {
             free_trace(&t);
         }
     check_decode_short();
+    check_decode_moving();
 }
 
 void check_decode_with(const char *kernel) {

@@ -14,10 +14,10 @@ enum {
     LEAST_SHARE = 8, /* a rung is worth its memory where the past has 8 times its words, */
     FIRST_SHARE = 4, /* the smallest one earlier */
     LEAST_READ = 64, /* words of a refill a token: what costs no more than to look after it, */
-    MOST_READ =
-        2048,       /* and what does not make a step long. A cut that moves by 10 ranks with every token needs 1,700: of
-                       * what is 32 times a rung, while an eighth and a sixteenth of that are left */
-    RETIRED = 8192, /* bytes of what was given up, a token */
+    /* And what does not make a step long. A cut that moves by 8 ranks with every token needs 2,600 of a log that has just
+     * become 8 times a rung, where window and rungs are late at once. */
+    MOST_READ = 3072,
+    RETIRED = 8192,  /* bytes of what was given up, a token */
     MOST_QUIET = 64, /* tokens that rungs are behind the log: to catch up is not to make a step long */
     TRIES = 4
 };
