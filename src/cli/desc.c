@@ -112,6 +112,7 @@ bool seqtopk_cli_desc_note(const seqtopk_options *options, uint64_t given, const
         {"max", "in scope sequence only", sequence},
         {"lengths", "in scope sequence only", sequence},
         {"cu-seqlens", "in scope sequence only", sequence},
+        {"token-seq", "in scope sequence only", sequence},
         {"sequences", "in scope sequence only", sequence},
         {"eps", "with --norm sum only", summed},
         {"floor", "with --norm sum only", summed},

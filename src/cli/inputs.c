@@ -182,18 +182,51 @@ static int take_offsets(const char *path, const seqtopk_npy *array, seqtopk_cli_
     return RUN;
 }
 
+/* Numbers from 0 on: sequences are as many as the largest says. */
+static int take_token_seq(const char *path, const seqtopk_npy *array, seqtopk_cli_inputs *inputs) {
+    char shape[SEQTOPK_NPY_SHAPE_TEXT];
+    if (array->dtype != SEQTOPK_NPY_I4 && array->dtype != SEQTOPK_NPY_I8)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: holds %s; the sequence of each token is int32 or int64",
+                                path, seqtopk_npy_dtype_name(array->dtype));
+    if (array->ndim != 1 || array->count != inputs->tokens)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                "%s: has the shape %s; the sequence of each token is [T], here (%" PRId64 ",)", path,
+                                seqtopk_npy_shape_text(array, shape), inputs->tokens);
+    inputs->token_seq = seqtopk_cli_alloc((unsigned long long)inputs->tokens, sizeof(int32_t));
+    if (!inputs->token_seq)
+        return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for the sequences of %" PRId64 " tokens", path,
+                                inputs->tokens);
+    for (int64_t t = 0; t < inputs->tokens; t++) {
+        const int64_t sequence = integer_at(array, t);
+        if (sequence < 0 || sequence >= inputs->tokens)
+            return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE,
+                                    "%s: token %" PRId64 " is of sequence %" PRId64 "; those of %" PRId64
+                                    " tokens are numbered from 0 to %" PRId64 " at most",
+                                    path, t, sequence, inputs->tokens, inputs->tokens - 1);
+        inputs->token_seq[t] = (int32_t)sequence;
+        inputs->sequences = sequence >= inputs->sequences ? sequence + 1 : inputs->sequences;
+    }
+    return RUN;
+}
+
 static int load_sequences(const seqtopk_cli_sources *sources, seqtopk_cli_inputs *inputs) {
-    const char *flag = sources->lengths ? "--lengths" : "--cu-seqlens";
-    if (sources->lengths && sources->cu_seqlens)
-        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "route: --lengths and --cu-seqlens say the same; leave one out");
-    if (!sources->lengths && !sources->cu_seqlens)
+    const char *const files[] = {sources->lengths, sources->cu_seqlens, sources->token_seq};
+    static const char *const flags[] = {"--lengths", "--cu-seqlens", "--token-seq"};
+    const char *flag = NULL;
+    for (int i = 0; i < 3; i++) {
+        if (flag && files[i])
+            return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "route: %s and %s say the same; leave one out", flag, flags[i]);
+        flag = files[i] ? flags[i] : flag;
+    }
+    if (!flag)
         return even_sequences(inputs);
     if (inputs->logits.ndim == 3)
         return seqtopk_cli_fail(
             SEQTOPK_EXIT_USAGE,
             "route: %s with logits [S, T, E]: the file's shape is its sequences already; leave it out", flag);
-    return sources->lengths ? parse_lengths(sources->lengths, inputs)
-                            : load_and(take_offsets, sources->cu_seqlens, inputs);
+    return sources->lengths      ? parse_lengths(sources->lengths, inputs)
+           : sources->cu_seqlens ? load_and(take_offsets, sources->cu_seqlens, inputs)
+                                 : load_and(take_token_seq, sources->token_seq, inputs);
 }
 
 /* ------------------------------------------------ mask, bias, factors -- */
@@ -302,6 +335,7 @@ void seqtopk_cli_inputs_free(seqtopk_cli_inputs *inputs) {
     seqtopk_npy_free(&inputs->bias);
     seqtopk_npy_free(&inputs->factors);
     free(inputs->cu_seqlens);
+    free(inputs->token_seq);
     free(inputs->token_mask);
     free(inputs->given);
 }
@@ -311,7 +345,8 @@ seqtopk_input seqtopk_cli_inputs_view(const seqtopk_cli_inputs *inputs) {
     input.logits = inputs->logits.data;
     input.tokens = inputs->tokens;
     input.cu_seqlens = inputs->cu_seqlens;
-    input.sequences = inputs->cu_seqlens ? (int32_t)inputs->sequences : 0;
+    input.token_seq = inputs->token_seq;
+    input.sequences = inputs->cu_seqlens || inputs->token_seq ? (int32_t)inputs->sequences : 0;
     input.token_mask = inputs->token_mask;
     input.bias = inputs->bias.data;
     input.expert_factors = inputs->factors.data;
@@ -343,6 +378,8 @@ int seqtopk_cli_inputs_nonfinite(const seqtopk_cli_inputs *inputs, const char *p
         snprintf(where, sizeof where, " (sequence %" PRId64 ", token %" PRId64 " in it)", s,
                  token - inputs->cu_seqlens[s]);
     }
+    if (inputs->token_seq)
+        snprintf(where, sizeof where, " (sequence %" PRId32 ")", inputs->token_seq[token]);
     const size_t size = inputs->logits.data_size / (size_t)inputs->tokens, at = (size_t)token * size;
     void *later = inputs->logits.data ? NULL : seqtopk_cli_alloc(size, 1);
     char message[SEQTOPK_NPY_MESSAGE];

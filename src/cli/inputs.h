@@ -8,8 +8,9 @@
 #include <seqtopk/seqtopk.h>
 
 typedef struct seqtopk_cli_sources {
-    const char *logits, *lengths, *cu_seqlens, *mask, *bias, *factors, *given; /* all but logits may be NULL */
-    int64_t shared;                                                            /* experts that the bias is not of, */
+    const char *logits, *lengths, *cu_seqlens, *token_seq, *mask, *bias, *factors,
+        *given;     /* all but logits may be NULL */
+    int64_t shared; /* experts that the bias is not of, */
     int64_t beside; /* and those that factors are of, and logits are not */
     int rows_later; /* of the logits only what they are: no data */
 } seqtopk_cli_sources;
@@ -19,7 +20,8 @@ typedef struct seqtopk_cli_inputs {
     seqtopk_dtype dtype;
     int64_t tokens, experts, sequences;
     int64_t unmasked;
-    int32_t *cu_seqlens;       /* [sequences + 1], or NULL for one sequence */
+    int32_t *cu_seqlens;       /* [sequences + 1], or NULL for one sequence or with token_seq */
+    int32_t *token_seq;        /* [tokens] or NULL */
     uint8_t *token_mask;       /* [tokens] or NULL */
     seqtopk_npy bias, factors; /* data NULL without */
     int32_t *given;            /* [tokens, given_width] or NULL */

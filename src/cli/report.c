@@ -127,7 +127,7 @@ typedef struct statistics {
     int64_t *tokens_of;     /* [E] */
     int64_t busiest;        /* the most tokens of one expert */
     double mean, imbalance; /* of tokens_of; busiest / mean */
-    int64_t budget;
+    int64_t routed, budget; /* tokens that were neither masked nor dropped, and what they bring */
 } statistics;
 
 static int64_t experts_of(const seqtopk_cli_lists *lists, int64_t t) {
@@ -148,6 +148,7 @@ static bool gather(const seqtopk_cli_report *report, statistics *s) {
     for (int64_t t = 0; t < lists->tokens; t++)
         if (!mask || mask[t])
             s->tokens_with[experts_of(lists, t)]++;
+    s->tokens_with[0] -= lists->dropped[0];
     for (int64_t e = 0; e < lists->experts; e++) {
         s->tokens_of[e] = (int64_t)lists->expert_offsets[e + 1] - lists->expert_offsets[e];
         if (s->busiest < s->tokens_of[e])
@@ -155,7 +156,8 @@ static bool gather(const seqtopk_cli_report *report, statistics *s) {
     }
     s->mean = (double)lists->selected / (double)lists->experts;
     s->imbalance = lists->selected ? (double)s->busiest / s->mean : 0;
-    s->budget = report->inputs->unmasked * report->desc->top_k;
+    s->routed = report->inputs->unmasked - lists->dropped[0];
+    s->budget = s->routed * report->desc->top_k;
     return true;
 }
 
@@ -251,12 +253,15 @@ static void print_text(const seqtopk_cli_report *r, const statistics *s) {
            in->sequences == 1 ? "" : "s");
     if (in->token_mask)
         printf(", %" PRId64 " of them masked", in->tokens - in->unmasked);
+    if (r->lists->dropped[0])
+        printf("\ndropped    %" PRId64 " tokens with a NaN or +inf, the first is token %" PRId64, r->lists->dropped[0],
+               r->lists->dropped[1]);
     printf("\nrouting    ");
     seqtopk_cli_router_text(d, in->bias.data != NULL);
     if (in->given)
         printf(", a given selection");
     printf("\nselected   %" PRId64 " of a budget of %" PRId64 " (%" PRId64 " tokens x %" PRId32 ")\n",
-           r->lists->selected, s->budget, in->unmasked, d->top_k);
+           r->lists->selected, s->budget, s->routed, d->top_k);
     if (r->lists->sequence_margins)
         printf("margin     %.9g at the nearest cut\n", (double)least_margin(r->lists));
     printf("time       %.1f us, %.1f ns a token (%s%" PRId32 ", %" PRId32 " thread%s)\n", r->median_ns / 1e3,
@@ -275,7 +280,7 @@ static void print_text(const seqtopk_cli_report *r, const statistics *s) {
     printf("\nkernels\n");
     seqtopk_cli_choices_text(r->plan, in->tokens);
 
-    if (in->unmasked)
+    if (s->routed)
         draw_tokens_with(s);
     if (r->lists->selected)
         draw_tokens_of(s, r->lists->experts);
@@ -319,6 +324,7 @@ static void print_json(const seqtopk_cli_report *r, const statistics *s) {
     seqtopk_json_int(&j, "experts", in->experts);
     seqtopk_json_int(&j, "sequences", in->sequences);
     seqtopk_json_int(&j, "masked", in->tokens - in->unmasked);
+    seqtopk_json_int(&j, "dropped", r->lists->dropped[0]);
     seqtopk_cli_router_json(&j, r->plan, d, in->bias.data != NULL);
     seqtopk_json_bool(&j, "given", in->given != NULL);
     seqtopk_json_int(&j, "budget", s->budget);

@@ -22,7 +22,7 @@ typedef struct route_values {
     seqtopk_cli_sources sources;
     int64_t top_k;
     const char *out, *team;
-    int json, margins, count_all;
+    int json, margins, count_all, on_nonfinite;
 } route_values;
 
 #define AT(field) offsetof(route_values, field)
@@ -36,6 +36,8 @@ static const seqtopk_option rows[] = {
     {SEQTOPK_OPTION_TEXT, false, "lengths", "N,N,...", AT(sources.lengths), 0, 0, "lengths of the sequences in [T, E]"},
     {SEQTOPK_OPTION_TEXT, false, "cu-seqlens", "FILE.npy", AT(sources.cu_seqlens), 0, 0,
      "the same as offsets, int32 or int64 [S + 1]"},
+    {SEQTOPK_OPTION_TEXT, false, "token-seq", "FILE.npy", AT(sources.token_seq), 0, 0,
+     "or the sequence of each token, in any order, int32 or int64 [T]"},
     {SEQTOPK_OPTION_TEXT, false, "mask", "FILE.npy", AT(sources.mask), 0, 0,
      "bool or integers, [T] or [S, T]: tokens at 0 are not routed"},
     {SEQTOPK_OPTION_TEXT, false, "bias", "FILE.npy", AT(sources.bias), 0, 0,
@@ -44,6 +46,8 @@ static const seqtopk_option rows[] = {
      "float32 [E]: a last factor of each expert's weights"},
     {SEQTOPK_OPTION_TEXT, false, "given", "FILE.npy", AT(sources.given), 0, 0,
      "int [T, N] or [S, T, N], -1 for none: these are weighed and listed"},
+    {SEQTOPK_OPTION_CHOICE, false, "on-nonfinite", "error|drop", AT(on_nonfinite), SEQTOPK_NONFINITE_ERROR, 0,
+     "a NaN or +inf: the end, or its token gets nothing (default: error)"},
     {.kind = SEQTOPK_OPTION_HEADING, .help = "Machines"},
     {SEQTOPK_OPTION_TEXT, false, "team", "mpi", AT(team), 0, 0,
      "under mpirun: each process routes a part of each sequence"},
@@ -90,6 +94,7 @@ typedef struct job {
     void *scratch;
     size_t scratch_size;
     int margins;
+    seqtopk_nonfinite on_nonfinite;
 } job;
 
 static void job_free(job *j) {
@@ -104,7 +109,8 @@ static void job_free(job *j) {
 
 static int job_allocate(job *j, const char *path) {
     seqtopk_cli_lists *l = &j->lists;
-    int64_t sequences = j->inputs.cu_seqlens && j->inputs.sequences > 1 ? j->inputs.sequences : 1;
+    int64_t sequences =
+        (j->inputs.cu_seqlens || j->inputs.token_seq) && j->inputs.sequences > 1 ? j->inputs.sequences : 1;
     j->out = (seqtopk_output)SEQTOPK_OUTPUT_INIT;
     j->out.capacity = seqtopk_max_selected(j->plan, j->inputs.tokens);
     if (j->out.capacity < 0)
@@ -123,6 +129,7 @@ static int job_allocate(job *j, const char *path) {
     j->out.expert_tokens = l->expert_tokens;
     j->out.expert_slots = l->expert_slots;
     j->out.selected = &l->selected;
+    j->out.nonfinite = l->dropped;
     if (j->desc.null_experts)
         l->null_weights = j->out.null_weights = seqtopk_cli_alloc((unsigned long long)j->inputs.tokens, sizeof(float));
     l->sequences = j->desc.scope == SEQTOPK_SCOPE_TOKEN ? 1 : sequences;
@@ -136,6 +143,7 @@ static int job_allocate(job *j, const char *path) {
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for lists of %lld pairs", path,
                                 (long long)j->out.capacity);
     j->in = seqtopk_cli_inputs_view(&j->inputs);
+    j->in.on_nonfinite = j->on_nonfinite;
     if (j->desc.threads > 1) {
         if (!(j->team = seqtopk_cli_team_make(j->desc.threads)))
             return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for %d threads", path, (int)j->desc.threads);
@@ -189,10 +197,17 @@ static int prepare(route_values *values, uint64_t *given, job *j, seqtopk_cli_mo
     if (status != SEQTOPK_OPTIONS_RUN)
         return status;
     j->margins = values->margins;
+    j->on_nonfinite = (seqtopk_nonfinite)values->on_nonfinite;
     if (j->margins && (j->desc.scope != SEQTOPK_SCOPE_SEQUENCE || values->sources.given || values->team))
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
                                 "route: --margins: only sequences have a cut, without --given and --team; leave it out "
                                 "or take --scope sequence");
+    if (values->team && (values->sources.token_seq || values->on_nonfinite))
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "route: %s: not with --team; %s",
+                                values->sources.token_seq ? "--token-seq" : "--on-nonfinite drop",
+                                values->sources.token_seq
+                                    ? "put the tokens of each sequence together, and say --lengths"
+                                    : "mask those tokens with --mask");
 
     status = seqtopk_cli_plan(options.command, &j->desc, &j->plan);
     if (status == SEQTOPK_OPTIONS_RUN)

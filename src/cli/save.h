@@ -16,6 +16,7 @@ typedef struct seqtopk_cli_lists {
     float *null_weights;       /* [tokens], where there are null experts; else NULL */
     float *sequence_margins;   /* [sequences], where they are asked for; else NULL */
     int32_t *ways, *fallbacks; /* [sequences]; reported, not saved */
+    int64_t dropped[2];        /* tokens that on_nonfinite dropped, and the first; reported, not saved */
 } seqtopk_cli_lists;
 
 /* Places for so many pairs. Returns false without memory; seqtopk_cli_lists_free is due in either case. */

@@ -9,7 +9,8 @@
 #include "work.h"
 
 #define ROUTE_NAMES(X)                                                                                                 \
-    X(logits) SEQTOPK_PY_DESC_NAMES(X) X(cu_seqlens) X(given_ids) X(given_offsets) X(team) SEQTOPK_PY_DATA_NAMES(X)
+    X(logits)                                                                                                          \
+    SEQTOPK_PY_DESC_NAMES(X) X(cu_seqlens) X(token_seq) X(given_ids) X(given_offsets) X(team) SEQTOPK_PY_DATA_NAMES(X)
 
 enum {
 #define PLACE(name) ARG_##name,
@@ -29,7 +30,7 @@ const char seqtopk_py_route_doc[] =
     "route(logits, k=None, *, scope='sequence', score='softmax', norm='default', norm_eps=0.0, norm_floor=0.0,\n"
     "      scale=1.0, norm_skip_top1=False, min=0, max=None, groups=None, group_top_k=None, group_score='max',\n"
     "      group_n=None, order='expert', min_p=None, top_p=None, preset=None, parity='hf', cu_seqlens=None,\n"
-    "      given_ids=None, given_offsets=None, token_mask=None, bias=None, expert_factors=None,\n"
+    "      token_seq=None, given_ids=None, given_offsets=None, token_mask=None, bias=None, expert_factors=None,\n"
     "      on_nonfinite='error', want='tokens', padding='minus_one', width=None, block_size=None, team=None)\n"
     "--\n\n"
     "Select experts for tokens: SeqTopK (scope='sequence') or TopK (scope='token').\n\n"
@@ -38,6 +39,9 @@ const char seqtopk_py_route_doc[] =
     "k: the experts a token gets, in sequence scope on average. With a preset the default is the model's.\n"
     "min, max: bounds on the experts of one token in sequence scope; max may be 'k+2'.\n"
     "cu_seqlens: [S + 1] integers from 0 to T: where sequences end. None: one sequence.\n"
+    "token_seq: [T] integers in place of cu_seqlens: the sequence of each token, from 0 on, in any order. Results "
+    "stay\n"
+    "    in the order of logits.\n"
     "token_mask: [T] bool or uint8: 0 is masked: gets nothing, and brings no budget.\n"
     "bias: [E] float32, added to the scores for the selection only. expert_factors: [E] float32, on the weights.\n"
     "given_ids: [T, W] int32, or [N] with given_offsets [T + 1]: the selection, made elsewhere; -1 is none.\n"
@@ -59,7 +63,33 @@ typedef struct more {
     seqtopk_py_array sequences, ids, offsets;
 } more;
 
-static int read_sequences(seqtopk_py_call *call, PyObject *object, more *m) {
+/* Numbers below 2^16 are whoever's they are; larger ones would make a call as long as they say. */
+static int read_token_seq(seqtopk_py_call *call, PyObject *object, more *m) {
+    const int64_t tokens = call->input.tokens, limit = tokens > 65536 ? tokens : 65536;
+    if (seqtopk_py_array_open_as(&m->sequences, object, "token_seq", SEQTOPK_PY_I32, 1, tokens) < 0)
+        return -1;
+    const int32_t *whose = m->sequences.data;
+    int32_t last = 0;
+    for (int64_t t = 0; t < tokens; t++) {
+        if (whose[t] < 0 || whose[t] >= limit) {
+            PyErr_Format(PyExc_ValueError, "token_seq[%lld] is %d; sequences are numbered from 0 on, below %lld",
+                         (long long)t, (int)whose[t], (long long)limit);
+            return -1;
+        }
+        last = whose[t] > last ? whose[t] : last;
+    }
+    call->input.token_seq = whose;
+    call->input.sequences = last + 1;
+    return 0;
+}
+
+static int read_sequences(seqtopk_py_call *call, PyObject *object, PyObject *token_seq, more *m) {
+    if (!object)
+        return token_seq ? read_token_seq(call, token_seq, m) : 0;
+    if (token_seq) {
+        PyErr_SetString(PyExc_TypeError, "cu_seqlens and token_seq say the same: leave one out");
+        return -1;
+    }
     if (seqtopk_py_array_open_as(&m->sequences, object, "cu_seqlens", SEQTOPK_PY_I32, 1, -1) < 0)
         return -1;
     if (m->sequences.shape[0] < 1 || m->sequences.shape[0] > INT32_MAX) {
@@ -150,7 +180,7 @@ static seqtopk_status run_long(const seqtopk_plan *plan, const seqtopk_py_call *
 }
 
 static PyObject *route(const seqtopk_plan *plan, seqtopk_py_call *call, const seqtopk_team *team) {
-    const int64_t sequences = call->input.cu_seqlens ? call->input.sequences : 1;
+    const int64_t sequences = call->input.cu_seqlens || call->input.token_seq ? call->input.sequences : 1;
     call->wish.sequences = sequences;
     seqtopk_py_routing *routing =
         seqtopk_py_routing_make(plan, call->input.tokens, (int32_t)call->logits.shape[1], &call->wish, &call->output);
@@ -200,7 +230,7 @@ PyObject *seqtopk_py_route(PyObject *module, PyObject *const *args, Py_ssize_t n
     seqtopk_team team;
     seqtopk_py_plan *plan = find_plan(&call, values + ARG_k);
     if (plan && seqtopk_py_call_read(&call, values + ARG_token_mask) == 0 &&
-        (!values[ARG_cu_seqlens] || read_sequences(&call, values[ARG_cu_seqlens], &m) == 0) &&
+        read_sequences(&call, values[ARG_cu_seqlens], values[ARG_token_seq], &m) == 0 &&
         read_given(&call, values[ARG_given_ids], values[ARG_given_offsets], &m) == 0 &&
         (!values[ARG_team] || read_team(values[ARG_team], &team) == 0)) {
         call.wish.is_shared = values[ARG_team] != NULL;

@@ -207,6 +207,11 @@ def side_files(c):
         ("--cu-seqlens", np.array([0, 2**32 + 12], np.int64), ["4294967308"]),
         ("--cu-seqlens", np.array([0, 12], np.float32), ["float32"]),
         ("--cu-seqlens", np.array([0, 12], np.uint8), ["uint8"]),
+        ("--token-seq", np.zeros(11, np.int32), ["(11,)", "(12,)"]),
+        ("--token-seq", np.zeros((12, 1), np.int32), ["(12, 1)"]),
+        ("--token-seq", np.zeros(12, np.uint8), ["uint8"]),
+        ("--token-seq", i4(0, 0, -1, *[0] * 9), ["token 2", "sequence -1", "from 0"]),
+        ("--token-seq", i4(*[0] * 11, 12), ["token 11", "sequence 12", "11 at most"]),
         ("--mask", np.ones(11, bool), ["(11,)", "(12, 8)"]),
         ("--mask", np.ones((3, 4), bool), ["(3, 4)"]),
         ("--mask", np.ones(12, np.float32), ["float32"]),
@@ -231,7 +236,7 @@ def side_files(c):
     c.fails(2, ["--margins", "--scope sequence"], "route", x, "--top-k", 2, "--margins", "--scope", "token")
     c.fails(2, ["--count-all", "--team"], "route", x, "--top-k", 2, "--count-all")
     c.fails(2, ["--margins", "--given"], "route", x, "--top-k", 2, "--margins", "--given", twice)
-    for flag in ("--cu-seqlens", "--mask", "--bias", "--factors", "--given"):
+    for flag in ("--cu-seqlens", "--token-seq", "--mask", "--bias", "--factors", "--given"):
         c.fails(1, ["nowhere.npy"], "route", x, "--top-k", 2, flag, c.folder / "nowhere.npy")
     c.fails(1, ["side.npy", "(4, 3)"], "route", x3, "--top-k", 2, "--mask", c.file("side.npy", np.ones((4, 3), bool)))
     c.works("route", x3, "--top-k", 2, "--mask", c.file("side.npy", np.ones((3, 4), bool)))
@@ -312,7 +317,12 @@ def usage(c):
     for bad in ("5,,7", "5,7,", ",12", "12.0", "-1,13", "a", "99999999999999999999", "5 ,7"):
         route(["--lengths"], "--lengths", bad)
     cu = c.file("cu.npy", np.array([0, 12], np.int32))
+    seq = c.file("seq.npy", np.zeros(12, np.int32))
     route(["--lengths", "--cu-seqlens"], "--lengths", "12", "--cu-seqlens", cu)
+    route(["--cu-seqlens", "--token-seq"], "--token-seq", seq, "--cu-seqlens", cu)
+    route(["--token-seq", "--team"], "--token-seq", seq, "--team", "mpi")
+    route(["--on-nonfinite", "--mask"], "--on-nonfinite", "drop", "--team", "mpi")
+    fails(["--token-seq", "[S, T, E]"], "route", x3, "--top-k", 2, "--token-seq", seq)
     fails(["--lengths", "[S, T, E]"], "route", x3, "--top-k", 2, "--lengths", "12")
     fails(["--cu-seqlens", "[S, T, E]"], "route", x3, "--top-k", 2, "--cu-seqlens", cu)
     c.fails(2, ["nosuch"], "route", x, "--top-k", 2, environment={"SEQTOPK_ISA": "nosuch"})

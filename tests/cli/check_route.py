@@ -317,6 +317,44 @@ def factors(command, environment, folder, rng):
     return (ids == same_ids).all() and (weights * by[ids] == multiplied).all()
 
 
+def of_tokens(folder, tokens):
+    """What each of these tokens was given: ids and weights."""
+    offsets, ids, weights = (np.load(folder / f"{name}.npy") for name in FILES[:3])
+    return [(ids[offsets[t]:offsets[t + 1]].tolist(), weights[offsets[t]:offsets[t + 1]].tolist()) for t in tokens]
+
+
+def token_seq(command, environment, folder, rng):
+    """--token-seq: in any order each token is given what it is where sequences follow one another, and a row that
+    --on-nonfinite drops is as good as masked."""
+    lengths = [17, 1, 40, 0, 6]
+    logits = rng.normal(0, 1, (sum(lengths), 24)).astype(np.float32)
+    bad = [3, 30]
+    logits[bad[0], 5], logits[bad[1]] = np.nan, np.inf
+    sequence = np.repeat(np.arange(len(lengths)), lengths)
+    shuffled = rng.permutation(sequence)
+    rows = np.empty_like(sequence)  # where each row of the shuffled batch was
+    for s in range(len(lengths)):
+        rows[shuffled == s] = np.flatnonzero(sequence == s)
+    mask = np.ones(len(logits), bool)
+    mask[bad] = False
+    files = {"logits": logits, "shuffled": logits[rows], "mask": mask, "seq": shuffled.astype(rng.choice([np.int32, np.int64]))}
+    for name, array in files.items():
+        np.save(folder / f"{name}.npy", array)
+    outs = []
+    for name, flags in (("logits", ["--lengths", ",".join(map(str, lengths)), "--mask", str(folder / "mask.npy")]),
+                        ("shuffled", ["--token-seq", str(folder / "seq.npy"), "--on-nonfinite", "drop"])):
+        out = folder / f"token-seq-{name}"
+        done = subprocess.run(command + ["route", str(folder / f"{name}.npy"), "--top-k", "4", "--min", "1", "--max", "6",
+                                         "--json", "--out", str(out)] + flags, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            return False
+        outs.append((out, json.loads(done.stdout)))
+    (right, masked), (found, dropped) = outs
+    return (of_tokens(right, rows) == of_tokens(found, range(len(rows))) and dropped["dropped"] == 2 and
+            masked["masked"] == 2 and dropped["sequences"] == 5 and
+            all(masked[name] == dropped[name] for name in ("budget", "selected", "tokens_with_experts")))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seqtopk")
@@ -349,6 +387,9 @@ def main():
             run.count["wrong"] += 1
         if not factors(command, environment, run.folder, rng):
             print("FAILED: --factors")
+            run.count["wrong"] += 1
+        if not token_seq(command, environment, run.folder, rng):
+            print("FAILED: --token-seq, --on-nonfinite")
             run.count["wrong"] += 1
     count = run.count
     for kernel, cases in run.forced.items():

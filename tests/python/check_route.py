@@ -115,6 +115,25 @@ def check_margins(logits):
             check("sequence_margins" in str(error), str(error))
 
 
+def check_token_seq(rng):
+    """In any order each token is given what it is where sequences follow one another."""
+    logits, lengths = rng.standard_normal((200, 32), dtype=np.float32), (50, 0, 1, 149)
+    sequence = np.repeat(np.arange(4), lengths)
+    shuffled = rng.permutation(sequence)
+    rows = np.empty_like(sequence)
+    for s in range(4):
+        rows[shuffled == s] = np.flatnonzero(sequence == s)
+    want = ("padded", "margins")
+    right = seqtopk.route(logits, 4, max="k+2", cu_seqlens=np.cumsum((0, *lengths)), want=want)
+    for whose in (shuffled, shuffled.astype(np.int32), shuffled.tolist()):
+        found = seqtopk.route(logits[rows], 4, max="k+2", token_seq=whose, want=want)
+        check(np.array_equal(found.padded_ids, right.padded_ids[rows]) and
+              np.array_equal(found.padded_weights, right.padded_weights[rows]) and
+              np.array_equal(found.sequence_margins, right.sequence_margins), "token_seq")
+    slots = seqtopk.route(logits[:3], 4, token_seq=[900, 3, 900])  # of a server's slots few are there
+    check(slots.selected == 12, "sequences without a token")
+
+
 def check_lists(rng):
     logits = rng.standard_normal((200, 32), dtype=np.float32)
     r = seqtopk.route(logits, 4, min=1, max="k+2", norm="sum", padding="first", block_size=16,
@@ -132,6 +151,7 @@ def check_lists(rng):
     check(np.array_equal(r.pair_tokens, rows) and np.array_equal(r.expert_slots[r.pair_places], np.arange(800)), "pairs")
     check(np.allclose(r.row_lse, np.log(np.exp(logits.astype(float)).sum(1)), rtol=1e-6), "lse")
     check_margins(logits)
+    check_token_seq(rng)
     blocks = r.block_slots.reshape(-1, 16)
     check(len(blocks) == len(r.block_experts), "blocks")
     for slots, expert in zip(blocks, r.block_experts):
@@ -307,6 +327,10 @@ def check_errors(rng):
             (E, ["seqtopk.Cache.step"], lambda: seqtopk.route(x, 2, scope="online")),
             (E, ["width is 3", "set max"], lambda: seqtopk.route(x, 2, want="padded", width=3)),
             (E, ["cu_seqlens[1] is 9"], lambda: seqtopk.route(x, 2, cu_seqlens=[0, 9])),
+            (T, ["cu_seqlens", "token_seq"], lambda: seqtopk.route(x, 2, cu_seqlens=[0, 10], token_seq=[0] * 10)),
+            (V, ["token_seq[1] is -1"], lambda: seqtopk.route(x, 2, token_seq=[0, -1] * 5)),
+            (V, ["token_seq[2] is 65536", "below 65536"], lambda: seqtopk.route(x, 2, token_seq=[0, 0, 65536, 0, 0] * 2)),
+            (V, ["token_seq", "10"], lambda: seqtopk.route(x, 2, token_seq=[0, 0])),
             (E, ["no preset 'olmo'", "olmoe"], lambda: seqtopk.route(x, preset="olmo")),
             (V, ["16 experts", "'olmoe' has 64"], lambda: seqtopk.route(x, preset="olmoe")),
             (V, ["scope is 'seq'", "'sequence'"], lambda: seqtopk.route(x, 2, scope="seq")),

@@ -104,6 +104,9 @@ def check_lists():
     given = seqtopk.torch.route(logits, 4, padding="minus_one", **words)
     replay = seqtopk.torch.route(logits, 4, norm="sum", given_ids=given.ids.flip(1).sort(1, descending=True)[0])
     check(torch.equal(replay.weights.sort(1)[0], given.weights.sort(1)[0]), "replay")
+    both = [seqtopk.torch.route(logits, 4, max="k+2", **{name: torch.tensor(value)}) for name, value in
+            (("cu_seqlens", [0, 20, 50]), ("token_seq", [0] * 20 + [1] * 30))]
+    check(all(torch.equal(a, b) for a, b in zip(*both)), "token_seq")
     grouped = seqtopk.torch.by_expert(given, 32)
     dense = seqtopk.route(logits, 4, want="dense", **words).routing_probs
     back = torch.zeros(50, 32)
@@ -119,7 +122,7 @@ def check_lists():
 
 def check_compile():
     logits = torch.randn(20, 16, requires_grad=True)
-    args = (logits, None, None, None, None, None, "k=4 max='k+2' norm='sum' padding='experts'")
+    args = (logits, None, None, None, None, None, None, "k=4 max='k+2' norm='sum' padding='experts'")
     for test in ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic"):
         told = torch.library.opcheck(torch.ops.seqtopk.route.default, args, test_utils=test)
         check(told == {test: "SUCCESS"}, f"opcheck {told}")

@@ -93,6 +93,7 @@ def route(
     preset: str | None = None,
     parity: Parity = "hf",
     cu_seqlens: Integers | None = None,
+    token_seq: Integers | None = None,
     given_ids: Integers | None = None,
     given_offsets: Integers | None = None,
     token_mask: Array | None = None,

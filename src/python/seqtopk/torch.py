@@ -61,26 +61,26 @@ def _given(logits, given_ids, options):
 
 @torch.library.custom_op("seqtopk::route", mutates_args=(), device_types="cpu")
 def _route(logits: torch.Tensor, bias: Optional[torch.Tensor], cu_seqlens: Optional[torch.Tensor],
-           token_mask: Optional[torch.Tensor], expert_factors: Optional[torch.Tensor],
-           given_ids: Optional[torch.Tensor], options: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+           token_seq: Optional[torch.Tensor], token_mask: Optional[torch.Tensor],
+           expert_factors: Optional[torch.Tensor], given_ids: Optional[torch.Tensor], options: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     words = dict(_parse(options)) if given_ids is None else _given(logits, given_ids, options)
     words["width"] = _width(logits, given_ids, options)
     if logits.stride(1) != 1 and logits.shape[1] > 1:
         logits = logits.contiguous()
-    routing = _core.route(logits, bias=bias, cu_seqlens=cu_seqlens, token_mask=token_mask,
+    routing = _core.route(logits, bias=bias, cu_seqlens=cu_seqlens, token_seq=token_seq, token_mask=token_mask,
                           expert_factors=expert_factors, given_ids=given_ids, want="padded64", **words)
     return routing.padded_weights, routing.padded_ids64, routing.token_offsets.diff()
 
 
 @_route.register_fake
-def _(logits, bias, cu_seqlens, token_mask, expert_factors, given_ids, options):
+def _(logits, bias, cu_seqlens, token_seq, token_mask, expert_factors, given_ids, options):
     shape = (logits.shape[0], _width(logits, given_ids, options))
     return (logits.new_empty(shape, dtype=torch.float32), logits.new_empty(shape, dtype=torch.int64),
             logits.new_empty(shape[:1], dtype=torch.int32))
 
 
 def _setup(ctx, inputs, output):
-    logits, _, _, _, factors, _, ctx.options = inputs
+    logits, _, _, _, _, factors, _, ctx.options = inputs
     _, ids, counts = output
     ctx.mark_non_differentiable(ids, counts)
     ctx.save_for_backward(logits, factors, ids, counts)
@@ -138,22 +138,23 @@ def _backward(ctx, grad, grad_ids, grad_counts):
     out = torch.zeros_like(x).scatter_add(1, ids, torch.where(real, grad, 0.0))
     if everywhere is not None:
         out = out - torch.nan_to_num(everywhere) * grad.sum(-1, keepdim=True)
-    return out.to(logits.dtype), None, None, None, None, None, None
+    return out.to(logits.dtype), None, None, None, None, None, None, None
 
 
 _route.register_autograd(_backward, setup_context=_setup)
 
 
 def route(logits: torch.Tensor, k: Optional[int] = None, *, bias: Optional[torch.Tensor] = None,
-          cu_seqlens: Optional[torch.Tensor] = None, token_mask: Optional[torch.Tensor] = None,
-          expert_factors: Optional[torch.Tensor] = None, given_ids: Optional[torch.Tensor] = None,
+          cu_seqlens: Optional[torch.Tensor] = None, token_seq: Optional[torch.Tensor] = None,
+          token_mask: Optional[torch.Tensor] = None, expert_factors: Optional[torch.Tensor] = None,
+          given_ids: Optional[torch.Tensor] = None,
           padding: Literal["minus_one", "experts", "distinct", "first"] = "experts", width: Optional[int] = None,
           **options: Any) -> Routed:
     """Select and weigh experts, in a form whose weights are differentiable in the logits.
 
-    logits: [T, E] float32, bfloat16 or float16, on the CPU. bias, expert_factors: [E] float32; cu_seqlens: [S + 1];
-    token_mask: [T] bool or uint8. given_ids: [T, W] int64, -1 behind a token's experts: a selection made elsewhere
-    (replay), weighed here. padding: what stands in ids behind a token's experts: 'experts' (E), 'first' (its first one
+    logits: [T, E] float32, bfloat16 or float16, on the CPU. bias, expert_factors: [E] float32; cu_seqlens: [S + 1],
+    or token_seq: [T]; token_mask: [T] bool or uint8. given_ids: [T, W] int64, -1 behind a token's experts: a
+    selection made elsewhere (replay), weighed here. padding: what stands in ids behind a token's experts: 'experts' (E), 'first' (its first one
     again), 'minus_one', 'distinct'. width: U; default: the most that a token can get. Options are seqtopk.route's: scope,
     score, norm, min, max, preset and the others that describe a router.
 
@@ -163,12 +164,13 @@ def route(logits: torch.Tensor, k: Optional[int] = None, *, bias: Optional[torch
     if given_ids is None and type(logits) is torch.Tensor and not torch.compiler.is_compiling() and \
             not (logits.requires_grad and torch.is_grad_enabled()):
         routing = _core.route(logits if logits.stride(-1) == 1 else logits.contiguous(), k, bias=bias, cu_seqlens=cu_seqlens,
-                              token_mask=token_mask, expert_factors=expert_factors, want="padded64", padding=padding,
-                              width=width, **options)
+                              token_seq=token_seq, token_mask=token_mask, expert_factors=expert_factors,
+                              want="padded64", padding=padding, width=width, **options)
         return Routed(routing.padded_ids64, routing.padded_weights, routing.token_offsets.diff())
     options = {"k": k, **options, "padding": padding, "width": width}
     text = " ".join(f"{name}={value!r}" for name, value in options.items() if value is not None)
-    weights, ids, counts = torch.ops.seqtopk.route(logits, bias, cu_seqlens, token_mask, expert_factors, given_ids, text)
+    weights, ids, counts = torch.ops.seqtopk.route(logits, bias, cu_seqlens, token_seq, token_mask, expert_factors,
+                                                   given_ids, text)
     return Routed(ids, weights, counts)
 
 
