@@ -353,6 +353,52 @@ static void check_vec_sums16(const op *o) {
     }
 }
 
+/* Parts of `width` lanes at places that rise, the first and the last against a trapping page. */
+static check_vec_io parts_at(size_t at, int width, guard_side side) {
+    enum { SIZE = 3 * LANES_MOST };
+    check_vec_io io = inputs_at(at);
+    const int parts = now.isa->lanes / width;
+    io.n = width;
+    for (int i = 0; i < parts; i++)
+        io.choice[i] = i + 1 < parts
+                           ? (i ? io.choice[i - 1] : 0) + (int32_t)random_below(&now.random, (uint32_t)width + 1)
+                           : SIZE - width;
+    if (parts == 1)
+        io.choice[0] = side == GUARD_END ? SIZE - width : 0;
+    io.from = io.to = guard_place(&now.guard, SIZE * sizeof(float), side, 0);
+    for (int i = 0; i < SIZE; i++)
+        ((float *)io.to)[i] = (float)i;
+    return io;
+}
+
+static void check_VEC_LOAD_PARTS(const op *o) {
+    (void)o;
+    for (size_t at = 0; at < INPUTS; at++)
+        for (int width = 4; width <= now.isa->lanes; width *= 2) {
+            check_vec_io io = parts_at(at, width, at % 2 ? GUARD_END : GUARD_BEGIN);
+            run(&io);
+            for (int i = 0; i < now.isa->lanes; i++)
+                if (io.out[i] != (float)(io.choice[i / width] + i % width))
+                    wrong("parts of %d, lane %d: element %g, not %d", width, i, (double)io.out[i],
+                          (int)io.choice[i / width] + i % width);
+        }
+}
+
+static void check_VEC_STORE_PARTS(const op *o) {
+    (void)o;
+    for (size_t at = 0; at < INPUTS; at++)
+        for (int width = 4; width <= now.isa->lanes; width *= 2) {
+            check_vec_io io = parts_at(at, width, at % 2 ? GUARD_END : GUARD_BEGIN);
+            float want[3 * LANES_MOST];
+            memcpy(want, io.to, sizeof want);
+            for (int i = 0; i < now.isa->lanes; i++)
+                want[io.choice[i / width] + i % width] = io.a[i];
+            run(&io);
+            if (!guard_intact(&now.guard) || memcmp(io.to, want, sizeof want) != 0)
+                wrong("parts of %d are stored wrong", width);
+        }
+}
+
 static void check_first_bit_of(uint64_t bits) {
     check_vec_io io = inputs_at(0);
     uint64_t lowest = 0;

@@ -33,6 +33,25 @@ static void parts_of_one_of(check_vec_io *io) {
 }
 #endif
 
+#ifdef VEC_LOAD_PARTS
+static void load_parts_of(check_vec_io *io) {
+    const vec x = io->n == 4   ? VEC_LOAD_PARTS(io->from, io->choice, 4)
+                  : io->n == 8 ? VEC_LOAD_PARTS(io->from, io->choice, 8)
+                               : VEC_LOAD_PARTS(io->from, io->choice, VEC_LANES);
+    vec_store(io->out, x);
+}
+
+static void store_parts_of(check_vec_io *io) {
+    const vec x = vec_load(io->a);
+    if (io->n == 4)
+        VEC_STORE_PARTS(io->to, io->choice, x, 4);
+    else if (io->n == 8)
+        VEC_STORE_PARTS(io->to, io->choice, x, 8);
+    else
+        VEC_STORE_PARTS(io->to, io->choice, x, VEC_LANES);
+}
+#endif
+
 #define RUN(run, ...)                                                                                                  \
     static void run(check_vec_io *io) {                                                                                \
         const vec b = vec_load(io->b), c = vec_load(io->c), whole = vec_load(io->whole), raw = vec_load(io->raw);      \

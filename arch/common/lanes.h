@@ -32,6 +32,9 @@
  *   VEC_DIV_FIRST(a, b, n) vec_div of which the first n lanes are wanted
  *   VEC_LOAD_FEW, VEC_STORE_FEW   vec_load_first, vec_store_first by no wider vector than n, at least 1, needs; what is
  *                          loaded beyond n may be anything
+ *   VEC_LOAD_PARTS(p, at, width), VEC_STORE_PARTS(p, at, a, width)   lanes from i * width on are the `width` elements from
+ *                          p + at[i] on; width is a constant: 4, 8 or VEC_LANES. Later ones are stored over earlier ones
+ *   VEC_KEEP_LANES(a, mask, absent)   a in the lanes of the mask, `absent` in the others
  *   VEC_PARTS_OF_ONE(x, e, n)  x[i] becomes x[i] / (1 + e[i]), rounded as a division is, for e in [0, 1] and x 1 or e
  * and for the kernels that select:
  *   vec_mask_gt, _ge, _eq, _nlt (a, b)   a bit for each lane; _nlt: not less than, true of a NaN

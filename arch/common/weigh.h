@@ -186,39 +186,54 @@ static inline int weigh_scores(int32_t score, float *keys, int64_t i, int64_t en
     return vec_mask_gt(vec_set1(least), lowest) == 0;
 }
 
+/* Which lanes of tokens side by side have a score: a mask, or how many, from the first on, where a vector has one token. */
+#ifdef VEC_LOAD_PARTS
+static inline uint32_t weigh_lanes(int32_t n, int place) { return first_lanes(n) << place; }
+static inline vec weigh_keep(vec x, uint32_t lanes, float absent) { return VEC_KEEP_LANES(x, lanes, absent); }
+#else
+static inline uint32_t weigh_lanes(int32_t n, int place) { return place ? 0 : (uint32_t)n; }
+static inline vec weigh_keep(vec x, uint32_t lanes, float absent) { return vec_keep_first(x, lanes, absent); }
+#endif
+
 /*
- * Tokens that have n experts each, a power of two, stand side by side in a vector: their scores become weights several tokens at
- * a time, from `first` on as far as whole vectors go. Sums are those of weigh16, whose other lanes are 0. Returns the next token.
+ * Tokens that stand side by side in a vector, `width` lanes each, a power of two: their scores become weights. Sums are those of
+ * weigh16, whose other lanes are 0. is_whole: all lanes have one.
  */
-static inline __attribute__((always_inline)) int64_t weigh_side_by_side(const seqtopk_weighing *how, int64_t first,
-                                                                        int64_t last, float *weights, const int n) {
-    const vec zero = vec_set1(0.0f), eps = vec_set1(how->eps), floor = vec_set1(how->floor);
-    const vec scale = vec_set1(how->scale);
-    for (; (last - first) * n >= VEC_LANES; first += VEC_LANES / n, weights += VEC_LANES) {
-        vec x = vec_load(weights);
-        if (how->norm == SEQTOPK_NORM_SOFTMAX) {
-            vec max = x;
-            for (int stride = n / 2; stride > 0; stride /= 2)
-                max = vec_max(max, vec_across(max, stride));
-            x = exp_full(vec_sub(x, max));
-        }
-        if (how->norm != SEQTOPK_NORM_NONE) {
-            vec sum = x;
-            for (int stride = n / 2; stride > 0; stride /= 2)
-                sum = vec_add(sum, vec_across(sum, stride));
-            if (how->norm == SEQTOPK_NORM_SUM) {
-                sum = vec_add(sum, eps);
-                sum = how->floor > 0.0f ? vec_if_lt(sum, floor, floor, sum) : sum;
-            }
-            const vec size = vec_max(sum, vec_sub(zero, sum)); /* a NaN stays one */
-            x = vec_if_lt(size, vec_set1(0x1p-149f), zero, vec_div(x, sum));
-        }
-        vec_store(weights, vec_mul(x, scale));
+static inline __attribute__((always_inline)) vec weigh_side_by_side(vec x, const int is_whole, uint32_t lanes,
+                                                                    const int width, const seqtopk_weighing *how) {
+    const vec zero = vec_set1(0.0f);
+    if (how->norm == SEQTOPK_NORM_SOFTMAX) {
+        vec max = is_whole ? x : weigh_keep(x, lanes, -INFINITY);
+        for (int stride = width / 2; stride > 0; stride /= 2)
+            max = vec_max(max, vec_across(max, stride));
+        x = exp_full(vec_sub(x, max));
     }
+    if (!is_whole)
+        x = weigh_keep(x, lanes, 0.0f);
+    if (how->norm != SEQTOPK_NORM_NONE) {
+        vec sum = x;
+        for (int stride = width / 2; stride > 0; stride /= 2)
+            sum = vec_add(sum, vec_across(sum, stride));
+        if (how->norm == SEQTOPK_NORM_SUM) {
+            const vec floor = vec_set1(how->floor);
+            sum = vec_add(sum, vec_set1(how->eps));
+            sum = how->floor > 0.0f ? vec_if_lt(sum, floor, floor, sum) : sum;
+        }
+        const vec size = vec_max(sum, vec_sub(zero, sum)); /* a NaN stays one */
+        x = vec_if_lt(size, vec_set1(0x1p-149f), zero, vec_div(x, sum));
+    }
+    return vec_mul(x, vec_set1(how->scale));
+}
+
+/* Of tokens that have `width` experts each, from `first` on as far as whole vectors go. Returns the next token. */
+static inline __attribute__((always_inline)) int64_t weigh_whole(const seqtopk_weighing *how, int64_t first,
+                                                                 int64_t last, float *weights, const int width) {
+    for (; (last - first) * width >= VEC_LANES; first += VEC_LANES / width, weights += VEC_LANES)
+        vec_store(weights, weigh_side_by_side(vec_load(weights), 1, 0, width, how));
     return first;
 }
 
-/* The same where they do have as many each. */
+/* The same where tokens do have as many each. */
 static inline int64_t weigh_alike(const seqtopk_weighing *how, int64_t first, int64_t last, const int32_t *offsets,
                                   float *weights) {
     const int32_t n = offsets[first + 1] - offsets[first];
@@ -230,39 +245,89 @@ static inline int64_t weigh_alike(const seqtopk_weighing *how, int64_t first, in
     if (others)
         return first;
     weights += offsets[first];
-    return n == 2   ? weigh_side_by_side(how, first, last, weights, 2)
-           : n == 4 ? weigh_side_by_side(how, first, last, weights, 4)
-                    : weigh_side_by_side(how, first, last, weights, 8 < VEC_LANES ? 8 : VEC_LANES);
+    return n == 2   ? weigh_whole(how, first, last, weights, 2)
+           : n == 4 ? weigh_whole(how, first, last, weights, 4)
+                    : weigh_whole(how, first, last, weights, 8 < VEC_LANES ? 8 : VEC_LANES);
+}
+
+/* Tokens of at most `width` experts each, and the scores of all of them: they become *weights. Of either array a vector more than the
+ * last token has is read and written; that one is another than the other, so that no load waits for a store beside it. */
+static inline __attribute__((always_inline)) void weigh_few(const seqtopk_weighing *how, int64_t first, int64_t last,
+                                                            const int32_t *offsets, const float *scores, float *weights,
+                                                            const int width) {
+    const int each = VEC_LANES / width;
+    for (int64_t t = first; t < last; t += each) {
+        int32_t at[VEC_LANES];
+        uint32_t lanes = 0;
+        for (int i = 0; i < each; i++) {
+            const int64_t own = t + i < last ? t + i : last, next = t + i < last ? t + i + 1 : last;
+            at[i] = offsets[own] - offsets[first];
+            lanes |= weigh_lanes(offsets[next] - offsets[own], i * width);
+        }
+#ifdef VEC_LOAD_PARTS
+        VEC_STORE_PARTS(weights, at, weigh_side_by_side(VEC_LOAD_PARTS(scores, at, width), 0, lanes, width, how),
+                        width);
+#else
+        vec_store(weights + at[0], weigh_side_by_side(vec_load(scores + at[0]), 0, lanes, width, how));
+#endif
+    }
+}
+
+/* The same of tokens of at most 16, of which one has `most`. */
+static inline void weigh_some(const seqtopk_weighing *how, int64_t first, int64_t last, const int32_t *offsets,
+                              const float *scores, float *weights, int32_t most) {
+#ifdef VEC_LOAD_PARTS
+    if (most <= 4) {
+        weigh_few(how, first, last, offsets, scores, weights, 4);
+        return;
+    }
+    if (most <= 8) {
+        weigh_few(how, first, last, offsets, scores, weights, 8);
+        return;
+    }
+#endif
+    if (most <= VEC_LANES) {
+        weigh_few(how, first, last, offsets, scores, weights, VEC_LANES);
+        return;
+    }
+    for (int64_t t = first; t < last; t++) {
+        const int32_t at = offsets[t] - offsets[first], n = offsets[t + 1] - offsets[t];
+        vec x[VECS];
+        for (int v = 0; v < VECS; v++)
+            x[v] = vec_load(scores + at + v * VEC_LANES);
+        weigh16(x, n, n, how);
+        for (int v = 0; v < VECS; v++)
+            vec_store(weights + at + v * VEC_LANES, x[v]);
+    }
 }
 
 /* Keys of the winners of tokens [first, last), or where the score is not softmax their logits, become weights: op
  * weigh_keys. */
 static inline int weigh_tokens(int32_t score, const seqtopk_weighing *how, int64_t first, int64_t last,
                                const int32_t *offsets, float *weights) {
+    enum { MANY = 256 };
+    float scores[MANY + LANES], made[MANY + LANES];
     const int are_sound = weigh_scores(score, weights, offsets[first], offsets[last], how->least);
     if (first == last || (how->norm == SEQTOPK_NORM_NONE && how->scale == 1.0f))
         return 1;
     if (!are_sound)
         return 0;
     first = weigh_alike(how, first, last, offsets, weights);
-    if (first == last)
-        return 1;
-    /* A token is read before the one ahead of it is written: a load beside bytes that a masked store has just left
-     * alone waits for that store all the same. */
-    vec next[VECS];
-    weigh_load16(weights + offsets[first], offsets[first + 1] - offsets[first], 0.0f, next);
-    for (int64_t t = first; t < last; t++) {
-        const int32_t n = offsets[t + 1] - offsets[t];
-        vec x[VECS];
-        for (int v = 0; v < VECS; v++)
-            x[v] = next[v];
-        if (t + 1 < last)
-            weigh_load16(weights + offsets[t + 1], offsets[t + 2] - offsets[t + 1], 0.0f, next);
-        if (n <= LANES) {
-            weigh16(x, n, n, how);
-            weigh_store16(weights + offsets[t], n, x);
+    for (int64_t next; first < last; first = next) {
+        float *own = weights + offsets[first];
+        int32_t most = 0;
+        for (next = first; next < last && offsets[next + 1] - offsets[first] <= MANY; next++) {
+            const int32_t n = offsets[next + 1] - offsets[next];
+            most = n > most ? n : most;
+        }
+        if (most <= LANES && next > first) {
+            const size_t bytes = (size_t)(offsets[next] - offsets[first]) * sizeof *own;
+            memcpy(scores, own, bytes);
+            weigh_some(how, first, next, offsets, scores, made, most);
+            memcpy(own, made, bytes);
         } else {
-            weigh(weights + offsets[t], n, how);
+            next = first + 1;
+            weigh(own, offsets[next] - offsets[first], how);
         }
     }
     return 1;

@@ -214,7 +214,7 @@ static void take_given(source *s, fuzz_call *c, uint32_t how) {
     const uint32_t wild = take(s, 1) % 8;
     const int32_t experts = fuzz_listed(c) > 0 ? fuzz_listed(c) : 1;
     for (int32_t i = 0; c->given && i < n; i++)
-        c->given[i] = wild == 7 ? (int32_t)(take(s, 1) % 16 ? take(s, 1) % 32 : take(s, 4)) - 2
+        c->given[i] = wild == 7 ? (int32_t)((take(s, 1) % 16 ? take(s, 1) % 32 : take(s, 4)) - 2)
                                 : (int32_t)(wild + (uint32_t)i) % experts - (wild == 6 && i % 3 == 0);
     if (c->desc.order == SEQTOPK_ORDER_RANK && wild < 3)
         c->desc.order = SEQTOPK_ORDER_GIVEN;

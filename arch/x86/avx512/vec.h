@@ -186,6 +186,41 @@ static inline void vec_store_first(float *p, vec a, int n) {
     _mm512_mask_storeu_ps(p, (__mmask16)_bzhi_u32(0xffff, (unsigned)n), a);
 }
 
+#define VEC_LOAD_PARTS load_parts
+#define VEC_STORE_PARTS store_parts
+static inline __attribute__((always_inline)) vec load_parts(const float *p, const int32_t *at, const int width) {
+    if (width == 8)
+        return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(p + at[0])), _mm256_loadu_ps(p + at[1]), 1);
+    const __m256 low =
+        _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + at[0])), _mm_loadu_ps(p + at[1]), 1);
+    const __m256 high =
+        _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + at[2])), _mm_loadu_ps(p + at[3]), 1);
+    return width == 4 ? _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1) : vec_load(p + at[0]);
+}
+
+static inline __attribute__((always_inline)) void store_parts(float *p, const int32_t *at, vec a, const int width) {
+    if (width == 4) {
+        _mm_storeu_ps(p + at[0], _mm512_castps512_ps128(a));
+        _mm_storeu_ps(p + at[1], _mm512_extractf32x4_ps(a, 1));
+        _mm_storeu_ps(p + at[2], _mm512_extractf32x4_ps(a, 2));
+        _mm_storeu_ps(p + at[3], _mm512_extractf32x4_ps(a, 3));
+    } else if (width == 8) {
+        _mm256_storeu_ps(p + at[0], _mm512_castps512_ps256(a));
+        _mm256_storeu_ps(p + at[1], _mm512_extractf32x8_ps(a, 1));
+    } else {
+        vec_store(p + at[0], a);
+    }
+}
+
+#define VEC_KEEP_LANES keep_lanes
+static inline vec spread(vec a, uint32_t mask) {
+    __asm__("" : "+v"(a)); /* from memory it is microcode, on Zen */
+    return _mm512_maskz_expand_ps((__mmask16)mask, a);
+}
+static inline vec keep_lanes(vec a, uint32_t mask, float absent) {
+    return _mm512_mask_blend_ps((__mmask16)mask, _mm512_set1_ps(absent), a);
+}
+
 /* A load waits for a masked store before it whose vector reaches into its own, masked out or not. */
 #define VEC_LOAD_FEW load_few
 #define VEC_STORE_FEW store_few
