@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * bound_candidates: a token that has no more candidates than may stay keeps its place, or moves up to where the one before ends,
- * and its best is raised. Of the others, up to 16 at a time, one network across them sorts the keys: that gives each token's
- * max_experts-th key, and its min_experts-th. How many of theirs stay is known before, so that nobody waits for them.
+ * and its best is raised. Of a few others each is compared with all where registers are wide (DIRECT). Of the rest, up to 16 at a
+ * time, one network across them sorts the keys: that gives each token's max_experts-th key, and its min_experts-th. How many of
+ * theirs stay is known before, so that nobody waits for them.
  */
 #include SEQTOPK_VEC_H
 
@@ -75,6 +76,58 @@ static inline __attribute__((always_inline)) int move_token(const seqtopk_candid
         best += move_few(candidates, from + i, to + i, n - i < VEC_LANES ? n - i : VEC_LANES, most, best, from + n);
     return best > 1 && vec_mask_gt(most, vec_set1(-INFINITY)) != 0;
 }
+
+/*
+ * The n candidates of a token, n <= DIRECT, of which each is compared with all: how many are above it says whether it stays, if no
+ * equal ones are both among the first and not. Returns whether that is so, and all is done.
+ */
+#ifdef VEC_JOIN
+enum { DIRECT = 2 * VEC_LANES };
+
+static inline __attribute__((always_inline)) int bound_vectors(seqtopk_candidates *candidates, int64_t token,
+                                                               int64_t from, int64_t to, int32_t n, int32_t min,
+                                                               int32_t max, const int vecs) {
+    _Alignas(64) float keys[DIRECT];
+    vec key[DIRECT / VEC_LANES], id[DIRECT / VEC_LANES];
+    uint32_t stay[DIRECT / VEC_LANES], certain[DIRECT / VEC_LANES];
+    int32_t kept = 0, raised = 0;
+    for (int v = 0; v < vecs; v++) {
+        id[v] = vec_load_u16(candidates->ids + from + v * VEC_LANES);
+        key[v] = vec_keep_first(vec_load(candidates->keys + from + v * VEC_LANES), n - v * VEC_LANES, -INFINITY);
+        vec_store(keys + v * VEC_LANES, key[v]);
+    }
+    for (int v = 0; v < vecs; v++) {
+        const vec above = vec_count_above(key[v], keys, vecs * VEC_LANES);
+        stay[v] = vec_mask_ints_lt(above, max) & first_lanes(n - v * VEC_LANES);
+        certain[v] = vec_mask_ints_lt(above, min) & first_lanes(n - v * VEC_LANES);
+        kept += count_bits(stay[v]);
+        raised += count_bits(certain[v]);
+    }
+    if (kept != (n < max ? n : max) || raised != (n < min ? n : min))
+        return 0;
+    for (int v = 0; v < vecs; v++) {
+        const int32_t count = count_bits(stay[v]);
+        vec_store(candidates->order + to, vec_compress(vec_raise(key[v], certain[v]), stay[v]));
+        write_few(candidates, to, vec_compress(key[v], stay[v]), vec_compress(id[v], stay[v]), count, from + n);
+        to += count;
+    }
+    count_token(candidates, token, kept, 0);
+    return 1;
+}
+
+static inline int bound_directly(seqtopk_candidates *candidates, int64_t token, int64_t from, int64_t to, int32_t n,
+                                 int32_t min, int32_t max) {
+    return n <= VEC_LANES ? bound_vectors(candidates, token, from, to, n, min, max, 1)
+                          : bound_vectors(candidates, token, from, to, n, min, max, 2);
+}
+#else
+enum { DIRECT = -1 };
+static inline int bound_directly(seqtopk_candidates *candidates, int64_t token, int64_t from, int64_t to, int32_t n,
+                                 int32_t min, int32_t max) {
+    (void)candidates, (void)token, (void)from, (void)to, (void)n, (void)min, (void)max;
+    return 0;
+}
+#endif
 
 /* Writes what stays of a token's n candidates from place `to` on; from place `unread` on nothing else is written: there are
  * others' already, or still. */
@@ -166,6 +219,8 @@ void KERNEL(bound_candidates, f32, columns)(seqtopk_candidates *candidates, int6
             count_token(candidates, t, n,
                         n <= VEC_LANES ? move_token(&all, from, to, n < VEC_LANES ? n : VEC_LANES, min_experts)
                                        : move_token(&all, from, to, n, min_experts)); /* the first without a loop */
+        } else if (n <= DIRECT && bound_directly(candidates, t, from, to, n, min_experts, max_experts)) {
+            /* done */
         } else if (n <= COLUMN_MOST) {
             read_token(&b, candidates, t, from, to, n);
         } else {
@@ -174,7 +229,7 @@ void KERNEL(bound_candidates, f32, columns)(seqtopk_candidates *candidates, int6
         }
         from += n;
         to += n < max_experts ? n : max_experts;
-        b.unread = most ? 0 : from;
+        b.unread = most || DIRECT > 0 ? 0 : from;
         if (b.tokens == LANES)
             write_batch(&b, candidates);
     }
