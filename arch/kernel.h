@@ -194,13 +194,14 @@ typedef void seqtopk_collect_keys_fn(const float *keys, int32_t experts, int64_t
 
 /*
  * bound_candidates: applies the bounds on the experts of a token to the candidates of tokens [first, last), the
- * first token's at the beginning of *candidates. Removes all but the first max_experts (at least 1) of each token,
- * closing the gaps, and sets order to +inf for its first min_experts (at most 16), elsewhere to the key. order must
- * not be `keys`. Of equal keys the lower experts come first; where a bound has some on either side, the token's count is
+ * first token's at the beginning of *from. *to has the first max_experts (at least 1) of each token, its own `order` with +inf
+ * for the first min_experts (at most 16), elsewhere with the key, and the same counts. The keys and ids
+ * of *from begin SEQTOPK_BOUND_LEAD places or more behind those of *to, which may be written over them. Of equal keys the lower experts come first; where a bound has some on either side, the token's count is
  * marked, for whoever can tell them apart.
  */
-typedef void seqtopk_bound_candidates_fn(seqtopk_candidates *candidates, int64_t first, int64_t last,
-                                         int32_t min_experts, int32_t max_experts);
+typedef void seqtopk_bound_candidates_fn(const seqtopk_candidates *from, int64_t first, int64_t last,
+                                         int32_t min_experts, int32_t max_experts, seqtopk_candidates *to);
+enum { SEQTOPK_BOUND_LEAD = 16 };
 
 /* Lists by token before weights are known: in the places of the weights stand the keys of the pairs, or, if
  * to_scores, the scores (seqtopk_score `score`) of those keys. */

@@ -70,10 +70,11 @@ static void place_candidates(op_case *c, size_t counts) {
     c->candidates.work = case_memory(CASE_COLLECT_WORK, SEQTOPK_COLLECT_WORK((size_t)c->experts), sizeof(uint64_t));
 }
 
-/* Of kernels that go on with what others caught. */
-static void place_caught(op_case *c) {
-    const size_t places = (size_t)c->caught.size + SEQTOPK_CANDIDATES_SLACK;
-    c->candidates.capacity = c->caught.size;
+/* Of kernels that go on with what others caught, which stands `lead` places behind the beginning. */
+static void place_caught(op_case *c, int64_t lead) {
+    const size_t places = (size_t)(c->caught.size + lead) + SEQTOPK_CANDIDATES_SLACK;
+    c->lead = lead;
+    c->candidates.capacity = c->caught.size + lead;
     c->candidates.keys = case_memory(CASE_CANDIDATE_KEYS, places, sizeof(float));
     c->candidates.ids = case_memory(CASE_CANDIDATE_IDS, places, sizeof(uint16_t));
     c->candidates.counts = case_memory(CASE_COUNTS, (size_t)c->tokens, sizeof(int32_t));
@@ -98,8 +99,8 @@ void case_begin(op_case *c) {
     const size_t caught = (size_t)c->caught.size;
     c->at = c->from;
     c->candidates.size = c->caught.size;
-    copy(c->candidates.keys, c->caught.keys, caught * sizeof *c->candidates.keys);
-    copy(c->candidates.ids, c->caught.ids, caught * sizeof *c->candidates.ids);
+    copy(c->candidates.keys ? c->candidates.keys + c->lead : NULL, c->caught.keys, caught * sizeof *c->candidates.keys);
+    copy(c->candidates.ids ? c->candidates.ids + c->lead : NULL, c->caught.ids, caught * sizeof *c->candidates.ids);
     copy(c->candidates.counts, c->caught.counts, (size_t)c->tokens * sizeof *c->candidates.counts);
     copy(c->values ? (void *)c->values : c->numbers, c->begin, case_size(c->values ? CASE_VALUES : CASE_NUMBERS));
 }
@@ -227,17 +228,20 @@ static void call_topk_row(op_case *c, seqtopk_topk_row_fn *kernel) {
 }
 
 static void place_bound_candidates(op_case *c) {
-    place_caught(c);
-    c->candidates.order =
-        case_memory(CASE_CANDIDATE_ORDER, (size_t)c->caught.size + SEQTOPK_CANDIDATES_SLACK, sizeof(float));
+    place_caught(c, SEQTOPK_BOUND_LEAD);
+    c->candidates.order = case_memory(
+        CASE_CANDIDATE_ORDER, (size_t)c->caught.size + SEQTOPK_BOUND_LEAD + SEQTOPK_CANDIDATES_SLACK, sizeof(float));
 }
 
 static void call_bound_candidates(op_case *c, seqtopk_bound_candidates_fn *kernel) {
-    kernel(&c->candidates, c->first, c->last, c->min, c->max);
+    seqtopk_candidates from = c->candidates;
+    from.keys += c->lead;
+    from.ids += c->lead;
+    kernel(&from, c->first, c->last, c->min, c->max, &c->candidates);
 }
 
 static void place_list_candidates(op_case *c) {
-    place_caught(c);
+    place_caught(c, 0);
     c->candidates.order = c->candidates.keys;
     case_place_lists(c);
 }

@@ -80,6 +80,7 @@ typedef struct op_case {
     seqtopk_select_keys_fn *select;
     int64_t capacity;
     seqtopk_candidates caught; /* keys, ids, counts and size of the candidates that are there before */
+    int64_t lead;              /* how many places behind the beginning of `candidates` those are */
     seqtopk_cut cut;
     int ties, counts_only;
     const int32_t *pair_offsets, *pair_ids; /* of the winners */

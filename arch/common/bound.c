@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bound_candidates: a token that has no more candidates than may stay keeps its place, or moves up to where the one before ends,
- * and its best is raised. Of a few others each is compared with all where registers are wide (DIRECT). Of the rest, up to 16 at a
- * time, one network across them sorts the keys: that gives each token's max_experts-th key, and its min_experts-th. How many of
- * theirs stay is known before, so that nobody waits for them.
+ * bound_candidates: a token that has no more candidates than may stay is copied, its best raised. Of a few others each is compared
+ * with all where registers are wide (DIRECT). The rest, up to 16 at a time, are sorted by one network across them, which gives
+ * each token's max_experts-th key and its min_experts-th.
  */
 #include SEQTOPK_VEC_H
 
@@ -11,38 +10,27 @@
 #include "arch/common/name.h"
 #include "arch/kernels.h"
 
-/* Tokens whose candidates are to be sorted, and where those that stay of them belong. */
+/* Where a token's candidates stand, and where what stays of them goes: some places before, so that whole vectors are written and
+ * none is read that was just written. */
 typedef struct {
-    _Alignas(64) float keys[LANES][COLUMN_MOST];
-    uint16_t ids[LANES][COLUMN_MOST];
-    float last[LANES], certain[LANES]; /* the max_experts-th key, the min_experts-th */
-    int32_t n[LANES];
-    int64_t token[LANES], to[LANES];
-    int tokens;
-    int32_t min, max;
-    int64_t unread; /* where candidates begin that may not be written over */
-} batch;
+    const float *keys;
+    const uint16_t *ids;
+    int32_t n;
+    float *to_keys, *to_order;
+    uint16_t *to_ids;
+} moved;
 
-/* Notes how many of a token's candidates are left. */
-static inline void count_token(seqtopk_candidates *candidates, int64_t token, int32_t kept, int is_tied) {
-    candidates->counts[token] = is_tied ? kept | SEQTOPK_TIED_AT_BOUND : kept;
-    candidates->tied += is_tied;
+static inline void write_vector(moved *m, vec key, vec order, vec id, uint32_t stay) {
+    const int count = count_bits(stay);
+    vec_store(m->to_keys, vec_compress(key, stay));
+    vec_store(m->to_order, vec_compress(order, stay));
+    vec_store_u16(m->to_ids, vec_compress(id, stay));
+    m->to_keys += count;
+    m->to_order += count;
+    m->to_ids += count;
 }
 
-/* Writes keys and ids of n candidates to place `to`; from place `unread` on nothing else: there are others' already, or still. */
-static inline __attribute__((always_inline)) void write_few(const seqtopk_candidates *candidates, int64_t to, vec keys,
-                                                            vec ids, int n, int64_t unread) {
-    if (to + VEC_LANES <= unread) {
-        vec_store(candidates->keys + to, keys);
-        vec_store_u16(candidates->ids + to, ids);
-        return;
-    }
-    int32_t some[VEC_LANES];
-    vec_store_first(candidates->keys + to, keys, n);
-    vec_store_bits(some, ids);
-    for (int j = 0; j < n; j++)
-        candidates->ids[to + j] = (uint16_t)some[j];
-}
+/* ------------------------------------------------------------------ all stay -- */
 
 /* The largest of keys [n] in every lane. */
 static inline vec largest_of(const float *keys, int32_t n) {
@@ -54,185 +42,161 @@ static inline vec largest_of(const float *keys, int32_t n) {
     return most;
 }
 
-/* Moves n candidates, all of which stay, up to VEC_LANES of them, from place `from` to place `to`; of those at `certain` the
- * first is raised. Returns how many are. */
-static inline __attribute__((always_inline)) int move_few(const seqtopk_candidates *candidates, int64_t from,
-                                                          int64_t to, int32_t n, vec certain, int is_raised,
-                                                          int64_t unread) {
-    const vec key = vec_load(candidates->keys + from), id = vec_load_u16(candidates->ids + from);
-    const uint32_t equal = vec_mask_eq(key, certain) & first_lanes(n);
-    vec_store(candidates->order + to, vec_raise(key, is_raised ? 0 : equal & (0u - equal)));
-    if (to != from) /* what the next token's load would wait for */
-        write_few(candidates, to, key, id, n, unread);
-    return count_bits(equal);
-}
-
-/* The same of a token's candidates, of which the best is certain if `min`. Returns whether others are as good. */
-static inline __attribute__((always_inline)) int move_token(const seqtopk_candidates *candidates, int64_t from,
-                                                            int64_t to, int32_t n, int32_t min) {
-    const vec most = min ? largest_of(candidates->keys + from, n) : vec_set1(NAN);
+/* All candidates stay, and the best is certain if `min`. Returns whether others are as good. */
+static inline __attribute__((always_inline)) int copy_token(moved *m, int32_t n, int32_t min) {
+    const vec certain = min ? largest_of(m->keys, n) : vec_set1(NAN);
     int best = 0;
-    for (int32_t i = 0; i < n; i += VEC_LANES)
-        best += move_few(candidates, from + i, to + i, n - i < VEC_LANES ? n - i : VEC_LANES, most, best, from + n);
-    return best > 1 && vec_mask_gt(most, vec_set1(-INFINITY)) != 0;
+    for (int32_t i = 0; i < n; i += VEC_LANES) {
+        const vec key = vec_load(m->keys + i);
+        const uint32_t equal = vec_mask_eq(key, certain) & first_lanes(n - i);
+        vec_store(m->to_keys + i, key);
+        vec_store(m->to_order + i, vec_raise(key, best ? 0 : equal & (0u - equal)));
+        vec_store_u16(m->to_ids + i, vec_load_u16(m->ids + i));
+        best += count_bits(equal);
+    }
+    return best > 1 && vec_mask_gt(certain, vec_set1(-INFINITY)) != 0;
 }
 
-/*
- * The n candidates of a token, n <= DIRECT, of which each is compared with all: how many are above it says whether it stays, if no
- * equal ones are both among the first and not. Returns whether that is so, and all is done.
- */
+/* ----------------------------------------------------------------- some stay -- */
+
+/* The first `max` stay, of which the first `min` are certain: their last keys. Returns whether a bound has equal keys on either side. */
+static inline int write_first(moved *m, int32_t min, int32_t max, float last, float last_certain) {
+    const first_k none = {INFINITY, 0};
+    first_k stay = first_of_row(m->keys, m->n, max, last);
+    first_k certain = min ? first_of_row(m->keys, m->n, min, last_certain) : none;
+    const int is_tied = splits_equals(m->keys, m->n, stay) || (min && splits_equals(m->keys, m->n, certain));
+    for (int32_t i = 0; i < m->n; i += VEC_LANES) {
+        const uint32_t inside = first_lanes(m->n - i);
+        const vec key = vec_load(m->keys + i), id = vec_load_u16(m->ids + i);
+        const uint32_t in = take_first(key, inside, &stay), up = take_first(key, inside, &certain);
+        write_vector(m, key, vec_raise(key, up), id, in);
+    }
+    return is_tied;
+}
+
+/* Of more candidates than a network takes. */
+static __attribute__((noinline)) int write_many(moved *m, int32_t min, int32_t max) {
+    const float last = m->n > max ? first_of_many(m->keys, m->n, max).cut : -INFINITY;
+    return write_first(m, min, max, last, min && m->n > min ? first_of_many(m->keys, m->n, min).cut : -INFINITY);
+}
+
 #ifdef VEC_JOIN
 enum { DIRECT = 2 * VEC_LANES };
 
-static inline __attribute__((always_inline)) int bound_vectors(seqtopk_candidates *candidates, int64_t token,
-                                                               int64_t from, int64_t to, int32_t n, int32_t min,
-                                                               int32_t max, const int vecs) {
+/* The smallest of the keys of a mask. */
+static inline float smallest_of(const vec *keys, const uint32_t *masks, int vecs) {
+    float least = INFINITY;
+    for (int v = 0; v < vecs; v++)
+        least = masks[v] ? fminf(least, -vec_largest_of(vec_sub(vec_set1(0.0f), keys[v]), masks[v])) : least;
+    return least;
+}
+
+/* Up to DIRECT candidates, each compared with all: how many are above it says whether it stays, if no equal ones are both among the
+ * first and not. */
+static inline __attribute__((always_inline)) int write_vectors(moved *m, int32_t min, int32_t max, const int vecs) {
     _Alignas(64) float keys[DIRECT];
-    vec key[DIRECT / VEC_LANES], id[DIRECT / VEC_LANES];
+    vec key[DIRECT / VEC_LANES];
     uint32_t stay[DIRECT / VEC_LANES], certain[DIRECT / VEC_LANES];
     int32_t kept = 0, raised = 0;
     for (int v = 0; v < vecs; v++) {
-        id[v] = vec_load_u16(candidates->ids + from + v * VEC_LANES);
-        key[v] = vec_keep_first(vec_load(candidates->keys + from + v * VEC_LANES), n - v * VEC_LANES, -INFINITY);
+        key[v] = vec_keep_first(vec_load(m->keys + v * VEC_LANES), m->n - v * VEC_LANES, -INFINITY);
         vec_store(keys + v * VEC_LANES, key[v]);
     }
     for (int v = 0; v < vecs; v++) {
         const vec above = vec_count_above(key[v], keys, vecs * VEC_LANES);
-        stay[v] = vec_mask_ints_lt(above, max) & first_lanes(n - v * VEC_LANES);
-        certain[v] = vec_mask_ints_lt(above, min) & first_lanes(n - v * VEC_LANES);
+        stay[v] = vec_mask_ints_lt(above, max) & first_lanes(m->n - v * VEC_LANES);
+        certain[v] = vec_mask_ints_lt(above, min) & first_lanes(m->n - v * VEC_LANES);
         kept += count_bits(stay[v]);
         raised += count_bits(certain[v]);
     }
-    if (kept != (n < max ? n : max) || raised != (n < min ? n : min))
-        return 0;
-    for (int v = 0; v < vecs; v++) {
-        const int32_t count = count_bits(stay[v]);
-        vec_store(candidates->order + to, vec_compress(vec_raise(key[v], certain[v]), stay[v]));
-        write_few(candidates, to, vec_compress(key[v], stay[v]), vec_compress(id[v], stay[v]), count, from + n);
-        to += count;
-    }
-    count_token(candidates, token, kept, 0);
-    return 1;
-}
-
-static inline int bound_directly(seqtopk_candidates *candidates, int64_t token, int64_t from, int64_t to, int32_t n,
-                                 int32_t min, int32_t max) {
-    return n <= VEC_LANES ? bound_vectors(candidates, token, from, to, n, min, max, 1)
-                          : bound_vectors(candidates, token, from, to, n, min, max, 2);
-}
-#else
-enum { DIRECT = -1 };
-static inline int bound_directly(seqtopk_candidates *candidates, int64_t token, int64_t from, int64_t to, int32_t n,
-                                 int32_t min, int32_t max) {
-    (void)candidates, (void)token, (void)from, (void)to, (void)n, (void)min, (void)max;
+    if (kept != (m->n < max ? m->n : max) || raised != (m->n < min ? m->n : min))
+        return write_first(m, min, max, smallest_of(key, stay, vecs), smallest_of(key, certain, vecs));
+    for (int v = 0; v < vecs; v++)
+        write_vector(m, key[v], vec_raise(key[v], certain[v]), vec_load_u16(m->ids + v * VEC_LANES), stay[v]);
     return 0;
 }
+
+static inline int write_directly(moved *m, int32_t min, int32_t max) {
+    return m->n <= VEC_LANES ? write_vectors(m, min, max, 1) : write_vectors(m, min, max, 2);
+}
+#else
+enum { DIRECT = 0 };
+static inline int write_directly(moved *m, int32_t min, int32_t max) { return write_many(m, min, max); }
 #endif
 
-/* Writes what stays of a token's n candidates from place `to` on; from place `unread` on nothing else is written: there are
- * others' already, or still. */
-static inline void write_token(const seqtopk_candidates *candidates, int64_t to, const float *keys, const uint16_t *ids,
-                               int32_t n, first_k stay, first_k certain, int64_t unread) {
-    for (int32_t i = 0; i < n; i += VEC_LANES) {
-        const uint32_t inside = first_lanes(n - i);
-        const vec key = vec_load(keys + i), id = vec_load_u16(ids + i);
-        const uint32_t in = take_first(key, inside, &stay), up = take_first(key, inside, &certain);
-        const int count = count_bits(in);
-        const vec order = vec_compress(vec_raise(key, up), in);
-        if (to + VEC_LANES > unread)
-            vec_store_first(candidates->order + to, order, count);
-        else
-            vec_store(candidates->order + to, order);
-        write_few(candidates, to, vec_compress(key, in), vec_compress(id, in), count, unread);
-        to += count;
-    }
+/* Tokens whose candidates a network sorts. */
+typedef struct {
+    _Alignas(64) float keys[LANES][COLUMN_MOST];
+    float last[LANES], certain[LANES]; /* the max_experts-th key, the min_experts-th */
+    int32_t n[LANES];
+    int tokens;
+} network;
+
+static inline void add_token(network *w, const float *keys, int32_t n) {
+    const int r = w->tokens++;
+    w->n[r] = n;
+    for (int32_t i = 0; i < n; i += LANES)
+        memcpy(w->keys[r] + i, keys + i, LANES * sizeof *keys);
 }
 
-/* Copies a token's candidates, n <= COLUMN_MOST of them, from place `from` on, before others take their place. */
-static inline void read_token(batch *b, const seqtopk_candidates *candidates, int64_t token, int64_t from, int64_t to,
-                              int32_t n) {
-    const int r = b->tokens++;
-    b->n[r] = n;
-    b->token[r] = token;
-    b->to[r] = to;
-    for (int32_t i = 0; i < n; i += LANES) {
-        memcpy(b->keys[r] + i, candidates->keys + from + i, LANES * sizeof(float));
-        memcpy(b->ids[r] + i, candidates->ids + from + i, LANES * sizeof(uint16_t));
-    }
-}
-
-static void sort_batch(batch *b) {
+static void sort_tokens(network *w, int32_t min, int32_t max) {
     _Alignas(64) float lines[COLUMN_MOST][LANES];
     int32_t most = 1;
-    for (int r = 0; r < b->tokens; r++)
-        most = b->n[r] > most ? b->n[r] : most;
+    for (int r = 0; r < w->tokens; r++)
+        most = w->n[r] > most ? w->n[r] : most;
     const int size = size_of_rows(most);
-    for (int r = 0; r < b->tokens; r++)
-        for (int32_t i = b->n[r] / VEC_LANES * VEC_LANES; i < size; i += VEC_LANES)
-            vec_store(b->keys[r] + i, vec_keep_first(vec_load(b->keys[r] + i), (int64_t)b->n[r] - i, -INFINITY));
-    sort_rows(b->keys[0], COLUMN_MOST, size, lines);
-    kth_of_runs(lines, size, b->max < size ? b->max : size, b->last);
-    kth_of_runs(lines, size, b->min < 1 ? 1 : b->min, b->certain);
+    for (int r = 0; r < w->tokens; r++)
+        for (int32_t i = w->n[r] / VEC_LANES * VEC_LANES; i < size; i += VEC_LANES)
+            vec_store(w->keys[r] + i, vec_keep_first(vec_load(w->keys[r] + i), (int64_t)w->n[r] - i, -INFINITY));
+    sort_rows(w->keys[0], COLUMN_MOST, size, lines);
+    kth_of_runs(lines, size, max < size ? max : size, w->last);
+    kth_of_runs(lines, size, min < 1 ? 1 : min, w->certain);
 }
 
-static void write_batch(batch *b, seqtopk_candidates *candidates) {
-    const first_k none = {INFINITY, 0};
-    if (b->tokens == 0)
-        return;
-    sort_batch(b);
-    for (int r = 0; r < b->tokens; r++) {
-        const int32_t n = b->n[r];
-        const first_k stay = first_of_row(b->keys[r], n, b->max, b->last[r]);
-        const first_k certain = b->min ? first_of_row(b->keys[r], n, b->min, b->certain[r]) : none;
-        write_token(candidates, b->to[r], b->keys[r], b->ids[r], n, stay, certain, b->unread);
-        count_token(candidates, b->token[r], n < b->max ? n : b->max,
-                    splits_equals(b->keys[r], n, stay) || (b->min && splits_equals(b->keys[r], n, certain)));
-    }
-    b->tokens = 0;
-}
+/* -------------------------------------------------------------------- kernel -- */
 
-/* A token with more candidates than a network takes. */
-static void bound_many(const batch *b, seqtopk_candidates *candidates, int64_t token, int64_t from, int64_t to) {
-    const int32_t n = candidates->counts[token];
-    const float *keys = candidates->keys + from;
-    const first_k all = {-INFINITY, 0}, none = {INFINITY, 0};
-    const first_k stay = n > b->max ? first_of_many(keys, n, b->max) : all;
-    const first_k certain = b->min ? first_of_many(keys, n, b->min) : none;
-    const int is_tied = splits_equals(keys, n, stay) || (b->min && splits_equals(keys, n, certain));
-    write_token(candidates, to, keys, candidates->ids + from, n, stay, certain, 0);
-    count_token(candidates, token, n < b->max ? n : b->max, is_tied);
-}
-
-void KERNEL(bound_candidates, f32, columns)(seqtopk_candidates *candidates, int64_t first, int64_t last,
-                                            int32_t min_experts, int32_t max_experts) {
-    const seqtopk_candidates all = *candidates;
+void KERNEL(bound_candidates, f32, columns)(const seqtopk_candidates *from, int64_t first, int64_t last,
+                                            int32_t min_experts, int32_t max_experts, seqtopk_candidates *to) {
+    enum { AT_ONCE = 128 };
     const int32_t most = min_experts < 2 ? max_experts : 0; /* of a token that needs no sorting */
-    batch b;
-    int64_t from = 0, to = 0;
-    b.min = min_experts;
-    b.max = max_experts;
-    b.tokens = 0;
-    candidates->tied = 0;
-    for (int64_t t = first; t < last; t++) {
-        const int32_t n = all.counts[t];
-        if (n <= most) {
-            count_token(candidates, t, n,
-                        n <= VEC_LANES ? move_token(&all, from, to, n < VEC_LANES ? n : VEC_LANES, min_experts)
-                                       : move_token(&all, from, to, n, min_experts)); /* the first without a loop */
-        } else if (n <= DIRECT && bound_directly(candidates, t, from, to, n, min_experts, max_experts)) {
-            /* done */
-        } else if (n <= COLUMN_MOST) {
-            read_token(&b, candidates, t, from, to, n);
-        } else {
-            write_batch(&b, candidates); /* whose whole vectors would reach into this token's places */
-            bound_many(&b, candidates, t, from, to);
+    const int32_t *counts = from->counts;
+    const float *keys = from->keys;
+    moved m = {.keys = from->keys, .ids = from->ids, .to_keys = to->keys, .to_order = to->order, .to_ids = to->ids};
+    network sorted;
+    to->tied = 0;
+    for (int64_t t = first, next; t < last;) {
+        int row = 0;
+        sorted.tokens = 0;
+        for (next = t; next < last && next - t < AT_ONCE && sorted.tokens < LANES; next++) {
+            const int32_t n = counts[next];
+            if (n > most && n > DIRECT && n <= COLUMN_MOST)
+                add_token(&sorted, keys, n);
+            keys += n;
         }
-        from += n;
-        to += n < max_experts ? n : max_experts;
-        b.unread = most || DIRECT > 0 ? 0 : from;
-        if (b.tokens == LANES)
-            write_batch(&b, candidates);
+        if (sorted.tokens)
+            sort_tokens(&sorted, min_experts, max_experts);
+        for (; t < next; t++) {
+            const int32_t n = m.n = counts[t], kept = n < max_experts ? n : max_experts;
+            int is_tied;
+            if (n <= most) {
+                is_tied = n <= VEC_LANES ? copy_token(&m, n < VEC_LANES ? n : VEC_LANES, min_experts)
+                                         : copy_token(&m, n, min_experts); /* the first without a loop */
+                m.to_keys += n;
+                m.to_order += n;
+                m.to_ids += n;
+            } else if (n <= DIRECT) {
+                is_tied = write_directly(&m, min_experts, max_experts);
+            } else if (n <= COLUMN_MOST) {
+                is_tied = write_first(&m, min_experts, max_experts, sorted.last[row], sorted.certain[row]);
+                row++;
+            } else {
+                is_tied = write_many(&m, min_experts, max_experts);
+            }
+            to->counts[t] = is_tied ? kept | SEQTOPK_TIED_AT_BOUND : kept;
+            to->tied += is_tied;
+            m.keys += n;
+            m.ids += n;
+        }
     }
-    write_batch(&b, candidates);
-    candidates->size = to;
+    to->size = m.to_keys - to->keys;
 }

@@ -542,7 +542,7 @@ SEQTOPK_API int32_t seqtopk_max_width(const seqtopk_plan *plan, int64_t longest)
 
 /*
  * Bytes of scratch that are enough for any call with at most so many tokens, sequences (1 without cu_seqlens and token_seq) and
- * threads, whatever outputs are asked for. At most 20 bytes for each of tokens * K (28 with bounds), 26 for each token, 768 for
+ * threads, whatever outputs are asked for. At most 20 bytes for each of tokens * K (28 with bounds), 26 for each token, 896 for
  * each sequence, 240 KiB + 204 * E for each thread (with scaled or capped logits 288 KiB + 264 * E), and 80 KiB + 8 * E;
  * tokens * E never enters. Shared experts add to K. 0 on bad arguments.
  */

@@ -288,8 +288,7 @@ static size_t lay_out(seqtopk_call *call, const seqtopk_plan *plan, int64_t toke
     call->sequence = take(&a, sequences, sizeof *call->sequence);
     if (plan->desc.scope == SEQTOPK_SCOPE_SEQUENCE) {
         /* Which are space for lists, too, once candidates are listed. */
-        const int64_t places =
-            tokens * (call->spread + 2 * plan->beside) + SEQTOPK_CANDIDATES_SLACK * (sequences + parts);
+        const int64_t places = tokens * (call->spread + 2 * plan->beside) + SEQTOPK_RUN_SLACK * (sequences + parts);
         call->candidates.keys = take(&a, places, sizeof *call->candidates.keys);
         call->candidates.ids = take(&a, places, sizeof *call->candidates.ids);
         /* `order` differs from `keys` only where there are bounds. */

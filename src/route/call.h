@@ -39,6 +39,10 @@ typedef struct seqtopk_sequence {
     int32_t has_keys; /* scores follow from the collected keys: weights need not read the logits again */
 } seqtopk_sequence;
 
+/* Between the candidates of one run and of the next: what kernels write beyond the end, and how far behind those begin that
+ * are to be bounded. */
+enum { SEQTOPK_RUN_SLACK = SEQTOPK_CANDIDATES_SLACK + SEQTOPK_BOUND_LEAD };
+
 /* Scratch of one part. */
 typedef struct seqtopk_work {
     float *keys;        /* [work_rows, E] */

@@ -13,7 +13,7 @@ static int is_of_keys(int32_t way) { return way == SEQTOPK_WAY_short_keys || way
 
 seqtopk_candidates seqtopk_run_candidates(const seqtopk_call *call, int64_t s, int32_t part, int64_t first,
                                           int64_t last) {
-    const int64_t at = call->spread * first + SEQTOPK_CANDIDATES_SLACK * (s + part);
+    const int64_t at = call->spread * first + SEQTOPK_RUN_SLACK * (s + part);
     seqtopk_candidates candidates = call->candidates;
     candidates.keys += at;
     candidates.ids += at;

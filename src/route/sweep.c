@@ -30,6 +30,14 @@ static seqtopk_candidates behind(const seqtopk_candidates *candidates) {
     return some;
 }
 
+/* Where candidates stand that will be bounded: a little behind their places (SEQTOPK_RUN_SLACK). */
+static seqtopk_candidates before_bounds(const seqtopk_candidates *candidates) {
+    seqtopk_candidates all = *candidates;
+    all.keys += SEQTOPK_BOUND_LEAD;
+    all.ids += SEQTOPK_BOUND_LEAD;
+    return all;
+}
+
 /* Rows that have to be prepared are collected from block by block. */
 static int64_t collect_prepared(const seqtopk_call *call, int64_t first, int64_t last, float low,
                                 seqtopk_collect_fn *collect, seqtopk_candidates *candidates) {
@@ -101,21 +109,21 @@ int64_t seqtopk_collect_bounded(const seqtopk_call *call, int64_t first, int64_t
     const int64_t quarter = (last - first) / 4 / LEAST * LEAST;
     int64_t rows = quarter > AT_ONCE ? AT_ONCE : quarter < LEAST ? LEAST : quarter;
     for (int64_t t = first, next; t < last; t = next) {
-        seqtopk_candidates some = behind(candidates);
+        seqtopk_candidates some = behind(candidates), all = before_bounds(&some);
         next = seqtopk_block_end(t, last, rows);
-        const int64_t bad = collect_ready(call, t, next, low, collect, &some);
+        const int64_t bad = collect_ready(call, t, next, low, collect, &all);
         if (bad >= 0)
             return bad;
-        if (some.size < 0 && rows > FEWEST) {
+        if (all.size < 0 && rows > FEWEST) {
             rows /= 2;
             next = t;
             continue;
         }
-        if (some.size < 0) {
+        if (all.size < 0) {
             candidates->size = -1;
             return -1;
         }
-        call->kernels->bound_candidates(&some, t, next, call->plan->min_experts, call->plan->max_experts);
+        call->kernels->bound_candidates(&all, t, next, call->plan->min_experts, call->plan->max_experts, &some);
         if (collect == collect_scores && call->plan->min_experts > 0 && seqtopk_tells_by_logit(call))
             mark_lowest(call, &some, t, next, low);
         seqtopk_settle_bounds(call, &some, t, next);

@@ -48,7 +48,7 @@ Test(plan, version) {
 /* The header's bound on scratch. */
 static size_t bound(const seqtopk_desc *desc, int64_t tokens, int64_t sequences, int32_t threads) {
     const int bounded = desc->min_experts > 0 || desc->max_experts > 0;
-    return (size_t)((bounded ? 28 : 20) * tokens * desc->top_k + 26 * tokens + 768 * sequences +
+    return (size_t)((bounded ? 28 : 20) * tokens * desc->top_k + 26 * tokens + 896 * sequences +
                     ((240 << 10) + 204 * (int64_t)desc->experts) * threads + (80 << 10) + 8 * desc->experts);
 }
 
