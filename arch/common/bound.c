@@ -37,9 +37,7 @@ static inline vec largest_of(const float *keys, int32_t n) {
     vec most = vec_set1(-INFINITY);
     for (int32_t i = 0; i < n; i += VEC_LANES)
         most = vec_max(most, vec_keep_first(vec_load(keys + i), n - i, -INFINITY));
-    for (int stride = VEC_LANES / 2; stride > 0; stride /= 2)
-        most = vec_max(most, vec_across(most, stride));
-    return most;
+    return largest_across(most, VEC_LANES);
 }
 
 /* All candidates stay, and the best is certain if `min`. Returns whether others are as good. */

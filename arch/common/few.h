@@ -160,13 +160,7 @@ static inline first_k first_of_many(const float *keys, int32_t n, int32_t k) {
 }
 
 /* The largest of a vector's lanes. */
-static inline float largest_lane(vec x) {
-    float lane[VEC_LANES];
-    for (int stride = VEC_LANES / 2; stride > 0; stride /= 2)
-        x = vec_max(x, vec_across(x, stride));
-    vec_store(lane, x);
-    return lane[0];
-}
+static inline float largest_lane(vec x) { return first_lane(largest_across(x, VEC_LANES)); }
 
 /* Whether of keys [n] equal ones are both among the first and not. */
 static inline int splits_equals(const float *keys, int32_t n, first_k first) {

@@ -61,16 +61,12 @@ static inline void find_maxima(const float *x, int32_t n, int lanes, float *maxi
 static inline __attribute__((always_inline)) float kth_by_counts(const float *keys, const int groups, int32_t k) {
     const vec kth = vec_set1((float)k);
     vec x[2 * VECS], above[2 * VECS], least = vec_set1(INFINITY);
-    float lane[VEC_LANES];
     for (int v = 0; v < groups * VECS; v++)
         x[v] = vec_load(keys + v * VEC_LANES);
     count_lanes_above(x, groups * VECS, keys, groups * LANES, above);
     for (int v = 0; v < groups * VECS; v++)
         least = vec_min(least, vec_if_lt(above[v], kth, x[v], vec_set1(INFINITY)));
-    for (int stride = VEC_LANES / 2; stride > 0; stride /= 2)
-        least = vec_min(least, vec_across(least, stride));
-    vec_store(lane, least);
-    return lane[0];
+    return first_lane(smallest_across(least, VEC_LANES));
 }
 
 /* What at least k of keys [32] reach, k <= 16: about the k-th largest, or the next smaller of those that are the larger one of

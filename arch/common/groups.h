@@ -110,21 +110,15 @@ ALWAYS_INLINE uint64_t lost_few(const float *score, int32_t groups, int32_t kept
 ALWAYS_INLINE float gap_of_groups(const float *score, int32_t groups, uint64_t lost) {
     const vec zero = vec_set1(0.0f);
     vec stay = vec_set1(INFINITY), gone = vec_set1(INFINITY);
-    float least[VEC_LANES], most[VEC_LANES];
     for (int32_t g = 0; g < groups; g += VEC_LANES) {
         const uint32_t here = (uint32_t)(lost >> g) & first_lanes(VEC_LANES);
         const vec own = vec_load(score + g);
         stay = vec_min(stay, vec_raise(own, here | ~first_lanes(groups - g)));
         gone = vec_min(gone, vec_raise(vec_sub(zero, own), ~here));
     }
-#pragma GCC unroll 4
-    for (int stride = VEC_LANES / 2; stride > 0; stride /= 2) {
-        stay = vec_min(stay, vec_across(stay, stride));
-        gone = vec_min(gone, vec_across(gone, stride));
-    }
-    vec_store(least, stay);
-    vec_store(most, gone);
-    return least[0] + most[0] - (fabsf(least[0]) + fabsf(most[0])) * 0x1p-20f;
+    const float least = first_lane(smallest_across(stay, VEC_LANES)),
+                most = first_lane(smallest_across(gone, VEC_LANES));
+    return least + most - (fabsf(least) + fabsf(most)) * 0x1p-20f;
 }
 
 /* score [groups]: -inf where there are fewer than two candidates. How many groups have a score. */

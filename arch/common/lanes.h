@@ -108,6 +108,25 @@ enum { SCORE_VECS = VEC_SCORE_GROUPS * VECS };
 #ifndef VEC_DIV_FIRST
 #define VEC_DIV_FIRST(a, b, n) ((void)(n), vec_div(a, b))
 #endif
+/* The largest, or the smallest, of every `width` lanes, a power of two, in each of them. */
+static inline __attribute__((always_inline)) vec largest_across(vec x, const int width) {
+    for (int stride = width / 2; stride > 0; stride /= 2)
+        x = vec_max(x, vec_across(x, stride));
+    return x;
+}
+
+static inline __attribute__((always_inline)) vec smallest_across(vec x, const int width) {
+    for (int stride = width / 2; stride > 0; stride /= 2)
+        x = vec_min(x, vec_across(x, stride));
+    return x;
+}
+
+static inline float first_lane(vec x) {
+    float lane[VEC_LANES];
+    vec_store(lane, x);
+    return lane[0];
+}
+
 #ifndef VEC_LOAD_FEW
 #define VEC_LOAD_FEW vec_load_first
 #define VEC_STORE_FEW vec_store_first

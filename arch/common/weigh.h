@@ -127,8 +127,7 @@ static inline __attribute__((always_inline)) void weigh16(vec x[VECS], int32_t n
         vec max = vec_set1(-INFINITY);
         for (int v = 0; v < VECS; v++)
             max = vec_max(max, vec_keep_first(x[v], n - v * VEC_LANES, -INFINITY));
-        for (int stride = VEC_LANES / 2; stride > 0; stride /= 2)
-            max = vec_max(max, vec_across(max, stride));
+        max = largest_across(max, VEC_LANES);
         for (int v = 0; v < VECS; v++)
             x[v] = exp_full(vec_sub(x[v], max)); /* beyond n: whatever, as it is cleared */
     }
@@ -203,10 +202,7 @@ static inline __attribute__((always_inline)) vec weigh_side_by_side(vec x, const
                                                                     const int width, const seqtopk_weighing *how) {
     const vec zero = vec_set1(0.0f);
     if (how->norm == SEQTOPK_NORM_SOFTMAX) {
-        vec max = is_whole ? x : weigh_keep(x, lanes, -INFINITY);
-        for (int stride = width / 2; stride > 0; stride /= 2)
-            max = vec_max(max, vec_across(max, stride));
-        x = exp_full(vec_sub(x, max));
+        x = exp_full(vec_sub(x, largest_across(is_whole ? x : weigh_keep(x, lanes, -INFINITY), width)));
     }
     if (!is_whole)
         x = weigh_keep(x, lanes, 0.0f);
