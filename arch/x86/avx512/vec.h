@@ -188,14 +188,17 @@ static inline void vec_store_first(float *p, vec a, int n) {
 
 #define VEC_LOAD_PARTS load_parts
 #define VEC_STORE_PARTS store_parts
+static inline __m256 load_quarters(const float *p, const float *q) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(q), 1);
+}
+
 static inline __attribute__((always_inline)) vec load_parts(const float *p, const int32_t *at, const int width) {
+    if (width == 4)
+        return _mm512_insertf32x8(_mm512_castps256_ps512(load_quarters(p + at[0], p + at[1])),
+                                  load_quarters(p + at[2], p + at[3]), 1);
     if (width == 8)
         return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(p + at[0])), _mm256_loadu_ps(p + at[1]), 1);
-    const __m256 low =
-        _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + at[0])), _mm_loadu_ps(p + at[1]), 1);
-    const __m256 high =
-        _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + at[2])), _mm_loadu_ps(p + at[3]), 1);
-    return width == 4 ? _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1) : vec_load(p + at[0]);
+    return vec_load(p + at[0]);
 }
 
 static inline __attribute__((always_inline)) void store_parts(float *p, const int32_t *at, vec a, const int width) {
