@@ -201,9 +201,8 @@ static inline vec weigh_keep(vec x, uint32_t lanes, float absent) { return vec_k
 static inline __attribute__((always_inline)) vec weigh_side_by_side(vec x, const int is_whole, uint32_t lanes,
                                                                     const int width, const seqtopk_weighing *how) {
     const vec zero = vec_set1(0.0f);
-    if (how->norm == SEQTOPK_NORM_SOFTMAX) {
+    if (how->norm == SEQTOPK_NORM_SOFTMAX)
         x = exp_full(vec_sub(x, largest_across(is_whole ? x : weigh_keep(x, lanes, -INFINITY), width)));
-    }
     if (!is_whole)
         x = weigh_keep(x, lanes, 0.0f);
     if (how->norm != SEQTOPK_NORM_NONE) {
@@ -314,9 +313,11 @@ static inline int weigh_tokens(int32_t score, const seqtopk_weighing *how, int64
         int32_t most = 0;
         for (next = first; next < last && offsets[next + 1] - offsets[first] <= MANY; next++) {
             const int32_t n = offsets[next + 1] - offsets[next];
+            if (n > LANES)
+                break;
             most = n > most ? n : most;
         }
-        if (most <= LANES && next > first) {
+        if (next > first) {
             const size_t bytes = (size_t)(offsets[next] - offsets[first]) * sizeof *own;
             memcpy(scores, own, bytes);
             weigh_some(how, first, next, offsets, scores, made, most);
