@@ -202,12 +202,6 @@ static int prepare(route_values *values, uint64_t *given, job *j, seqtopk_cli_mo
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE,
                                 "route: --margins: only sequences have a cut, without --given and --team; leave it out "
                                 "or take --scope sequence");
-    if (values->team && (values->sources.token_seq || values->on_nonfinite))
-        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "route: %s: not with --team; %s",
-                                values->sources.token_seq ? "--token-seq" : "--on-nonfinite drop",
-                                values->sources.token_seq
-                                    ? "put the tokens of each sequence together, and say --lengths"
-                                    : "mask those tokens with --mask");
 
     status = seqtopk_cli_plan(options.command, &j->desc, &j->plan);
     if (status == SEQTOPK_OPTIONS_RUN)
@@ -296,6 +290,11 @@ int seqtopk_cli_route(int argc, char **argv) {
     if (values.count_all && !values.team)
         return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "route: --count-all: only a team samples what it counts; leave it "
                                                     "out, or add --team mpi");
+    if (values.team && (values.sources.token_seq || values.on_nonfinite))
+        return seqtopk_cli_fail(SEQTOPK_EXIT_USAGE, "route: %s: not with --team; %s",
+                                values.sources.token_seq ? "--token-seq" : "--on-nonfinite drop",
+                                values.sources.token_seq ? "put the tokens of each sequence together, and say --lengths"
+                                                         : "mask those tokens with --mask");
     job j = {0};
     status = values.team ? run_team(&values, given, &j) : run(&values, given, &j);
     job_free(&j);
