@@ -4,8 +4,8 @@
 
 Needs the package (pip install .) with torch and transformers. Their classes are called as they are, less the product that
 makes logits (F.linear is replaced by what hands them over). Prints a table in Markdown, in microseconds, of the least of
-several rounds: transformers with one thread of torch's and with all, whichever is faster; seqtopk with one, the call by
-itself, and the call with token_offsets, expert_ids and weights taken as tensors.
+several rounds: transformers, and seqtopk with as many threads, the call by itself and the call with token_offsets,
+expert_ids and weights taken as tensors.
 """
 
 import argparse
@@ -62,22 +62,15 @@ def lists(logits, words):
     return routing.token_offsets, routing.expert_ids, routing.weights
 
 
-def by_torch(call, seconds):
-    """With one thread, and with as many as torch takes by itself."""
-    most = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        alone = microseconds(call, seconds)
-    finally:
-        torch.set_num_threads(most)
-    return min(alone, microseconds(call, seconds))
-
-
 @torch.no_grad()
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=0.5, help="for each figure")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--threads", type=int, default=1, help="torch's, and seqtopk's (default: 1)")
+    arguments = parser.parse_args()
+    seconds = arguments.seconds
+    torch.set_num_threads(arguments.threads)
+    seqtopk.set_num_threads(arguments.threads)
     print("| router | T | transformers | TopK: the call | with lists | times | SeqTopK [1, K + 2]: the call | with lists | "
           "times |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|")
     for preset in ROUTERS:
@@ -85,8 +78,8 @@ def main():
         functional = module.F
         for tokens in (1, 512, 4096):
             logits = torch.randn(tokens, experts)
-            module.F = types.SimpleNamespace(linear=lambda *arguments: logits)
-            theirs = by_torch(lambda: router(logits), seconds)
+            module.F = types.SimpleNamespace(linear=lambda *given: logits)
+            theirs = microseconds(lambda: router(logits), seconds)
             module.F = functional
             row = f"| {preset} | {tokens} | {theirs:.1f} |"
             for more in ({"scope": "token"}, {"min": 1, "max": "k+2"}):
