@@ -289,7 +289,7 @@ static void check_decode_short(void) {
     }
 }
 
-/* Cuts that move by many ranks with every token, where a rung more has just been begun: one trace in fifty once was late. */
+/* Cuts that move by many ranks with every token, where a rung more has just been begun: one trace in six once was late. */
 static void check_decode_moving(void) {
     static const struct moving {
         kind how;

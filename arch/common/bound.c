@@ -52,16 +52,17 @@ static inline __attribute__((always_inline)) int copy_token(moved *m, int32_t n,
         vec_store_u16(m->to_ids + i, vec_load_u16(m->ids + i));
         best += count_bits(equal);
     }
+    m->to_keys += n;
+    m->to_order += n;
+    m->to_ids += n;
     return best > 1 && vec_mask_gt(certain, vec_set1(-INFINITY)) != 0;
 }
 
 /* ----------------------------------------------------------------- some stay -- */
 
-/* The first `max` stay, of which the first `min` are certain: their last keys. Returns whether a bound has equal keys on either side. */
-static inline int write_first(moved *m, int32_t min, int32_t max, float last, float last_certain) {
-    const first_k none = {INFINITY, 0};
-    first_k stay = first_of_row(m->keys, m->n, max, last);
-    first_k certain = min ? first_of_row(m->keys, m->n, min, last_certain) : none;
+/* Writes the first ones that `stay`, of which those that are `certain`, if `min`, are raised. Returns whether a bound has equal keys
+ * on either side. */
+static inline int write_first(moved *m, int32_t min, first_k stay, first_k certain) {
     const int is_tied = splits_equals(m->keys, m->n, stay) || (min && splits_equals(m->keys, m->n, certain));
     for (int32_t i = 0; i < m->n; i += VEC_LANES) {
         const uint32_t inside = first_lanes(m->n - i);
@@ -72,10 +73,18 @@ static inline int write_first(moved *m, int32_t min, int32_t max, float last, fl
     return is_tied;
 }
 
+/* The same where the max-th key is known, and the min-th. */
+static inline int write_by_last(moved *m, int32_t min, int32_t max, float last, float last_certain) {
+    const first_k none = {INFINITY, 0};
+    return write_first(m, min, first_of_row(m->keys, m->n, max, last),
+                       min ? first_of_row(m->keys, m->n, min, last_certain) : none);
+}
+
 /* Of more candidates than a network takes. */
 static __attribute__((noinline)) int write_many(moved *m, int32_t min, int32_t max) {
-    const float last = m->n > max ? first_of_many(m->keys, m->n, max).cut : -INFINITY;
-    return write_first(m, min, max, last, min && m->n > min ? first_of_many(m->keys, m->n, min).cut : -INFINITY);
+    const first_k all = {-INFINITY, 0}, none = {INFINITY, 0};
+    return write_first(m, min, m->n > max ? first_of_many(m->keys, m->n, max) : all,
+                       min ? first_of_many(m->keys, m->n, min) : none);
 }
 
 #ifdef VEC_JOIN
@@ -108,7 +117,7 @@ static inline __attribute__((always_inline)) int write_vectors(moved *m, int32_t
         raised += count_bits(certain[v]);
     }
     if (kept != (m->n < max ? m->n : max) || raised != (m->n < min ? m->n : min))
-        return write_first(m, min, max, smallest_of(key, stay, vecs), smallest_of(key, certain, vecs));
+        return write_by_last(m, min, max, smallest_of(key, stay, vecs), smallest_of(key, certain, vecs));
     for (int v = 0; v < vecs; v++)
         write_vector(m, key[v], vec_raise(key[v], certain[v]), vec_load_u16(m->ids + v * VEC_LANES), stay[v]);
     return 0;
@@ -118,7 +127,7 @@ static inline int write_directly(moved *m, int32_t min, int32_t max) {
     return m->n <= VEC_LANES ? write_vectors(m, min, max, 1) : write_vectors(m, min, max, 2);
 }
 #else
-enum { DIRECT = 0 };
+enum { DIRECT = 0 }; /* none: nobody asks */
 static inline int write_directly(moved *m, int32_t min, int32_t max) { return write_many(m, min, max); }
 #endif
 
@@ -179,13 +188,10 @@ void KERNEL(bound_candidates, f32, columns)(const seqtopk_candidates *from, int6
             if (n <= most) {
                 is_tied = n <= VEC_LANES ? copy_token(&m, n < VEC_LANES ? n : VEC_LANES, min_experts)
                                          : copy_token(&m, n, min_experts); /* the first without a loop */
-                m.to_keys += n;
-                m.to_order += n;
-                m.to_ids += n;
             } else if (n <= DIRECT) {
                 is_tied = write_directly(&m, min_experts, max_experts);
             } else if (n <= COLUMN_MOST) {
-                is_tied = write_first(&m, min_experts, max_experts, sorted.last[row], sorted.certain[row]);
+                is_tied = write_by_last(&m, min_experts, max_experts, sorted.last[row], sorted.certain[row]);
                 row++;
             } else {
                 is_tied = write_many(&m, min_experts, max_experts);

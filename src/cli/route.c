@@ -109,8 +109,9 @@ static void job_free(job *j) {
 
 static int job_allocate(job *j, const char *path) {
     seqtopk_cli_lists *l = &j->lists;
-    int64_t sequences =
-        (j->inputs.cu_seqlens || j->inputs.token_seq) && j->inputs.sequences > 1 ? j->inputs.sequences : 1;
+    j->in = seqtopk_cli_inputs_view(&j->inputs);
+    j->in.on_nonfinite = j->on_nonfinite;
+    const int64_t sequences = j->in.sequences > 1 ? j->in.sequences : 1;
     j->out = (seqtopk_output)SEQTOPK_OUTPUT_INIT;
     j->out.capacity = seqtopk_max_selected(j->plan, j->inputs.tokens);
     if (j->out.capacity < 0)
@@ -142,8 +143,6 @@ static int job_allocate(job *j, const char *path) {
         (j->margins && !l->sequence_margins))
         return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for lists of %lld pairs", path,
                                 (long long)j->out.capacity);
-    j->in = seqtopk_cli_inputs_view(&j->inputs);
-    j->in.on_nonfinite = j->on_nonfinite;
     if (j->desc.threads > 1) {
         if (!(j->team = seqtopk_cli_team_make(j->desc.threads)))
             return seqtopk_cli_fail(SEQTOPK_EXIT_FAILURE, "%s: no memory for %d threads", path, (int)j->desc.threads);

@@ -62,7 +62,8 @@ def _given(logits, given_ids, options):
 @torch.library.custom_op("seqtopk::route", mutates_args=(), device_types="cpu")
 def _route(logits: torch.Tensor, bias: Optional[torch.Tensor], cu_seqlens: Optional[torch.Tensor],
            token_seq: Optional[torch.Tensor], token_mask: Optional[torch.Tensor],
-           expert_factors: Optional[torch.Tensor], given_ids: Optional[torch.Tensor], options: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+           expert_factors: Optional[torch.Tensor], given_ids: Optional[torch.Tensor],
+           options: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     words = dict(_parse(options)) if given_ids is None else _given(logits, given_ids, options)
     words["width"] = _width(logits, given_ids, options)
     if logits.stride(1) != 1 and logits.shape[1] > 1:
@@ -154,9 +155,9 @@ def route(logits: torch.Tensor, k: Optional[int] = None, *, bias: Optional[torch
 
     logits: [T, E] float32, bfloat16 or float16, on the CPU. bias, expert_factors: [E] float32; cu_seqlens: [S + 1],
     or token_seq: [T]; token_mask: [T] bool or uint8. given_ids: [T, W] int64, -1 behind a token's experts: a
-    selection made elsewhere (replay), weighed here. padding: what stands in ids behind a token's experts: 'experts' (E), 'first' (its first one
-    again), 'minus_one', 'distinct'. width: U; default: the most that a token can get. Options are seqtopk.route's: scope,
-    score, norm, min, max, preset and the others that describe a router.
+    selection made elsewhere (replay), weighed here. padding: what stands in ids behind a token's experts: 'experts' (E),
+    'first' (its first one again), 'minus_one', 'distinct'. width: U; default: the most that a token can get. Options are
+    seqtopk.route's: scope, score, norm, min, max, preset and the others that describe a router.
 
     Returns Routed. Raises what seqtopk.route raises.
     """
