@@ -810,13 +810,17 @@ void oracle_list(const oracle_problem *problem, const oracle_choice *choice, ora
             w[n + i] = desc->shared_weight;
             slack[n + i] = 0;
         }
+        double null_size = 0;
         for (int32_t i = 0; i < n + own; i++)
             if (ids[i] >= null_from && ids[i] < desc->experts) {
                 lists->null_weights[t] += w[i];
                 lists->null_tolerance[t] += slack[i] + HALF_ULP * fabs(lists->null_weights[t]) * 2;
+                null_size += fabs(w[i]) + slack[i];
             } else {
                 keep_pair(lists, ids[i], w[i], slack[i]);
             }
+        if (null_size > FLT_MAX) /* float32 may overflow on the way to the sum */
+            lists->null_tolerance[t] = INFINITY;
         for (int32_t i = 0; i < n; i++)
             if (ranked[i] < null_from)
                 lists->ranked[rank++] = ranked[i];

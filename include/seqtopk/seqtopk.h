@@ -514,7 +514,11 @@ typedef struct seqtopk_output {
     int32_t runners;     /* 1 to E, with runner_ids */
     int32_t reserved_2;  /* 0 */
 
-    float *null_weights; /* [T]: the sum of a token's weights of null experts, of which the desc has some */
+    /*
+     * [T]: the sum of a token's weights of null experts, of which the desc has some. It is a sum of float32: raw logits without a
+     * norm may add up to more than there is, and to infinity.
+     */
+    float *null_weights;
 
     /*
      * Sequence scope, no selection given: [S]. By how much the key of a sequence's last selected candidate, those of min_experts
