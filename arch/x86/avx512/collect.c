@@ -9,11 +9,6 @@
 #include "arch/common/weigh.h"
 #include "arch/kernels.h"
 
-static inline float float_of_bf16(uint16_t x) {
-    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)((uint32_t)x << 16))));
-}
-static inline float float_of_f16(uint16_t x) { return _cvtsh_ss(x); }
-
 #define ROWS_UNIT "arch/x86/avx512/collect_unit.inc"
 #include "arch/common/each_dtype.inc"
 

@@ -53,21 +53,38 @@ static inline float vec_sum16(const vec *v) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-/* Four rows at once take half the shuffles, in the same tree. */
-#define VEC_SUMS16
-static inline __attribute__((always_inline)) void vec_sums16(vec (*rows)[1], const int n, float *sums) {
-    if (n != 4) {
-        for (int r = 0; r < n; r++)
-            sums[r] = vec_sum16(rows[r]);
-        return;
-    }
+/* Four rows at once, a quarter of the result's lanes each, take half the shuffles, in the same tree: what is left is the sum of
+ * four lanes. */
+static inline __attribute__((always_inline)) vec sum_quarters(vec (*rows)[1]) {
     const vec a = rows[0][0], b = rows[1][0], c = rows[2][0], d = rows[3][0];
     const vec ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
     const vec cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
-    vec all = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
-    all = _mm512_add_ps(all, _mm512_permute_ps(all, 0x4e));
-    all = _mm512_add_ps(all, _mm512_permute_ps(all, 0xb1));
-    _mm_storeu_ps(sums, _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, all)));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+}
+
+static inline vec sum_pairs(vec a, vec b) {
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+}
+
+#define VEC_SUMS16
+static inline __attribute__((always_inline)) void vec_sums16(vec (*rows)[1], const int n, float *sums) {
+    if (n == 16) {
+        const vec ab = sum_pairs(sum_quarters(rows), sum_quarters(rows + 4));
+        const vec cd = sum_pairs(sum_quarters(rows + 8), sum_quarters(rows + 12));
+        const vec all = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x88), _mm512_shuffle_ps(ab, cd, 0xdd));
+        const __m512i row = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        _mm512_storeu_ps(sums, _mm512_permutexvar_ps(row, all));
+        return;
+    }
+    int r = 0;
+    for (; r + 4 <= n; r += 4) {
+        vec all = sum_quarters(rows + r);
+        all = _mm512_add_ps(all, _mm512_permute_ps(all, 0x4e));
+        all = _mm512_add_ps(all, _mm512_permute_ps(all, 0xb1));
+        _mm_storeu_ps(sums + r, _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, all)));
+    }
+    for (; r < n; r++)
+        sums[r] = vec_sum16(rows[r]);
 }
 
 static inline vec vec_load_f32(const float *p, int i) { return _mm512_loadu_ps(p + i); }
