@@ -536,9 +536,9 @@ seqtopk_status seqtopk_call_open_shared(seqtopk_call *call, const seqtopk_plan *
 static int is_plain(const seqtopk_input *in, const seqtopk_output *out) {
     const uintptr_t asked = (uintptr_t)in->token_mask | (uintptr_t)in->given_ids | (uintptr_t)in->expert_factors |
                             (uintptr_t)in->cu_seqlens | (uintptr_t)in->token_seq | (uintptr_t)out->row_lse |
-                            (uintptr_t)out->ways | (uintptr_t)out->fallbacks | (uintptr_t)out->nonfinite |
-                            (uintptr_t)out->runner_ids | (uintptr_t)out->margins | (uintptr_t)out->sequence_margins;
-    return asked == 0 && out->fill_tail == 0 && in->on_nonfinite == SEQTOPK_NONFINITE_ERROR;
+                            (uintptr_t)out->ways | (uintptr_t)out->fallbacks | (uintptr_t)out->runner_ids |
+                            (uintptr_t)out->margins | (uintptr_t)out->sequence_margins;
+    return asked == 0 && out->fill_tail == 0 && is_nonfinite(in->on_nonfinite);
 }
 
 /* Few cache lines, since between two calls of a decode step they are forgotten: what collect_one and finish_one read and write. */

@@ -73,13 +73,22 @@ Test(dropped, marked) {
     unit_free(u);
 }
 
-/* Of one token alone, nothing is left. */
+/* Of one token alone, nothing is left; and who asks how many were dropped is told, whatever shall happen to them. */
 Test(dropped, all) {
+    int64_t nonfinite[2];
     unit *u = unit_new();
     u->in.tokens = 1;
+    u->out.nonfinite = nonfinite;
+    for (int what = SEQTOPK_NONFINITE_ERROR; what <= SEQTOPK_NONFINITE_MARK; what++) {
+        nonfinite[0] = nonfinite[1] = -7;
+        u->in.on_nonfinite = (seqtopk_nonfinite)what;
+        cr_assert_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+        cr_expect(nonfinite[0] == 0 && nonfinite[1] == -1 && u->selected > 0);
+    }
     u->logits[0] = NAN;
     u->in.on_nonfinite = SEQTOPK_NONFINITE_DROP;
     cr_assert_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+    cr_expect(nonfinite[0] == 1 && nonfinite[1] == 0);
     cr_expect_eq(u->selected, 0);
     u->in.on_nonfinite = (seqtopk_nonfinite)3;
     cr_expect_eq(unit_route(u), SEQTOPK_E_VALUE);

@@ -410,10 +410,10 @@ static inline vec vec_gather(const float *p, vec ids, uint32_t mask) {
     return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), (__mmask16)mask, _mm512_castps_si512(ids), p, 4);
 }
 
-#define VEC_TRANSPOSE16 transpose_quarters
+/* The first columns of 16 rows, four at a time. */
 static inline __attribute__((always_inline)) void transpose_quarters(const float *rows, int64_t stride,
-                                                                     float (*columns)[16]) {
-    for (int c = 0; c < 4; c++) {
+                                                                     const int quarters, float (*columns)[16]) {
+    for (int c = 0; c < quarters; c++) {
         __m512 q[4];
         for (int r = 0; r < 4; r++) {
             __m512 a = _mm512_castps128_ps512(_mm_loadu_ps(rows + r * stride + 4 * c));
@@ -429,5 +429,6 @@ static inline __attribute__((always_inline)) void transpose_quarters(const float
         vec_store(columns[4 * c + 3], _mm512_shuffle_ps(b, e, 0xee));
     }
 }
+#define VEC_TRANSPOSE16(rows, stride, columns) transpose_quarters(rows, stride, 4, columns)
 
 #endif
