@@ -11,6 +11,7 @@ enum {
     MOST_CERTAIN = 16,
     /* For one of 2 * K lane maxima and more the registers and networks of topk_scores are made. */
     MOST_LISTED = 64,
+    TOO_FEW_TO_SWEEP = 8,
     MOST_GROUPS = 64, /* a bit for each */
     /*
      * A row's 16 lane maxima bound it closely where a lane has more than an expert or two, and where not nearly all of
@@ -122,18 +123,46 @@ static const char *short_logits_why_not(const seqtopk_ask *ask) {
                                                        : NULL;
 }
 
-static const char *topk_cut_why_not(const seqtopk_ask *ask) {
+/* Whether a cut is to be made among each token's first max_experts. */
+static const char *not_by_first(const seqtopk_ask *ask) {
     const char *why = not_in_sequence_scope(ask);
-    if (!why && ask->length == SEQTOPK_LENGTH_LONG)
-        why = "more than 64 tokens, or shared by threads: a sweep keeps fewer candidates";
-    if (!why)
-        why = not_by_rough_keys(ask);
     return why                                       ? why
            : ask->max_experts >= ask->desc->experts  ? "no max_experts: a token may be given any number"
            : ask->max_experts > 2 * ask->desc->top_k ? "max_experts above 2 * K: there is no space for so many"
            : ask->max_experts > MOST_LISTED          ? "max_experts above 64"
            : ask->min_experts > MOST_CERTAIN         ? "min_experts above 16: one pass makes no more certain"
                                                      : NULL;
+}
+
+static const char too_long[] = "more than 64 tokens, or shared by threads: a sweep keeps fewer candidates";
+
+/*
+ * Where no sum of exponentials hides what a sweep costs beside, its fewer candidates are not worth its sample and bound unless
+ * max_experts is far above K; nor are they of 8 experts, of which most are candidates anyhow. Of 4096 tokens, on a Zen 5, ns a
+ * token by sweep_logits and so: logits of 72, 128 and 256 experts 44, 30, 62 and 39, 29, 46; Mixtral 18.6 and 15.7; but softmax
+ * of 64 experts 30 and 34.
+ */
+static int are_first_few(const seqtopk_desc *desc, int32_t max_experts) {
+    return desc->experts <= TOO_FEW_TO_SWEEP ||
+           (desc->score != SEQTOPK_SCORE_SOFTMAX && desc->experts >= 64 && 2 * max_experts <= 3 * desc->top_k);
+}
+
+static const char *logits_cut_why_not(const seqtopk_ask *ask) {
+    const char *why = not_by_first(ask);
+    if (!why)
+        why = keyed(ask);
+    if (!why && ask->max_experts > MOST_CERTAIN)
+        why = "max_experts above 16: topk_cut serves it";
+    return why                                                                                 ? why
+           : ask->length == SEQTOPK_LENGTH_LONG && !are_first_few(ask->desc, ask->max_experts) ? too_long
+                                                                                               : NULL;
+}
+
+static const char *topk_cut_why_not(const seqtopk_ask *ask) {
+    const char *why = not_by_first(ask);
+    if (!why && ask->length == SEQTOPK_LENGTH_LONG)
+        why = too_long;
+    return why ? why : not_by_rough_keys(ask);
 }
 
 static const char *sweep_logits_why_not(const seqtopk_ask *ask) {

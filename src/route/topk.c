@@ -115,37 +115,72 @@ static int64_t list_first(const void *context, int64_t token, int64_t at) {
     return list_keys(call, token, call->work.keys, call->plan->max_experts, at);
 }
 
-/* The first max_experts of rows [first, last), whatever their keys. Their ids are put down in the places of `order`, which is made
- * afterwards. */
+/* Where a token's first max_experts are put: their ids in the places of `order`, which is made afterwards. */
+static seqtopk_lists lists_of_first(const seqtopk_candidates *candidates) {
+    return (seqtopk_lists){
+        .offsets = candidates->counts, .ids = (int32_t *)(void *)candidates->order, .keys = candidates->keys};
+}
+
+/* Lists of rows [first, last), `size` pairs, become candidates. */
+static void take_first(const seqtopk_lists *lists, int64_t first, int64_t last, int64_t size,
+                       seqtopk_candidates *candidates) {
+    int32_t *const counts = candidates->counts;
+    for (int64_t t = first; t < last; t++)
+        counts[t] = (t + 1 < last ? counts[t + 1] : (int32_t)size) - counts[t];
+    for (int64_t i = 0; i < size; i++)
+        candidates->ids[i] = (uint16_t)lists->ids[i];
+    candidates->size = size;
+}
+
+/* The first max_experts of rows [first, last), whatever their keys. */
 static int64_t collect_first(const seqtopk_call *call, int64_t first, int64_t last, float low,
                              seqtopk_candidates *candidates) {
     seqtopk_call own = *call;
-    int32_t *const ids = (int32_t *)(void *)candidates->order, *const counts = candidates->counts;
-    const seqtopk_lists to = {.offsets = counts, .ids = ids, .keys = candidates->keys};
+    const seqtopk_lists to = lists_of_first(candidates);
     int64_t at = 0;
     (void)low;
-    own.expert_ids = ids;
-    own.list_weights = candidates->keys;
+    own.expert_ids = to.ids;
+    own.list_weights = to.keys;
     seqtopk_scoring how = seqtopk_scoring_of(&own);
     how.list_row = list_first;
     how.lists_keys = 1;
     const int64_t bad = list_scores(call, first, last, call->plan->max_experts, &how, &to, &at, candidates->capacity);
-    if (bad >= 0)
-        return bad;
-    for (int64_t t = first; t < last; t++)
-        counts[t] = (t + 1 < last ? counts[t + 1] : (int32_t)at) - counts[t];
-    for (int64_t i = 0; i < at; i++)
-        candidates->ids[i] = (uint16_t)ids[i];
-    candidates->size = at;
-    return -1;
+    if (bad < 0)
+        take_first(&to, first, last, at, candidates);
+    return bad;
+}
+
+/* The same by the logits alone. */
+static int64_t collect_first_logits(const seqtopk_call *call, int64_t first, int64_t last, float low,
+                                    seqtopk_candidates *candidates) {
+    const seqtopk_lists to = lists_of_first(candidates);
+    seqtopk_candidates work = own_candidates(call, NULL);
+    int64_t at = 0;
+    (void)low;
+    const int64_t bad = call->kernels->topk_logits(&call->rows, first, last, call->plan->max_experts, &work, &to, &at,
+                                                   candidates->capacity);
+    if (bad < 0 && work.size >= 0)
+        take_first(&to, first, last, at, candidates);
+    else
+        candidates->size = -1;
+    return bad;
+}
+
+static int64_t collect_and_bound(const seqtopk_call *call, int64_t s, int64_t first, int64_t last,
+                                 seqtopk_collect_fn *collect, seqtopk_run *run) {
+    seqtopk_candidates candidates = seqtopk_run_candidates(call, s, call->part, first, last);
+    run->low = -FLT_MAX;
+    const int64_t bad = seqtopk_collect_bounded(call, first, last, run->low, collect, &candidates);
+    run->size = candidates.size;
+    return bad < 0 && candidates.size < 0 ? seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_TIES) : bad;
 }
 
 int64_t seqtopk_topk_cut_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
-    seqtopk_candidates candidates = seqtopk_run_candidates(call, s, call->part, first, last);
-    run->low = -FLT_MAX;
-    const int64_t bad = seqtopk_collect_bounded(call, first, last, run->low, collect_first, &candidates);
-    run->size = candidates.size;
-    return bad < 0 && candidates.size < 0 ? seqtopk_run_falls_back(run, SEQTOPK_FALLBACK_TIES) : bad;
+    return collect_and_bound(call, s, first, last, collect_first, run);
+}
+
+int64_t seqtopk_logits_cut_collect(const seqtopk_call *call, int64_t s, int64_t first, int64_t last, seqtopk_run *run) {
+    return collect_and_bound(call, s, first, last, collect_first_logits, run);
 }
 
 /* A token that needs all of its keys is not for few steps. */
