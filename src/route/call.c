@@ -568,6 +568,7 @@ int seqtopk_call_open_one(seqtopk_call *call, const seqtopk_plan *plan, const se
     call->sequences = call->parts = 1;
     call->part = 0;
     call->places = call->ranks = NULL;
+    call->reports = NULL;
     own_pairs(call, plan, 1);
     const seqtopk_input *in = &call->in;
     const int is_biased = in->bias != NULL;

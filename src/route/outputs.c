@@ -141,13 +141,7 @@ void seqtopk_finish_tokens(const seqtopk_call *call, int64_t first, int64_t last
 }
 
 void seqtopk_finish_one(const seqtopk_call *call, int32_t experts, int32_t weighed) {
-    call->token_offsets[1] = experts;
-    if (call->out.selected)
-        *call->out.selected = experts;
-    if (call->out.nonfinite) {
-        call->out.nonfinite[0] = 0;
-        call->out.nonfinite[1] = -1;
-    }
+    seqtopk_tell_end(call, experts);
     if (!weighed) /* online keys stand in the places of weights, not scores */
         seqtopk_weigh_tokens(call, 0, 1, call->plan->desc.scope != SEQTOPK_SCOPE_ONLINE);
     if (call->plan->desc.null_experts)

@@ -197,7 +197,7 @@ static void step_count(const seqtopk_call *call) {
 static void tell_dropped(const seqtopk_call *call, int64_t *nonfinite) {
     nonfinite[0] = 0;
     nonfinite[1] = -1;
-    for (int32_t p = 0; p < call->parts; p++) {
+    for (int32_t p = 0; call->reports && p < call->parts; p++) { /* a token alone has none, and was not dropped */
         nonfinite[0] += call->reports[p].dropped;
         nonfinite[1] = first_of(nonfinite[1], call->reports[p].first_dropped);
     }

@@ -76,15 +76,22 @@ Test(dropped, marked) {
 /* Of one token alone, nothing is left; and who asks how many were dropped is told, whatever shall happen to them. */
 Test(dropped, all) {
     int64_t nonfinite[2];
-    unit *u = unit_new();
+    unit *u;
+    for (int what = SEQTOPK_NONFINITE_ERROR; what <= SEQTOPK_NONFINITE_MARK; what++)
+        for (int32_t null = 0; null < 2; null++) {
+            u = unit_new();
+            u->desc.null_experts = null;
+            u->in.tokens = 1;
+            u->in.on_nonfinite = (seqtopk_nonfinite)what;
+            u->out.nonfinite = nonfinite;
+            nonfinite[0] = nonfinite[1] = -7;
+            cr_assert_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
+            cr_expect(nonfinite[0] == 0 && nonfinite[1] == -1 && u->selected > 0);
+            unit_free(u);
+        }
+    u = unit_new();
     u->in.tokens = 1;
     u->out.nonfinite = nonfinite;
-    for (int what = SEQTOPK_NONFINITE_ERROR; what <= SEQTOPK_NONFINITE_MARK; what++) {
-        nonfinite[0] = nonfinite[1] = -7;
-        u->in.on_nonfinite = (seqtopk_nonfinite)what;
-        cr_assert_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
-        cr_expect(nonfinite[0] == 0 && nonfinite[1] == -1 && u->selected > 0);
-    }
     u->logits[0] = NAN;
     u->in.on_nonfinite = SEQTOPK_NONFINITE_DROP;
     cr_assert_eq(unit_route(u), SEQTOPK_OK, "%s", u->error.message);
