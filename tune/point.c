@@ -473,9 +473,9 @@ static seqtopk_status run_form(seqtopk_tune_bench *b, const seqtopk_tune_point *
         if (found->score == f->score)
             s->base.row[found->op] = st->chosen.row[found->op] = found->row;
     }
-    /* What an earlier form decided for the same score holds here too. */
+    /* What an earlier form decided for the same score holds here too, as far as plans of this one reach the op. */
     for (int op = 0; op < SEQTOPK_OPS; op++)
-        if (st->done[op] && f->score == forms[0].score && st->chosen.row[op])
+        if (st->done[op] && f->score == forms[0].score && st->chosen.row[op] && s->base.row[op])
             s->base.row[op] = st->chosen.row[op];
     bool changed = true;
     /* Other winners may reach other ops: once more for those. */
@@ -485,8 +485,12 @@ static seqtopk_status run_form(seqtopk_tune_bench *b, const seqtopk_tune_point *
         memset(s->out, 0, sizeof s->out);
         memset(s->stat, 0, sizeof s->stat);
     }
-    if (f->score == forms[0].score)
+    if (f->score == forms[0].score) {
+        for (int op = 0; op < SEQTOPK_OPS; op++)
+            if (!s->base.row[op])
+                s->base.row[op] = st->chosen.row[op];
         st->chosen = s->base;
+    }
     free(s);
     return status;
 }
