@@ -353,8 +353,8 @@ static seqtopk_status confirm(session *s, double budget, seqtopk_tune_found *fou
 
 /* What a point has so far. */
 typedef struct state {
-    seqtopk_tune_config chosen; /* for softmax */
-    const seqtopk_row *score;   /* the incumbent, by which the floor is told */
+    const seqtopk_row *chosen[SEQTOPK_OPS]; /* for softmax */
+    const seqtopk_row *score;               /* the incumbent, by which the floor is told */
     bool done[SEQTOPK_OPS];
     seqtopk_tune_result *result;
     const seqtopk_tune_result *shared; /* the same point with f32, or NULL */
@@ -471,12 +471,12 @@ static seqtopk_status run_form(seqtopk_tune_bench *b, const seqtopk_tune_point *
             continue;
         st->done[found->op] = true;
         if (found->score == f->score)
-            s->base.row[found->op] = st->chosen.row[found->op] = found->row;
+            s->base.row[found->op] = st->chosen[found->op] = found->row;
     }
     /* What an earlier form decided for the same score holds here too, as far as plans of this one reach the op. */
     for (int op = 0; op < SEQTOPK_OPS; op++)
-        if (st->done[op] && f->score == forms[0].score && st->chosen.row[op] && s->base.row[op])
-            s->base.row[op] = st->chosen.row[op];
+        if (st->done[op] && f->score == forms[0].score && st->chosen[op] && s->base.row[op])
+            s->base.row[op] = st->chosen[op];
     bool changed = true;
     /* Other winners may reach other ops: once more for those. */
     for (int pass = 0; pass < 2 && changed && !status && !b->stopped; pass++) {
@@ -485,12 +485,9 @@ static seqtopk_status run_form(seqtopk_tune_bench *b, const seqtopk_tune_point *
         memset(s->out, 0, sizeof s->out);
         memset(s->stat, 0, sizeof s->stat);
     }
-    if (f->score == forms[0].score) {
-        for (int op = 0; op < SEQTOPK_OPS; op++)
-            if (!s->base.row[op])
-                s->base.row[op] = st->chosen.row[op];
-        st->chosen = s->base;
-    }
+    for (int op = 0; op < SEQTOPK_OPS; op++)
+        if (f->score == forms[0].score && s->base.row[op])
+            st->chosen[op] = s->base.row[op];
     free(s);
     return status;
 }

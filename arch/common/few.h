@@ -112,14 +112,6 @@ static inline first_k first_of_place(seqtopk_kth place, int32_t k) {
     return (first_k){place.key, k - (int32_t)place.above};
 }
 
-/* Of 16 keys, whose k-th largest is `cut`. */
-static inline first_k first_of_cut(float cut, const vec x[VECS], int32_t k) {
-    uint32_t above = 0;
-    for (int v = 0; v < VECS; v++)
-        above |= vec_mask_gt(x[v], vec_set1(cut)) << v * VEC_LANES;
-    return (first_k){cut, k - count_bits(above)};
-}
-
 /* The first k of keys [n] whose k-th largest is `kth`; all if there are no more. */
 static inline first_k first_of_row(const float *keys, int32_t n, int32_t k, float kth) {
     first_k first = {-INFINITY, 0};
